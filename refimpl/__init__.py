@@ -1,0 +1,29 @@
+"""A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
+
+from .callbacks import Callback
+from .data import DataError
+from .datamodule import LightningDataModule
+from .dispatch import HookError
+from .module import LightningModule
+from .optimization import ConfigurationError
+from .progress import ProgressBar
+from .results import LogError
+from .seed import seed_everything
+from .summary import ModelSummary
+from .trainer import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Callback",
+    "ConfigurationError",
+    "DataError",
+    "HookError",
+    "LightningDataModule",
+    "LightningModule",
+    "LogError",
+    "ModelSummary",
+    "ProgressBar",
+    "Trainer",
+    "seed_everything",
+]

@@ -1,0 +1,156 @@
+"""Callback: the hooks that an object beside the model receives, and the two built-in ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .module import LightningModule
+    from .trainer import Trainer
+
+__all__ = ["Callback"]
+
+
+class Callback:
+    """Override any of these; callbacks receive a hook in their order, before the module does.
+
+    The meaning of each hook is that of the module's hook of the same name (`hooks.py`), preceded by
+    the trainer and the module. Only the sanity check's hooks and `on_exception` are a callback's own.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str | None = None) -> None: ...
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_pretrain_routine_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_pretrain_routine_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The sanity check begins: a `val_loop` over a few batches, before `on_train_start`."""
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The sanity check is over; what it logged is forgotten."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
+    ) -> None: ...
+
+    def on_before_zero_grad(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None: ...
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor
+    ) -> None: ...
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_before_optimizer_step(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        optimizer: torch.optim.Optimizer,
+        optimizer_idx: int,
+    ) -> None: ...
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None: ...
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
+    ) -> None: ...
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None: ...
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
+    ) -> None: ...
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None: ...
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
+    ) -> None: ...
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None: ...
+
+    def on_predict_epoch_end(
+        self, trainer: Trainer, pl_module: LightningModule, results: list[Any]
+    ) -> None: ...
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """A run failed or was interrupted; modes are restored, `teardown` follows."""
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str | None = None) -> None: ...

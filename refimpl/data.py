@@ -1,0 +1,199 @@
+"""Loaders: who provides them, how many of their batches are used, when validation is due."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .dispatch import takes_dataloader_idx
+
+EvalBatches = Iterator[tuple[int, Iterator[tuple[int, Any]], tuple[int, ...]]]
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = [
+    "DataError",
+    "EvalLoaders",
+    "TrainLoader",
+    "has_loader",
+    "predict_dataloader",
+    "test_dataloader",
+    "train_dataloader",
+    "val_dataloader",
+]
+
+
+class DataError(ValueError):
+    """A loader is missing, empty, or of a kind that cannot be iterated; the message names which."""
+
+
+def has_loader(trainer: Trainer, stage: str) -> bool:
+    """Whether somebody provides batches for the stage: "train", "val", "test" or "predict"."""
+    given = trainer.given_loaders.get(stage)
+    return given is not None or getattr(trainer.hooks, f"{stage}_dataloader") is not None
+
+
+def limited(batches: int | None, limit: int | float, what: str) -> int | None:
+    """How many of `batches` a limit leaves; None for a loader of unknown length without a limit.
+
+    An int limit is a count of batches, a float in [0, 1] a fraction, rounded down. Raises DataError for
+    a fraction of an unknown length, and for a fraction that leaves none of a loader's batches.
+    """
+    if isinstance(limit, int):
+        return limit if batches is None else min(batches, limit)
+    if batches is None:
+        if limit in (0.0, 1.0):
+            return None if limit else 0
+        raise DataError(f"{what}={limit} needs a loader with a length; give a number of batches instead")
+    left = int(batches * limit)
+    if left == 0 and limit > 0 and batches > 0:
+        raise DataError(f"{what}={limit} leaves 0 of {batches} batches; at least {1 / batches:.3g} is needed")
+    return left
+
+
+def _length(loader: Any) -> int | None:
+    """`len(loader)`, or None where it has none (an iterable data set)."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _check(loader: Any, name: str) -> None:
+    if loader is None:
+        raise DataError(f"{name} returned None; return a loader")
+    if isinstance(loader, (Tensor, str, bytes)) or not isinstance(loader, Iterable):
+        if hasattr(loader, "__getitem__") and not isinstance(loader, (Tensor, str, bytes)):
+            return  # the old sequence protocol is iterable, too
+        raise DataError(f"{name}: a loader is an iterable of batches, not {type(loader).__name__}")
+    if _length(loader) == 0:
+        raise DataError(f"{name}: the loader has no batch (its length is 0)")
+
+
+class TrainLoader:
+    """The training batches of one fit: asked for when the first epoch begins, and kept.
+
+    `num_batches` is None for a loader of unknown length without a limit.
+    """
+
+    def __init__(self, loader: Any, trainer: Trainer) -> None:
+        if isinstance(loader, (list, tuple, dict)):
+            raise DataError(
+                f"train_dataloader: one iterable of batches is accepted, not a {type(loader).__name__} "
+                f"of {len(loader)}; for a fixed list of batches, wrap it in an iterable class or DataLoader"
+            )
+        _check(loader, "train_dataloader")
+        self.loader = loader
+        length = _length(loader)
+        self.num_batches = limited(length, trainer.limit_train_batches, "limit_train_batches")
+        self.check_every = self._check_every(trainer.val_check_interval)
+
+    def _check_every(self, interval: int | float) -> int | None:
+        """Validate after every so many batches; None: after an epoch's last batch."""
+        if isinstance(interval, int):
+            if self.num_batches is not None and interval > self.num_batches > 0:
+                raise DataError(
+                    f"val_check_interval={interval} is more than the {self.num_batches} batches of an epoch: "
+                    "validation would never run; use at most that many, or check_val_every_n_epoch"
+                )
+            return interval
+        if interval == 1.0:
+            return None
+        if self.num_batches is None:
+            raise DataError(f"val_check_interval={interval} needs a loader with a length; give a number of batches")
+        return max(1, int(self.num_batches * interval))
+
+    def batches(self) -> Iterator[Any]:
+        """One epoch's batches, up to the limit. A loader of unknown length reads one batch ahead, so
+        that its last batch is known as such."""
+        if self.num_batches is not None and _length(self.loader) is not None:
+            return islice(iter(self.loader), self.num_batches)
+        return self._ahead(islice(iter(self.loader), self.num_batches))
+
+    def _ahead(self, batches: Iterator[Any]) -> Iterator[Any]:
+        nothing = object()
+        self.exhausted = False
+        current = next(batches, nothing)
+        if current is nothing:
+            raise DataError("train_dataloader: the loader has no batch")
+        while current is not nothing:
+            following = next(batches, nothing)
+            self.exhausted = following is nothing
+            yield current
+            current = following
+
+    exhausted = False
+
+    def is_last(self, batch_idx: int) -> bool:
+        """Whether the batch that was just trained on is the epoch's last."""
+        return self.exhausted or batch_idx + 1 == self.num_batches
+
+
+class EvalLoaders:
+    """The loaders of a validation, test or prediction, each with its limit."""
+
+    def __init__(self, loaders: Any, limit: int | float, stage: str) -> None:
+        name = f"{stage}_dataloader"
+        if loaders is None:
+            warnings.warn(f"{name} returned None: nothing to iterate over", stacklevel=2)
+            loaders = []
+        self.several = isinstance(loaders, (list, tuple)) and len(loaders) > 1
+        self.loaders: Sequence[Any] = loaders if isinstance(loaders, (list, tuple)) else [loaders]
+        for index, loader in enumerate(self.loaders):
+            _check(loader, f"{name}[{index}]" if self.several else name)
+        self.num_batches = [limited(_length(ld), limit, f"limit_{stage}_batches") for ld in self.loaders]
+
+    def batches(self, at_most: int | None = None) -> Iterator[tuple[int, Iterator[tuple[int, Any]]]]:
+        """For each loader its index and its numbered batches, `at_most` so many of each."""
+        for index, (loader, limit) in enumerate(zip(self.loaders, self.num_batches)):
+            counts = [count for count in (limit, at_most) if count is not None]
+            yield index, enumerate(islice(iter(loader), min(counts) if counts else None))
+
+
+# ---- the loaders of a run, asked for when a loop first needs them, and kept -----------------------------
+
+
+def train_dataloader(trainer: Trainer) -> Iterator[tuple[int, Any]]:
+    """One epoch's numbered training batches."""
+    if trainer.train_loader is None:
+        trainer.train_loader = TrainLoader(_provided(trainer, "train"), trainer)
+    return enumerate(trainer.train_loader.batches())
+
+
+def val_dataloader(trainer: Trainer, at_most: int | None = None) -> EvalBatches:
+    """The validation batches, `at_most` so many of each loader."""
+    return _eval_batches(trainer, "val", "validation_step", at_most)
+
+
+def test_dataloader(trainer: Trainer) -> EvalBatches:
+    """The test batches."""
+    return _eval_batches(trainer, "test", "test_step")
+
+
+def predict_dataloader(trainer: Trainer) -> EvalBatches:
+    """The batches to predict."""
+    return _eval_batches(trainer, "predict", "predict_step")
+
+
+def _provided(trainer: Trainer, stage: str) -> Any:
+    given = trainer.given_loaders.get(stage)
+    return getattr(trainer.hooks, f"{stage}_dataloader")() if given is None else given
+
+
+def _eval_batches(trainer: Trainer, stage: str, step: str, at_most: int | None = None) -> EvalBatches:
+    """For each loader: its index, its numbered batches, and what the step is given after batch_idx."""
+    if stage not in trainer.eval_loaders:
+        limit = getattr(trainer, f"limit_{stage}_batches")
+        trainer.eval_loaders[stage] = EvalLoaders(_provided(trainer, stage), limit, stage)
+    loaders = trainer.eval_loaders[stage]
+    takes, requires = takes_dataloader_idx(trainer.module, step)
+    if loaders.several and not takes:
+        raise DataError(f"{step} has no argument dataloader_idx, but there are {len(loaders.loaders)} loaders")
+    for index, batches in loaders.batches(at_most):
+        trainer.logbook.dataloader_idx = index if loaders.several else None
+        yield index, batches, (index,) if loaders.several or requires else ()

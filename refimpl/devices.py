@@ -1,0 +1,72 @@
+"""Where the model and its batches live: moving a batch of any nesting, opening a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["detach", "move", "parallel"]
+
+
+def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
+    """`batch` on `device`, its structure and values unchanged.
+
+    Moves tensors, anything with `.to(device)`, and what lists, tuples, named tuples and mappings
+    hold; returns other values as they are. The unused last argument lets this function stand for
+    the hook `transfer_batch_to_device` where nobody overrides it. ("transfer_batch_to_device")
+    """
+    kind = type(batch)
+    if kind is Tensor or hasattr(batch, "to"):
+        moved = batch.to(device)
+        return batch if moved is None else moved  # an in-place `.to` that returns nothing
+    if kind is tuple or kind is list:
+        return kind([move(item, device) for item in batch])
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return kind(*(move(item, device) for item in batch))
+    if isinstance(batch, (list, tuple)):
+        return kind(move(item, device) for item in batch)
+    if isinstance(batch, Mapping):
+        return _rebuild(batch, {key: move(value, device) for key, value in batch.items()})
+    return batch
+
+
+def detach(output: Any) -> Any:
+    """`output` with every tensor detached from its graph, so that keeping it keeps no activations."""
+    if isinstance(output, Tensor):
+        return output.detach()
+    if isinstance(output, Mapping):
+        return _rebuild(output, {key: detach(value) for key, value in output.items()})
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*(detach(item) for item in output))
+    if isinstance(output, (list, tuple)):
+        return type(output)(detach(item) for item in output)
+    return output
+
+
+def _rebuild(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+    """`items` in a mapping of the original's kind: a plain dict, or a copy of it filled anew."""
+    if type(original) is dict:
+        return items
+    if isinstance(original, dict):  # defaultdict, OrderedDict, Counter: a copy keeps their settings
+        copy = original.copy()
+        copy.update(items)
+        return copy
+    return type(original)(items)  # type: ignore[call-arg]
+
+
+@contextmanager
+def parallel(trainer: Trainer) -> Iterator[None]:
+    """Open the trainer's device for a run: gradients on, and afterwards as the caller had them."""
+    grad_enabled = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad_enabled)

@@ -1,0 +1,199 @@
+"""Who receives a hook, and in which order; resolved once per run.
+
+`resolve` turns the module, the data module and the callbacks into one `Hooks` object with an attribute
+per hook: None where nobody overrides it, otherwise something to call. The loops then need no look-up,
+and a hook that nobody uses costs no call. Callbacks come first, in their order, the module last
+(clause `structure.callbacks-first`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from .callbacks import Callback
+from .datamodule import LightningDataModule
+from .devices import move
+from .hooks import DataHooks
+from .module import LightningModule
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["HookError", "Hooks", "check_names", "overridden", "resolve", "takes_dataloader_idx"]
+
+Call = Callable[..., Any]
+
+
+class HookError(TypeError):
+    """A hook is misspelt or cannot take its documented arguments."""
+
+
+class Hooks(SimpleNamespace):
+    """One attribute per hook: None, or what to call with the documented arguments."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def _public(owner: type) -> list[str]:
+    return [name for name, value in vars(owner).items() if callable(value) and not name.startswith("_")]
+
+
+DATA_HOOKS = _public(DataHooks)
+CALLBACK_HOOKS = _public(Callback)
+# Methods of the module that are not hooks: the user calls them, the loops do not.
+_MODULE_METHODS = {"log", "log_dict", "print", "freeze", "unfreeze"}
+MODULE_HOOKS = [
+    name
+    for owner in (*LightningModule.__mro__[1:3], LightningModule)
+    for name in _public(owner)
+    if owner is not nn.Module and name not in _MODULE_METHODS
+]
+# These run on everybody; of the other data hooks, the data module's own replaces the module's.
+_SHARED_DATA_HOOKS = {"prepare_data", "setup", "teardown"}
+# Hooks with a documented default, which runs where nobody overrides them.
+_DEFAULTS = {
+    "backward",
+    "optimizer_zero_grad",
+    "optimizer_step",
+    "predict_step",
+    *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
+}
+
+
+def overridden(receiver: Any, hook: str, base: type) -> Call | None:
+    """The receiver's own implementation of `hook`, or None if that is the base's, or was set to None."""
+    method = getattr(receiver, hook, None)
+    if method is None or getattr(method, "__func__", method) is getattr(base, hook, None):
+        return None
+    return method  # type: ignore[no-any-return]
+
+
+def resolve(
+    trainer: Trainer,
+    module: LightningModule,
+    datamodule: LightningDataModule | None,
+    callbacks: Sequence[Callback],
+) -> Hooks:
+    """Everything the loops will call, for one run."""
+    check_names(module, LightningModule, {*MODULE_HOOKS, *_MODULE_METHODS})
+    for callback in callbacks:
+        check_names(callback, Callback, set(CALLBACK_HOOKS))
+    if datamodule is not None:
+        check_names(datamodule, LightningDataModule, set(DATA_HOOKS))
+
+    hooks = Hooks()
+    for hook in dict.fromkeys([*CALLBACK_HOOKS, *MODULE_HOOKS]):
+        first = [
+            partial(fitted(method, hook, Callback), trainer, module)
+            for callback in callbacks
+            if hook in CALLBACK_HOOKS and (method := overridden(callback, hook, Callback))
+        ]
+        last = _own(module, datamodule, hook)
+        setattr(hooks, hook, _fan_out(first, last))
+    return hooks
+
+
+def _own(module: LightningModule, datamodule: LightningDataModule | None, hook: str) -> Call | None:
+    """What the data module and the module do for `hook`, as one call."""
+    data = overridden(datamodule, hook, LightningDataModule) if hook in DATA_HOOKS else None
+    if data is not None:
+        data = fitted(data, hook, LightningDataModule)
+        if hook not in _SHARED_DATA_HOOKS:
+            return data
+    method = overridden(module, hook, LightningModule)
+    if method is not None:
+        method = fitted(method, hook, LightningModule)
+    elif hook in _DEFAULTS:
+        method = getattr(module, hook)
+    elif hook == "transfer_batch_to_device":
+        method = move  # what the default does, without the method around it
+    if data is not None and method is not None:
+        return _fan_out([data], method)
+    return data if method is None else method
+
+
+def _fan_out(first: Sequence[Call], last: Call | None) -> Call | None:
+    """One callable for several receivers; it returns what the last one, the module, returns."""
+    if not first:
+        return last
+    if last is None:
+
+        def call_callbacks(*args: Any) -> None:
+            for call in first:
+                call(*args)
+
+        return call_callbacks
+
+    def call_all(*args: Any) -> Any:
+        for call in first:
+            call(*args)
+        return last(*args)
+
+    return call_all
+
+
+def takes_dataloader_idx(module: LightningModule, step: str) -> tuple[bool, bool]:
+    """Whether the user's step can take `dataloader_idx` after the batch and its index, and whether it
+    must: the documentation gives it with several loaders only, yet some of its examples require it."""
+    parameters = list(inspect.signature(getattr(module, step)).parameters.values())
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return True, False
+    return len(parameters) > 2, len(parameters) > 2 and parameters[2].default is inspect.Parameter.empty
+
+
+def fitted(method: Call, hook: str, base: type) -> Call:
+    """`method` as it can be called with the documented arguments: trailing ones it does not take are
+    left out. (The documentation itself writes `transfer_batch_to_device(batch, device)`.)
+
+    Raises HookError if it requires more arguments than there are.
+    """
+    documented = inspect.signature(getattr(base, hook))
+    offered = len(documented.parameters) - 1  # without self
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
+        return method
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p.name for p in positional if p.default is p.empty]
+    required += [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(required) > offered:
+        raise HookError(
+            f"{hook}{inspect.signature(method)} requires {len(required)} arguments; "
+            f"it is called as {hook}{documented}"
+        )
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters) or len(positional) >= offered:
+        return method
+    taken = len(positional)
+
+    def call_with_fewer(*args: Any) -> Any:
+        return method(*args[:taken])
+
+    return call_with_fewer
+
+
+def check_names(receiver: Any, base: type, known: set[str]) -> None:
+    """Refuse a method whose name is nearly that of a hook: it would silently never be called.
+
+    Raises HookError naming the method and the nearest hook.
+    """
+    for owner in type(receiver).__mro__:
+        if owner in base.__mro__:
+            continue
+        for name in _public(owner):
+            if name in known or hasattr(base, name) or not inspect.isfunction(vars(owner)[name]):
+                continue
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.85 if name.startswith("on_") else 0.93)
+            if near:
+                raise HookError(
+                    f"{owner.__name__}.{name} is no hook and would never be called; "
+                    f"did you mean {near[0]}? (If not, rename it: it is too close to a hook's name.)"
+                )

@@ -1,0 +1,181 @@
+"""LightningModule: what the user writes. Steps, optimizers, logging, and the defaults of the hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .hooks import ModelHooks
+
+if TYPE_CHECKING:
+    from .callbacks import Callback
+    from .trainer import Trainer
+
+__all__ = ["LightningModule"]
+
+
+class LightningModule(ModelHooks, nn.Module):
+    """An `nn.Module` that says how it is trained. Required for `fit`: `training_step` and
+    `configure_optimizers`; for `validate`, `test`: the step of that name.
+
+    A step or hook that is not overridden, or set to None on the instance, counts as not defined.
+    """
+
+    trainer: Trainer | None = None
+
+    # ---- what the user defines -------------------------------------------------------------------
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | Mapping[str, Any] | None:
+        """The loss of one batch: a scalar tensor, or a mapping with the key "loss", or None to go on
+        with the next batch without a zero_grad, a backward or a change of the parameters."""
+        raise NotImplementedError
+
+    def training_step_end(self, output: Any) -> Any:
+        """Receives what `training_step` returned; its own return value takes the place of that."""
+
+    def training_epoch_end(self, outputs: list[Any]) -> None:
+        """Receives what the epoch's steps returned, detached, in order. Runs only if overridden, and
+        only then are the outputs kept."""
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """One validation batch, in eval mode and without gradients. `dataloader_idx` is given with
+        several loaders only. Returns anything; None goes on with the next batch."""
+        raise NotImplementedError
+
+    def validation_step_end(self, output: Any) -> Any:
+        """Receives what `validation_step` returned; its return value takes the place of that."""
+
+    def validation_epoch_end(self, outputs: list[Any]) -> None:
+        """Receives what the steps returned: a list, or a list of one list per loader where there are
+        several. Runs only if overridden."""
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """One test batch; as `validation_step`."""
+        raise NotImplementedError
+
+    def test_step_end(self, output: Any) -> Any:
+        """As `validation_step_end`."""
+
+    def test_epoch_end(self, outputs: list[Any]) -> None:
+        """As `validation_epoch_end`."""
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> Any:
+        """The prediction for one batch; by default `self(batch)`."""
+        return self(batch)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and how its learning rate is scheduled.
+
+        Returns an optimizer; a list or tuple of one; two lists (optimizers, schedulers); a dict with
+        "optimizer" and, optionally, "lr_scheduler" (a scheduler or an `lr_dict`); or None.
+        """
+        raise NotImplementedError
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Callbacks that belong to this model; each replaces those of its type given to the trainer."""
+        return []
+
+    # ---- defaults of the optimization hooks ------------------------------------------------------
+
+    def optimizer_zero_grad(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer, optimizer_idx: int
+    ) -> None:
+        """Clears the gradients: `optimizer.zero_grad()`."""
+        optimizer.zero_grad()
+
+    def backward(
+        self, loss: Tensor, optimizer: torch.optim.Optimizer | None, optimizer_idx: int | None
+    ) -> None:
+        """Computes the gradients: `loss.backward()`."""
+        loss.backward()
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer,
+        optimizer_idx: int,
+        optimizer_closure: Callable[[], Tensor | None],
+        on_tpu: bool = False,
+        using_native_amp: bool = False,
+        using_lbfgs: bool = False,
+    ) -> None:
+        """Updates the parameters. The closure runs `training_step`, `optimizer_zero_grad` and
+        `backward`; without calling it, this batch is not trained on."""
+        optimizer.step(closure=optimizer_closure)
+
+    # ---- what the module can ask and say while a trainer runs it -----------------------------------
+
+    @property
+    def current_epoch(self) -> int:
+        """The epoch that runs, from 0; 0 without a trainer."""
+        return self.trainer.current_epoch if self.trainer else 0
+
+    @property
+    def global_step(self) -> int:
+        """The step that runs, from 0, not reset by an epoch; 0 without a trainer."""
+        return self.trainer.global_step if self.trainer else 0
+
+    @property
+    def global_rank(self) -> int:
+        """The index of this process among all; 0 without a trainer."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; the CPU for a module without any."""
+        parameter = next(self.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def log(
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool = False,
+        logger: bool = True,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        """Record a scalar (a number, or a tensor of one element) under `name`.
+
+        `on_step` keeps the latest value, `on_epoch` the mean over the epoch, weighted by batch size
+        (`batch_size`, or the first dimension of the batch's first tensor); with both, the two appear
+        as `name_step` and `name_epoch`. Left None, the running hook decides: training steps log per
+        step, everything else per epoch. With several loaders, `/dataloader_idx_N` is appended unless
+        `add_dataloader_idx` is False.
+
+        Raises LogError outside of a run, in a hook that may not log, for a value that is no scalar,
+        and for a name logged twice with different settings. ("log")
+        """
+        if self.trainer is None:
+            raise RuntimeError(f"self.log({name!r}) needs a trainer: it works while one runs this module")
+        self.trainer.logbook.log(
+            name, value, prog_bar, logger, on_step, on_epoch, add_dataloader_idx, batch_size
+        )
+
+    def log_dict(self, dictionary: Mapping[str, Any], **settings: Any) -> None:
+        """`log` each item of a mapping of names to scalars, with the same settings."""
+        for name, value in dictionary.items():
+            self.log(name, value, **settings)
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Python's `print`, in the process of global rank 0 only and above a running progress bar."""
+        if self.trainer is None:
+            print(*args, **kwargs)
+        elif self.trainer.global_rank == 0:
+            self.trainer.print(*args, **kwargs)
+
+    def freeze(self) -> None:
+        """Eval mode, and no parameter requires a gradient."""
+        self.requires_grad_(False)
+        self.eval()
+
+    def unfreeze(self) -> None:
+        """Train mode, and every parameter requires a gradient."""
+        self.requires_grad_(True)
+        self.train()

@@ -1,0 +1,77 @@
+"""When: how many epochs, which batches are followed by a validation, when training stops."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .data import has_loader
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["epochs", "sanity_check_batches", "should_check_val", "should_leave_epoch"]
+
+
+def validates(trainer: Trainer) -> bool:
+    """Whether fit validates at all: a validation_step, a loader, and a limit that leaves batches."""
+    return bool(trainer.hooks.validation_step and has_loader(trainer, "val") and trainer.limit_val_batches != 0)
+
+
+def sanity_check_batches(trainer: Trainer) -> int | None:
+    """How many batches of each loader the sanity check takes: 0 for no check, None for all."""
+    if trainer.num_sanity_val_steps == 0 or not validates(trainer):
+        return 0
+    return None if trainer.num_sanity_val_steps == -1 else trainer.num_sanity_val_steps
+
+
+def epochs(trainer: Trainer) -> Iterator[int]:
+    """The numbers of the epochs to train, from `current_epoch` on, until training is to stop."""
+    epoch = trainer.current_epoch
+    while trainer.limit_train_batches != 0 and not _training_is_over(trainer, epoch):
+        yield epoch
+        epoch += 1
+    trainer.current_epoch = epoch
+
+
+def _training_is_over(trainer: Trainer, epochs_done: int) -> bool:
+    if trainer.max_epochs != -1 and epochs_done >= trainer.max_epochs:
+        return True
+    if _steps_are_done(trainer) or _time_is_up(trainer):
+        return True
+    if not trainer.should_stop:
+        return False
+    if epochs_done >= trainer.min_epochs and trainer.global_step >= trainer.min_steps:
+        return True
+    warnings.warn(
+        f"asked to stop after {epochs_done} epochs and {trainer.global_step} steps, but min_epochs="
+        f"{trainer.min_epochs} and min_steps={trainer.min_steps}: training goes on",
+        stacklevel=2,
+    )
+    trainer.should_stop = False
+    return False
+
+
+def should_leave_epoch(trainer: Trainer) -> bool:
+    """Whether the epoch ends after this batch, before its loader does."""
+    return trainer.should_stop or _steps_are_done(trainer) or _time_is_up(trainer)
+
+
+def _steps_are_done(trainer: Trainer) -> bool:
+    return trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+
+
+def _time_is_up(trainer: Trainer) -> bool:
+    return trainer.deadline is not None and time.monotonic() >= trainer.deadline
+
+
+def should_check_val(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a validation follows this training batch."""
+    if (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch or not trainer.checks_val:
+        return False
+    loader = trainer.train_loader
+    if loader.check_every is None:
+        return loader.is_last(batch_idx)
+    return (batch_idx + 1) % loader.check_every == 0

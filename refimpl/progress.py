@@ -1,0 +1,101 @@
+"""The progress bar: tqdm, in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from .callbacks import Callback
+
+if TYPE_CHECKING:
+    from .module import LightningModule
+    from .trainer import Trainer
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar(Callback):
+    """One bar per training epoch; below it one for a running validation, test or prediction.
+
+    `refresh_rate` is the number of batches between updates of the numbers behind the bar.
+    """
+
+    def __init__(self, refresh_rate: int = 1) -> None:
+        if type(refresh_rate) is not int or refresh_rate < 1:
+            raise ValueError(f"refresh_rate={refresh_rate!r}; an int from 1 is accepted")
+        self.refresh_rate = refresh_rate
+        self._train: tqdm[Any] | None = None
+        self._evaluation: tqdm[Any] | None = None
+
+    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
+        """Print above the running bars."""
+        tqdm.write(sep.join(map(str, args)), **kwargs)
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A bar for the epoch; its length is known with the first batch."""
+        self._train = tqdm(desc=f"Epoch {trainer.current_epoch}", leave=True, dynamic_ncols=True)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """One batch further."""
+        if self._train is None:
+            return
+        if batch_idx == 0 and math.isfinite(trainer.num_training_batches):
+            self._train.reset(total=int(trainer.num_training_batches))
+        self._train.update()
+        if (batch_idx + 1) % self.refresh_rate == 0:
+            self._train.set_postfix(trainer.progress_bar_metrics, refresh=False)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The epoch's values stay on the screen."""
+        if self._train is not None:
+            self._train.set_postfix(trainer.progress_bar_metrics)
+            self._train.close()
+            self._train = None
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    def _open(self, name: str) -> None:
+        self._evaluation = tqdm(desc=name, leave=False, dynamic_ncols=True)
+
+    def _advance(self, *_: Any) -> None:
+        if self._evaluation is not None:
+            self._evaluation.update()
+
+    def _close(self, *_: Any) -> None:
+        if self._evaluation is not None:
+            self._evaluation.close()
+            self._evaluation = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A bar for the validation."""
+        self._open("Sanity check" if trainer.sanity_checking else "Validating")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A bar for the test."""
+        self._open("Testing")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A bar for the prediction."""
+        self._open("Predicting")
+
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _advance
+    on_validation_end = on_test_end = on_predict_end = _close
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._close()
+        if self._train is not None:
+            self._train.close()
+            self._train = None

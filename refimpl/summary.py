@@ -1,0 +1,69 @@
+"""The model summary: a table of the module's children with their parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from .callbacks import Callback
+
+if TYPE_CHECKING:
+    from .module import LightningModule
+    from .trainer import Trainer
+
+__all__ = ["ModelSummary", "summarize"]
+
+
+def summarize(module: nn.Module) -> str:
+    """The table: name, type and parameters of each child; trainable, non-trainable and total numbers
+    of parameters; the size of parameters in megabytes (10**6 bytes). ("最小示例": its printed output)
+    """
+    rows = [(str(i), name, type(child).__name__, human(_parameters(child)))
+            for i, (name, child) in enumerate(module.named_children())]
+    head = (" ", "Name", "Type", "Params")
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(4)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in [head, *rows]]
+    rule = "-" * max(map(len, lines))
+
+    trainable = _parameters(module, trainable=True)
+    total = _parameters(module)
+    size = sum(p.numel() * p.element_size() for p in _initialized(module)) / 1e6
+    totals = [
+        (human(trainable), "Trainable params"),
+        (human(total - trainable), "Non-trainable params"),
+        (human(total), "Total params"),
+        (f"{size:.3f}", "Total estimated model params size (MB)"),
+    ]
+    return "\n".join([lines[0], rule, *lines[1:], rule, *(f"{number:<9} {what}" for number, what in totals)])
+
+
+def human(count: int) -> str:
+    """A count with at most three digits and a unit: 7850 is "7.9 K"."""
+    if count < 1000:
+        return str(count)
+    number, unit = float(count), ""
+    for unit in "KMBT":
+        number /= 1000
+        if number < 999.5:
+            break
+    return f"{number:.1f} {unit}" if number < 99.95 else f"{number:.0f} {unit}"
+
+
+def _initialized(module: nn.Module) -> list[Any]:
+    """The parameters that have a size; those of lazy layers get theirs with the first batch."""
+    return [p for p in module.parameters() if not isinstance(p, UninitializedTensorMixin)]
+
+
+def _parameters(module: nn.Module, trainable: bool = False) -> int:
+    return sum(p.numel() for p in _initialized(module) if p.requires_grad or not trainable)
+
+
+class ModelSummary(Callback):
+    """Prints the summary when `fit` has configured everything."""
+
+    def on_pretrain_routine_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the table, in the process of global rank 0 only."""
+        if trainer.global_rank == 0:
+            print(summarize(pl_module))

@@ -1,0 +1,402 @@
+"""Trainer: options checked once, then fit, validate, test, predict."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from . import loops
+from .callbacks import Callback
+from .data import EvalLoaders, TrainLoader
+from .datamodule import LightningDataModule
+from .dispatch import Hooks, resolve
+from .module import LightningModule
+from .optimization import ConfigurationError, Schedule
+from .plan import validates
+from .precision import PRECISIONS, in_precision
+from .progress import ProgressBar
+from .results import Logbook
+from .summary import ModelSummary
+
+__all__ = ["Trainer", "TrainerState"]
+
+_STEPS = ("training_step", "validation_step", "test_step", "predict_step")
+
+
+@dataclass
+class TrainerState:
+    """What the trainer is doing: `fn` is fit, validate, test or predict; `status` is "initializing",
+    "running", "finished", "interrupted" or "failed"."""
+
+    fn: str | None = None
+    status: str = "initializing"
+
+
+class Trainer:
+    """Runs a `LightningModule` as the documentation's pseudocode says.
+
+    Args:
+        max_epochs: stop after so many epochs; -1 for no limit. Without any limit, 1000.
+        min_epochs, min_steps: train at least so long, even when asked to stop.
+        max_steps: stop after so many steps (training batches), -1 for no limit.
+        max_time: stop after "DD:HH:MM:SS", a `timedelta`, or a dict of `timedelta`'s keywords.
+        limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: how many
+            batches of a loader to use: an int counts, a float in [0, 1] is a fraction.
+        fast_dev_run: try everything out on 1 (True) or so many batches: one epoch, no sanity check.
+        val_check_interval: validate after so many training batches (int), or every such fraction of
+            an epoch (float in (0, 1]).
+        check_val_every_n_epoch: validate in every n-th epoch only.
+        num_sanity_val_steps: validation batches to try before training; -1 for all, 0 for none.
+        callbacks: a callback or a list of them.
+        enable_progress_bar, enable_model_summary: what is printed.
+        precision: 32, or "bf16" for autocast to bfloat16.
+
+    Raises:
+        ConfigurationError: an option's value is not accepted; TypeError: an option is unknown. Both
+            name what was given and what is accepted.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int | None = None,
+        min_steps: int | None = None,
+        max_time: str | timedelta | dict[str, float] | None = None,
+        limit_train_batches: int | float = 1.0,
+        limit_val_batches: int | float = 1.0,
+        limit_test_batches: int | float = 1.0,
+        limit_predict_batches: int | float = 1.0,
+        fast_dev_run: bool | int = False,
+        val_check_interval: int | float = 1.0,
+        check_val_every_n_epoch: int = 1,
+        num_sanity_val_steps: int = 2,
+        callbacks: Callback | Iterable[Callback] | None = None,
+        enable_progress_bar: bool = True,
+        enable_model_summary: bool = True,
+        precision: int | str = 32,
+        **unknown: Any,
+    ) -> None:
+        for name in unknown:
+            near = difflib.get_close_matches(name, Trainer.__init__.__kwdefaults__, n=1)
+            raise TypeError(f"Trainer has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        batches = _count("fast_dev_run", int(fast_dev_run), 0)
+        if batches:
+            limit_train_batches = limit_val_batches = limit_test_batches = limit_predict_batches = batches
+            max_epochs, max_steps, num_sanity_val_steps, val_check_interval = 1, batches, 0, 1.0
+            check_val_every_n_epoch = 1
+
+        self.fast_dev_run = batches
+        self.limit_train_batches = _limit("limit_train_batches", limit_train_batches)
+        self.limit_val_batches = _limit("limit_val_batches", limit_val_batches)
+        self.limit_test_batches = _limit("limit_test_batches", limit_test_batches)
+        self.limit_predict_batches = _limit("limit_predict_batches", limit_predict_batches)
+        self.max_steps = _count("max_steps", -1 if max_steps is None else max_steps, -1)
+        unlimited = max_steps is None and max_time is None
+        self.max_epochs = _count("max_epochs", (1000 if unlimited else -1) if max_epochs is None else max_epochs, -1)
+        self.min_epochs = _count("min_epochs", min_epochs or 0, 0)
+        self.min_steps = _count("min_steps", min_steps or 0, 0)
+        self.max_time = _duration(max_time)
+        self.val_check_interval = _interval(val_check_interval)
+        self.check_val_every_n_epoch = _count("check_val_every_n_epoch", check_val_every_n_epoch, 1)
+        self.num_sanity_val_steps = _count("num_sanity_val_steps", num_sanity_val_steps, -1)
+        if precision not in PRECISIONS:
+            raise ConfigurationError(f"precision={precision!r}; accepted are {', '.join(map(repr, PRECISIONS))}")
+        self.precision = precision
+        self.callbacks = _callbacks(callbacks)
+        if enable_model_summary:
+            self.callbacks.append(ModelSummary())
+        if enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
+            self.callbacks.append(ProgressBar())
+
+        self.state = TrainerState()
+        self.stage: str | None = None
+        self.current_epoch = self.global_step = self.updates = 0
+        self.should_stop = self.interrupted = False
+        self.global_rank = 0
+        self.device = torch.device("cpu")
+        self.logbook = Logbook()
+        self.module: LightningModule = None  # type: ignore[assignment]  # given by the first run
+        self.datamodule: LightningDataModule | None = None
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.schedules: list[Schedule] = []
+
+    # ---- the four things it does -----------------------------------------------------------------
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+    ) -> None:
+        """Train `model`, validating as it goes.
+
+        Loaders given here take the place of the model's and the data module's. Raises HookError,
+        DataError or ConfigurationError before training starts if the model cannot be trained; an
+        exception in a hook passes through unchanged, after `on_exception` and `teardown`.
+        """
+        self._run("fit", loops.fit, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule)
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+    ) -> list[dict[str, float]]:
+        """One pass over the validation loaders; returns the logged epoch values, a dict per loader."""
+        return self._run("validate", loops.evaluate, model, {"val": dataloaders}, datamodule) or []
+
+    def test(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+    ) -> list[dict[str, float]]:
+        """One pass over the test loaders; returns the logged epoch values, a dict per loader."""
+        return self._run("test", loops.evaluate, model, {"test": dataloaders}, datamodule) or []
+
+    def predict(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool = True,
+    ) -> list[Any] | None:
+        """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
+
+        With `return_predictions=False` nothing is kept, and None is returned.
+        """
+        self.return_predictions = return_predictions
+        results = self._run("predict", loops.evaluate, model, {"predict": dataloaders}, datamodule)
+        if not return_predictions or results is None:
+            return None
+        return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
+
+    # ---- one run ---------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        function: str,
+        entry: Callable[[Trainer], Any],
+        model: LightningModule | None,
+        loaders: dict[str, Any],
+        datamodule: LightningDataModule | None,
+    ) -> Any:
+        """Attach everything, run the loop, and close what it opened, whatever happens."""
+        self._attach(function, model, loaders, datamodule)
+        try:
+            self.state = TrainerState(function, "running")
+            return entry(self)
+        except KeyboardInterrupt as interrupt:
+            self.interrupted = True
+            self._close_after(interrupt, "interrupted")
+            warnings.warn(f"{function} was interrupted; it ends here", stacklevel=3)
+            return None
+        except BaseException as exception:
+            self._close_after(exception, "failed")
+            raise
+
+    def _close_after(self, exception: BaseException, status: str) -> None:
+        """Modes as after a run, then `on_exception` and `teardown`. What they raise themselves is
+        shown as a warning, so that the first exception is the one that surfaces."""
+        running, self.state.status = self.state.status == "running", status
+        self.stage = None
+        self.logbook.abandon()
+        self.module.train()
+        hooks = self.hooks
+        closing = [(hooks.on_exception, exception)]
+        if running:
+            closing.append((hooks.teardown, self.state.fn))
+        for hook, argument in closing:
+            try:
+                if hook:
+                    hook(argument)
+            except Exception as another:
+                warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=4)
+
+    def _attach(
+        self,
+        function: str,
+        model: LightningModule | None,
+        loaders: dict[str, Any],
+        datamodule: LightningDataModule | None,
+    ) -> None:
+        """Check what a run was given, before anything happens."""
+        model = model if model is not None else self.module
+        if not isinstance(model, LightningModule):
+            raise TypeError(f"{function} needs a LightningModule, not {type(model).__name__}")
+        for stage, given in loaders.items():
+            if isinstance(given, LightningDataModule):  # trainer.predict(model, data_module)
+                loaders[stage], datamodule = None, given
+        if datamodule is not None and any(given is not None for given in loaders.values()):
+            raise ConfigurationError(f"{function} was given loaders and a datamodule; give one of them")
+        self.module, self.datamodule = model, datamodule
+        self.given_loaders = loaders
+        self.train_loader: TrainLoader | None = None
+        self.eval_loaders: dict[str, EvalLoaders] = {}
+        self.should_stop = self.interrupted = False
+        self.deadline = None if self.max_time is None else time.monotonic() + self.max_time
+        model.trainer = self
+        if datamodule is not None:
+            datamodule.trainer = self
+        self.hooks = self._resolve()
+        self._check_defined(function)
+        self.checks_val = function == "fit" and validates(self)
+
+    def _resolve(self) -> Hooks:
+        hooks = resolve(self, self.module, self.datamodule, self.callbacks)
+        for step in _STEPS:
+            method = getattr(hooks, step)
+            setattr(hooks, step, method and in_precision(method, self.precision, self.device))
+        return hooks
+
+    def _check_defined(self, function: str) -> None:
+        stage, step = {
+            "fit": ("train", "training_step"),
+            "validate": ("val", "validation_step"),
+            "test": ("test", "test_step"),
+            "predict": ("predict", "predict_step"),
+        }[function]
+        required = [step, "configure_optimizers"] if function == "fit" else [step]
+        name = type(self.module).__name__
+        for hook in required:
+            if getattr(self.hooks, hook) is None:
+                raise ConfigurationError(f"{function} needs {name}.{hook}, which is not defined")
+        if self.given_loaders.get(stage) is None and getattr(self.hooks, f"{stage}_dataloader") is None:
+            raise ConfigurationError(
+                f"{function} needs batches: pass a loader or a datamodule, or define {name}.{stage}_dataloader"
+            )
+
+    # ---- what the loops ask for ------------------------------------------------------------------
+
+    def add_callbacks(self, configured: Sequence[Callback] | Callback | None) -> None:
+        """Take in what `configure_callbacks` returned: each replaces those of its type."""
+        new = _callbacks(configured)
+        types = {type(callback) for callback in new}
+        self.callbacks = [cb for cb in self.callbacks if type(cb) not in types] + new
+        vars(self.hooks).update(vars(self._resolve()))  # the loops hold on to this object
+
+    def move_module(self) -> None:
+        """The module goes to the device, once `setup` has built it."""
+        self.module.to(self.device)
+
+    def open(self, stage: str) -> None:
+        """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
+        self._outer_stage, self.stage = self.stage, stage
+        self.logbook.open()
+
+    def close(self) -> list[dict[str, float]]:
+        """The pass is over; returns its epoch values, one dict per loader."""
+        values = self.logbook.close(forget=self.stage == "sanity_check")
+        self.stage = self._outer_stage
+        return values
+
+    def finish(self) -> None:
+        """All loops have run; only teardown follows."""
+        self.state.status = "finished"
+
+    # ---- what users read -------------------------------------------------------------------------
+
+    training = property(lambda self: self.stage == "train", doc="Whether a training batch or epoch runs.")
+    sanity_checking = property(lambda self: self.stage == "sanity_check", doc="Whether the sanity check runs.")
+    validating = property(lambda self: self.stage == "validate", doc="Whether a validation runs.")
+    testing = property(lambda self: self.stage == "test", doc="Whether a test runs.")
+    predicting = property(lambda self: self.stage == "predict", doc="Whether a prediction runs.")
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """Every logged value by name, as scalar tensors."""
+        return self.logbook.metrics("callback")
+
+    @property
+    def logged_metrics(self) -> dict[str, float]:
+        """The values logged with `logger=True`."""
+        return self.logbook.metrics("logged")
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """The values logged with `prog_bar=True`."""
+        return self.logbook.metrics("progress_bar")
+
+    @property
+    def num_training_batches(self) -> int | float:
+        """Batches in a training epoch; inf if unknown, 0 before the loader was asked for."""
+        if self.train_loader is None:
+            return 0
+        return math.inf if self.train_loader.num_batches is None else self.train_loader.num_batches
+
+    @property
+    def use_amp(self) -> bool:
+        """Whether the steps run under autocast."""
+        return self.precision != 32
+
+    @property
+    def using_lbfgs(self) -> bool:
+        """Whether the optimizer is `torch.optim.LBFGS`."""
+        return any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in self.optimizers)
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Python's `print`, above a progress bar if there is one."""
+        for callback in self.callbacks:
+            if isinstance(callback, ProgressBar):
+                return callback.print(*args, **kwargs)
+        print(*args, **kwargs)
+
+
+# ---- options, checked at the boundary ---------------------------------------------------------------------
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
+    return value
+
+
+def _limit(name: str, value: Any) -> int | float:
+    if (type(value) is int and value >= 0) or (type(value) is float and 0.0 <= value <= 1.0):
+        return value  # type: ignore[no-any-return]
+    raise ConfigurationError(f"{name}={value!r}; an int from 0 or a float from 0.0 to 1.0 is accepted")
+
+
+def _interval(value: Any) -> int | float:
+    if (type(value) is int and value >= 1) or (type(value) is float and 0.0 < value <= 1.0):
+        return value  # type: ignore[no-any-return]
+    raise ConfigurationError(
+        f"val_check_interval={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
+    )
+
+
+def _duration(value: str | timedelta | dict[str, float] | None) -> float | None:
+    """Seconds."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            days, hours, minutes, seconds = map(int, value.split(":"))
+            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        elif isinstance(value, dict):
+            value = timedelta(**value)
+        return value.total_seconds()
+    except (TypeError, ValueError, AttributeError):
+        raise ConfigurationError(
+            f"max_time={value!r}; 'DD:HH:MM:SS', a timedelta or a dict such as {{'minutes': 5}} is accepted"
+        ) from None
+
+
+def _callbacks(given: Callback | Iterable[Callback] | None) -> list[Callback]:
+    callbacks = [] if given is None else [given] if isinstance(given, Callback) else list(given)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            hint = "an instance, not the class" if isinstance(callback, type) else "a subclass of Callback"
+            raise ConfigurationError(f"callbacks holds {callback!r}; {hint} is accepted")
+    return callbacks
