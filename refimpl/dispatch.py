@@ -2,8 +2,8 @@
 
 `resolve` turns the module, the data module and the callbacks into one `Hooks` object with an attribute
 per hook: None where nobody overrides it, otherwise something to call. The loops then need no look-up,
-and a hook that nobody uses costs no call. Callbacks come first, in their order, the module last
-(clause `structure.callbacks-first`).
+and a hook that nobody uses costs no call. A data module comes first, then the callbacks in their order, the
+module last (clause `structure.receivers`).
 """
 
 from __future__ import annotations
@@ -92,23 +92,22 @@ def resolve(
 
     hooks = Hooks()
     for hook in dict.fromkeys([*CALLBACK_HOOKS, *MODULE_HOOKS]):
-        first = [
+        data = overridden(datamodule, hook, LightningDataModule) if hook in DATA_HOOKS else None
+        first = [] if data is None else [fitted(data, hook, LightningDataModule)]
+        if first and hook not in _SHARED_DATA_HOOKS:
+            setattr(hooks, hook, first[0])
+            continue
+        first += [
             partial(fitted(method, hook, Callback), trainer, module)
             for callback in callbacks
             if hook in CALLBACK_HOOKS and (method := overridden(callback, hook, Callback))
         ]
-        last = _own(module, datamodule, hook)
-        setattr(hooks, hook, _fan_out(first, last))
+        setattr(hooks, hook, _fan_out(first, _own(module, hook)))
     return hooks
 
 
-def _own(module: LightningModule, datamodule: LightningDataModule | None, hook: str) -> Call | None:
-    """What the data module and the module do for `hook`, as one call."""
-    data = overridden(datamodule, hook, LightningDataModule) if hook in DATA_HOOKS else None
-    if data is not None:
-        data = fitted(data, hook, LightningDataModule)
-        if hook not in _SHARED_DATA_HOOKS:
-            return data
+def _own(module: LightningModule, hook: str) -> Call | None:
+    """What the module does for `hook`: its own method, the documented default, or nothing."""
     method = overridden(module, hook, LightningModule)
     if method is not None:
         method = fitted(method, hook, LightningModule)
@@ -116,9 +115,7 @@ def _own(module: LightningModule, datamodule: LightningDataModule | None, hook: 
         method = getattr(module, hook)
     elif hook == "transfer_batch_to_device":
         method = move  # what the default does, without the method around it
-    if data is not None and method is not None:
-        return _fan_out([data], method)
-    return data if method is None else method
+    return method
 
 
 def _fan_out(first: Sequence[Call], last: Call | None) -> Call | None:

@@ -1,0 +1,39 @@
+"""Adapters: one per trainer, from a scenario to a trace. They run in the trainer's own world."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Callable, Dict
+
+__all__ = ["ADAPTERS", "load_adapter"]
+
+
+def _refimpl() -> Any:
+    from .refimpl import RefimplAdapter
+
+    return RefimplAdapter()
+
+
+def _lightning(version: str) -> Callable[[], Any]:
+    def load() -> Any:
+        from .lightning import LightningAdapter
+
+        return LightningAdapter(version)
+
+    return load
+
+
+ADAPTERS: Dict[str, Callable[[], Any]] = {
+    "refimpl": _refimpl,
+    "lightning@2.6.6": _lightning("2.6.6"),
+    "lightning@1.5.10": _lightning("1.5.10"),
+}
+
+
+def load_adapter(name: str) -> Any:
+    """The adapter of that name. Raises ValueError naming the known ones and the nearest."""
+    if name not in ADAPTERS:
+        near = difflib.get_close_matches(name, ADAPTERS, n=1, cutoff=0.3)
+        hint = "; did you mean %s?" % near[0] if near else ""
+        raise ValueError("no adapter %r; there are %s%s" % (name, ", ".join(ADAPTERS), hint))
+    return ADAPTERS[name]()

@@ -1,0 +1,36 @@
+"""The adapter for real releases of pytorch-lightning, each in a world of its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict
+
+from ..scenario import Scenario
+from .lightning_api import LightningLikeAdapter, given_options
+from .lightning_compat import import_lightning
+
+__all__ = ["LightningAdapter"]
+
+
+class LightningAdapter(LightningLikeAdapter):
+    """pytorch-lightning 1.5.10 or 2.6.6, as a black box."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(import_lightning(version))
+        self.name, self.version = "lightning", self.api.__version__
+        for name in ("pytorch_lightning", "lightning"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def options(self, scenario: Scenario) -> Dict[str, Any]:
+        """The scenario's options, nothing written to disk, on the CPU."""
+        renamed: Dict[str, Any] = {
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        if not self.version.startswith("1."):
+            renamed.update(accelerator="cpu", devices=1)
+            if scenario.option("precision") == "bf16":
+                renamed["precision"] = "bf16-mixed"
+        return given_options(scenario, renamed)

@@ -1,0 +1,137 @@
+"""A run of one scenario on any trainer with Lightning's interface: refimpl and the real releases.
+
+Runs in the trainer's own world: torch and the standard library, Python 3.8 and up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
+
+import torch
+
+from .. import __version__
+from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS
+from ..recorder import Recorder
+from ..scenario import Scenario
+from ..trace import Header, TraceWriter
+from . import model as scenario_model
+
+__all__ = ["Classes", "LightningLikeAdapter"]
+
+EFFECTS = ("training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "lr", "device", "stage")
+
+
+class LightningLikeAdapter:
+    """Scenario to trace, for a trainer that has `LightningModule`, `LightningDataModule`, `Callback`
+    and `Trainer` in one namespace. A subclass says what is particular about its own."""
+
+    name = ""
+    version = ""
+
+    def __init__(self, namespace: Any) -> None:
+        self.api = namespace
+
+    def options(self, scenario: Scenario) -> Dict[str, Any]:
+        """Keyword arguments for the trainer."""
+        raise NotImplementedError
+
+    def has(self, hook: str) -> bool:
+        """Whether the trainer knows the hook at all."""
+        owners = (self.api.LightningModule, self.api.Callback, self.api.LightningDataModule)
+        return any(hasattr(owner, hook) for owner in owners)
+
+    def declares(self) -> List[str]:
+        """The hooks the trainer has; the contract's others are judged `unsupported`."""
+        known = dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS))
+        return [hook for hook in known if self.has(hook)]
+
+    def header(self, scenario: Scenario) -> Header:
+        """What a trace of this trainer begins with."""
+        return Header(
+            suite=__version__,
+            scenario=scenario.to_dict(),
+            trainer={"name": self.name, "version": self.version},
+            declares={"hooks": self.declares(), "effects": list(EFFECTS)},
+            environment={
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "platform": platform.system(),
+            },
+        )
+
+    def run(self, scenario: Scenario, writer: TraceWriter) -> None:
+        """Do what the scenario says, recording; the writer is closed with the outcome."""
+        defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
+        scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
+        recorder = Recorder(writer, scenario.when)
+        module, datamodule, callbacks = self.build(scenario, recorder)
+        torch.manual_seed(0)
+        recorder.module = module
+        recorder.trainer = trainer = self.api.Trainer(callbacks=callbacks, **self.options(scenario))
+        for function in scenario.calls:
+            try:
+                recorder.span("trainer", function, self.call(trainer, function, module, datamodule, scenario), {})
+            except BaseException as error:  # a trace tells how a run ended, a SystemExit too
+                writer.close("raised", "%s: %s" % (type(error).__name__, error))
+                return
+        writer.close("returned")
+
+    def build(self, scenario: Scenario, recorder: Recorder) -> Tuple[Any, Any, List[Any]]:
+        """The recording module, data module (or None) and callbacks of the scenario."""
+        callback_class = recorder.recording(
+            self.api.Callback, [h for h in CALLBACK_HOOKS if hasattr(self.api.Callback, h)], "callback"
+        )
+        callbacks = self._callbacks(callback_class, scenario)
+        own = [type("Own%d" % i, (callback_class,), {})() if kind == "new" else callback_class()
+               for i, kind in enumerate(scenario.model.callbacks)]
+        for index, callback in enumerate(own):
+            callback.receiver = "callback:%d" % (scenario.callbacks + index)
+
+        base = scenario_model.model_class(self.api.LightningModule, scenario)
+        if own:
+            base.configure_callbacks = lambda self: own  # type: ignore[attr-defined]
+        module = recorder.recording(base, self._module_hooks(base, scenario), "module")()
+        datamodule = None
+        if scenario.data.source == "datamodule":
+            base = scenario_model.datamodule_class(self.api.LightningDataModule, scenario)
+            hooks = [h for h in DATA_HOOKS if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
+            datamodule = recorder.recording(base, hooks, "datamodule")()
+        return module, datamodule, callbacks
+
+    @staticmethod
+    def _callbacks(callback_class: Any, scenario: Scenario) -> List[Any]:
+        callbacks = [callback_class() for _ in range(scenario.callbacks)]
+        for index, callback in enumerate(callbacks):
+            callback.receiver = "callback:%d" % index
+        return callbacks
+
+    @staticmethod
+    def _module_hooks(base: type, scenario: Scenario) -> Iterable[str]:
+        """Every hook the trainer has; of the steps and loaders those that the scenario defines, and
+        predict_step, which has a default."""
+        own = set(OWN_STEPS) - {"predict_step"}
+        return [h for h in MODULE_HOOKS if (h in vars(base) if h in own else hasattr(base, h))]
+
+    @staticmethod
+    def call(trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario) -> Any:
+        """The user's call, with the loaders from where the scenario has them."""
+        given: Dict[str, Any] = {}
+        if datamodule is not None:
+            given["datamodule"] = datamodule
+        elif scenario.data.source == "argument" and function == "fit":
+            given["train_dataloaders"] = scenario_model.loaders(scenario, "train")
+            given["val_dataloaders"] = scenario_model.loaders(scenario, "val")
+        elif scenario.data.source == "argument":
+            stage = {"validate": "val"}.get(function, function)
+            given["dataloaders"] = scenario_model.loaders(scenario, stage)
+        return lambda: getattr(trainer, function)(module, **given)
+
+
+def given_options(scenario: Scenario, renamed: Mapping[str, Any]) -> Dict[str, Any]:
+    """The scenario's trainer options; one epoch and no sanity check unless it says otherwise."""
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, **scenario.trainer, **renamed}
+    if "max_steps" in scenario.trainer and "max_epochs" not in scenario.trainer:
+        options["max_epochs"] = 1
+    return options

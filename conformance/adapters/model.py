@@ -1,0 +1,180 @@
+"""The scenario's model and data, for every trainer with Lightning's interface.
+
+Everything is defined by formulas (`docs/adapters.md`), so that a program in another language can
+rebuild it exactly. Runs in the trainer's own world: torch and the standard library, Python 3.8 and up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from ..recorder import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
+from ..scenario import Scenario
+
+__all__ = ["CustomBatch", "loaders", "model_class"]
+
+
+def sample(stage: int, loader: int, batch: int, row: int, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Row `row` of a batch: x of shape (4,), its column 3 the batch's identity, and y of shape (1,)."""
+    x = torch.tensor([((batch * 5 + row * 7 + j * 3) % 11 - 5) / 8 for j in range(4)], dtype=dtype)
+    x[IDENTITY_COLUMN] = ((stage << 19) + (loader << 16) + batch) / IDENTITY_SCALE
+    y = torch.tensor([((batch * 3 + row * 5) % 7 - 3) / 4 + 1], dtype=dtype)
+    return x, y
+
+
+class _Samples(Dataset):  # type: ignore[type-arg]
+    """A loader's rows, in order; the last batch may be shorter."""
+
+    def __init__(self, scenario: Scenario, stage: int, loader: int, batches: int) -> None:
+        size, last = scenario.data.batch_size, scenario.data.last
+        dtype = getattr(torch, scenario.model.dtype)
+        self.rows = [
+            sample(stage, loader, k, i, dtype)
+            for k in range(batches)
+            for i in range(last if k == batches - 1 else size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tuple[torch.Tensor, torch.Tensor]:
+        return self.rows[index]
+
+
+class _Stream(IterableDataset):  # type: ignore[type-arg]
+    """The same rows without a length."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+
+class CustomBatch:
+    """A batch type of the user's own: it can be moved, and says whether it was."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, moved: bool = False) -> None:
+        self.x, self.y, self.moved = x, y, moved
+
+    def to(self, device: Any, **_: Any) -> "CustomBatch":
+        return CustomBatch(self.x.to(device), self.y.to(device), moved=True)
+
+
+def _collate(form: str) -> Any:
+    def collate(rows: List[Tuple[torch.Tensor, torch.Tensor]]) -> Any:
+        x = torch.stack([row[0] for row in rows])
+        y = torch.stack([row[1] for row in rows])
+        if form == "dict":
+            return {"x": x, "y": y}
+        if form == "nested":
+            return {"inputs": [x, {"weight": torch.ones_like(y)}], "target": (y,), "name": "batch"}
+        return CustomBatch(x, y) if form == "custom" else (x, y)
+
+    return collate
+
+
+def unpack(batch: Any) -> Tuple[torch.Tensor, torch.Tensor]:
+    """x and y out of any form of batch."""
+    if isinstance(batch, CustomBatch):
+        return batch.x, batch.y
+    if isinstance(batch, dict):
+        return (batch["x"], batch["y"]) if "x" in batch else (batch["inputs"][0], batch["target"][0])
+    return batch[0], batch[1]
+
+
+def loaders(scenario: Scenario, stage: str) -> Any:
+    """The stage's DataLoader, a list of them where there are several, None where there is none."""
+    made = []
+    for index, batches in enumerate(scenario.loaders(stage)):
+        rows: Any = _Samples(scenario, STAGES.index(stage), index, batches)
+        if not scenario.data.sized:
+            rows = _Stream(rows.rows)
+        made.append(
+            DataLoader(rows, batch_size=scenario.data.batch_size, collate_fn=_collate(scenario.data.batch))
+        )
+    return None if not made else made[0] if len(made) == 1 else made
+
+
+def model_class(base: type, scenario: Scenario) -> type:
+    """The user's module: `Linear(4, 1)`, a mean squared error, and the steps the scenario defines."""
+
+    def __init__(self: Any) -> None:
+        base.__init__(self)  # type: ignore[misc]
+        self.layer = nn.Linear(4, 1, dtype=getattr(torch, scenario.model.dtype))
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([[0.25, -0.5, 0.75, 0.125]]))
+            self.layer.bias.fill_(0.0625)
+        if scenario.model.starts_in_eval:
+            self.eval()
+
+    def forward(self: Any, x: Any) -> Any:
+        return self.layer(x if isinstance(x, torch.Tensor) else unpack(x)[0])
+
+    def step(self: Any, batch: Any, batch_idx: int) -> Any:
+        x, y = unpack(batch)
+        loss = ((self.layer(x) - y) ** 2).mean()
+        return {"loss": loss, "extra": loss.detach()} if scenario.model.returns == "dict" else loss
+
+    def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return step(self, batch, batch_idx)
+
+    def predict_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: Optional[int] = None) -> Any:
+        return self(batch)
+
+    def step_end(self: Any, output: Any) -> Any:
+        return output
+
+    def epoch_end(self: Any, outputs: Any) -> None:
+        return None
+
+    body: Dict[str, Any] = {
+        "__init__": __init__,
+        "forward": forward,
+        "configure_optimizers": lambda self: _optimizers(self, scenario),
+        "training_step": step,
+    }
+    for hook in ("validation_step", "test_step"):
+        if scenario.defines(hook):
+            body[hook] = eval_step
+    if scenario.defines("predict_step"):
+        body["predict_step"] = predict_step
+    for hook in scenario.model.defines:
+        body[hook] = step_end if hook.endswith("_step_end") else epoch_end
+    if scenario.data.source == "module":
+        for stage in STAGES:
+            if scenario.loaders(stage):
+                body[stage + "_dataloader"] = _provider(scenario, stage)
+    return type("ScenarioModel", (base,), body)
+
+
+def datamodule_class(base: type, scenario: Scenario) -> type:
+    """The user's data module, with the loaders the scenario has."""
+    body = {s + "_dataloader": _provider(scenario, s) for s in STAGES if scenario.loaders(s)}
+    return type("ScenarioData", (base,), body)
+
+
+def _provider(scenario: Scenario, stage: str) -> Any:
+    def dataloader(self: Any) -> Any:
+        return loaders(scenario, stage)
+
+    return dataloader
+
+
+def _optimizers(module: Any, scenario: Scenario) -> Any:
+    kind, scheduler = scenario.model.optimizer, scenario.model.scheduler
+    if kind == "none":
+        return None
+    if kind == "adam":
+        optimizer: Any = torch.optim.Adam(module.parameters(), lr=0.0625)
+    else:
+        momentum = {"momentum": 0.5, "weight_decay": 0.125} if kind == "momentum" else {}
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.0625, **momentum)
+    if scheduler == "none":
+        return optimizer
+    lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": scheduler}}

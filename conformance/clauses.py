@@ -1,0 +1,77 @@
+"""The clause registry: the contract's numbered sentences, read from `spec/clauses/*.toml`.
+
+One file per family. A clause has a stable id (`train.batch.transfer-after-start`), a level, a
+sentence in our words, the section of the documentation it comes from, and a check (data: a kind and
+its parameters) or the reason why it cannot be checked.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Clause", "ClauseError", "load_clauses"]
+
+SPEC = Path(__file__).parent / "spec"
+LEVELS = ("MUST", "SHOULD", "MAY")
+
+
+class ClauseError(ValueError):
+    """A clause file is malformed; the message names the file, the clause and the fix."""
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One sentence of the contract. `line` is the line of the pseudocode it is about, if it is one."""
+
+    id: str
+    level: str
+    sentence: str
+    source: str
+    check: Mapping[str, Any] = field(default_factory=dict)
+    excluded: str = ""
+    line: str = ""
+
+    @property
+    def family(self) -> str:
+        """The first part of the id: `train`, `val`, `modes`, ..."""
+        return self.id.split(".", 1)[0]
+
+    @property
+    def kind(self) -> str:
+        """Which check judges it; empty for an excluded clause."""
+        return str(self.check.get("kind", ""))
+
+
+def _clause(row: Mapping[str, Any], path: Path) -> Clause:
+    where = f"{path.name}: clause {row.get('id', '?')!r}"
+    missing = {"id", "level", "sentence", "source"} - row.keys()
+    if missing:
+        raise ClauseError(f"{where} lacks {', '.join(sorted(missing))}")
+    unknown = row.keys() - {"id", "level", "sentence", "source", "check", "excluded", "line"}
+    if unknown:
+        raise ClauseError(f"{where} has unknown keys {', '.join(sorted(unknown))}")
+    if row["level"] not in LEVELS:
+        raise ClauseError(f"{where}: level {row['level']!r} is none of {', '.join(LEVELS)}")
+    if bool(row.get("check")) == bool(row.get("excluded")):
+        raise ClauseError(f"{where} needs either a check or the reason why it is excluded")
+    if row["id"].split(".", 1)[0] != path.stem:
+        raise ClauseError(f"{where} belongs into {row['id'].split('.', 1)[0]}.toml: one file per family")
+    return Clause(**row)
+
+
+@lru_cache(maxsize=None)
+def load_clauses() -> Mapping[str, Clause]:
+    """Every clause by id, family by family in the order of the files' contents."""
+    clauses: dict[str, Clause] = {}
+    for path in sorted((SPEC / "clauses").glob("*.toml")):
+        for row in tomllib.loads(path.read_text(encoding="utf-8"))["clause"]:
+            clause = _clause(row, path)
+            if clause.id in clauses:
+                raise ClauseError(f"{path.name}: clause {clause.id!r} is defined twice")
+            clauses[clause.id] = clause
+    return clauses

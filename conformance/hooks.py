@@ -1,0 +1,77 @@
+"""The names of the hooks, by who can have them: what a recorder wraps and a trace may hold.
+
+Plain data for both halves; order as in the documentation.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CALLBACK_HOOKS", "CALLS", "DATA_HOOKS", "HOOKS", "LOADERS", "MODULE_HOOKS", "OWN_STEPS", "TRANSFERS"]
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
+TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+DATA_HOOKS = ("prepare_data", "setup", *LOADERS, *TRANSFERS, "teardown")
+
+# Recorded only where the scenario's module defines them: their presence changes what a trainer does.
+OWN_STEPS = (
+    "training_step",
+    "training_step_end",
+    "training_epoch_end",
+    "validation_step",
+    "validation_step_end",
+    "validation_epoch_end",
+    "test_step",
+    "test_step_end",
+    "test_epoch_end",
+    "predict_step",
+    *LOADERS,
+)
+
+CALLBACK_HOOKS = (
+    "setup",
+    "on_fit_start",
+    "on_pretrain_routine_start",
+    "on_pretrain_routine_end",
+    "on_sanity_check_start",
+    "on_sanity_check_end",
+    "on_train_start",
+    "on_epoch_start",
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "on_train_epoch_end",
+    "on_epoch_end",
+    "on_train_end",
+    "on_fit_end",
+    *(
+        f"on_{stage}_{moment}"
+        for stage in ("validation", "test", "predict")
+        for moment in ("start", "epoch_start", "batch_start", "batch_end", "epoch_end", "end")
+    ),
+    "on_exception",
+    "teardown",
+)
+
+MODULE_HOOKS = (
+    "configure_callbacks",
+    "configure_optimizers",
+    *DATA_HOOKS,
+    *(
+        hook
+        for hook in CALLBACK_HOOKS
+        if hook not in DATA_HOOKS and "sanity" not in hook and hook != "on_exception"
+    ),
+    *OWN_STEPS[:10],
+    "optimizer_zero_grad",
+    "backward",
+    "optimizer_step",
+    *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
+)
+
+# Spans of receivers that have no hooks: the calls of the user, and what optimizers and schedulers do.
+CALLS = ("fit", "validate", "test", "predict", "step")
+
+HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *CALLS)))

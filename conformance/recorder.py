@@ -1,0 +1,240 @@
+"""The recorder: spans and effects, out of any object that has hooks.
+
+It makes subclasses whose hooks record their begin and end around the original, and wraps the `step`
+and `zero_grad` of optimizers and the `step` of schedulers. Runs in the trainer's own world: the
+standard library and torch, Python 3.8 and up.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+
+import torch
+
+from .scenario import When
+from .trace import TraceWriter
+
+__all__ = ["Recorder", "identify"]
+
+IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
+STAGES = ("train", "val", "test", "predict")
+# Arguments that are written as they are; others are described, or left out.
+PLAIN = ("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage")
+
+
+def identify(batch: Any) -> Optional[str]:
+    """Which batch this is, "train/0/3": read from the column of its data that says so."""
+    tensor = first_tensor(batch)
+    if tensor is None or tensor.ndim < 2 or tensor.shape[1] <= IDENTITY_COLUMN:
+        return None
+    code = int(round(float(tensor[0, IDENTITY_COLUMN]) * IDENTITY_SCALE))
+    return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, code & 0xFFFF)
+
+
+def first_tensor(batch: Any) -> Optional[torch.Tensor]:
+    """The first tensor in a batch of any form."""
+    if isinstance(batch, torch.Tensor):
+        return batch
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    if not isinstance(batch, (list, tuple)):
+        batch = list(vars(batch).values()) if hasattr(batch, "__dict__") else []
+    for item in batch:
+        found = first_tensor(item)
+        if found is not None:
+            return found
+    return None
+
+
+def describe(value: Any) -> str:
+    """The form of an `outputs` argument: "none", "tensor", "dict", "list:3", "lists:2,3"."""
+    if value is None:
+        return "none"
+    if isinstance(value, torch.Tensor):
+        return "tensor"
+    if isinstance(value, Mapping):
+        return "dict"
+    if isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, (list, tuple)) for item in value):
+            return "lists:" + ",".join(str(len(item)) for item in value)
+        return "list:%d" % len(value)
+    return type(value).__name__
+
+
+class Recorder:
+    """Writes what happens to a trace, and makes the scenario's `when` happen."""
+
+    def __init__(self, writer: TraceWriter, when: Iterable[When] = ()) -> None:
+        self.writer = writer
+        self.module: Any = None
+        self.trainer: Any = None
+        self._depth = 0
+        self._counts: Dict[Tuple[str, str], int] = {}
+        self._actions = {(w.receiver, w.hook, w.nth): w.do for w in when}
+        self._optimizers: List[Any] = []
+        self._params: List[torch.Tensor] = []
+        self._version = 0
+
+    # ---- spans -----------------------------------------------------------------------------------
+
+    def span(self, receiver: str, hook: str, call: Callable[[], Any], args: Dict[str, Any]) -> Any:
+        """Record begin and end of `call`, and what the scenario wants to happen there."""
+        count = self._counts[receiver, hook] = self._counts.get((receiver, hook), -1) + 1
+        self.event("B", receiver, hook, args)
+        self._depth += 1
+        try:
+            result = self._act(self._actions.get((receiver, hook, count)), call)
+        except BaseException as error:
+            self._depth -= 1
+            self.event("E", receiver, hook, dict(args, raised="%s: %s" % (type(error).__name__, error)))
+            raise
+        self._depth -= 1
+        self.event("E", receiver, hook, args)
+        return result
+
+    def _act(self, action: Optional[str], call: Callable[[], Any]) -> Any:
+        if action is None:
+            return call()
+        if action == "raise":
+            raise RuntimeError("told to by the scenario")
+        if action == "interrupt":
+            raise KeyboardInterrupt
+        if action == "skip-closure":
+            return None
+        result = call()
+        if action == "stop":
+            self.trainer.should_stop = True
+        return None if action == "return-none" else -1 if action == "return-minus-1" else result
+
+    def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:
+        """Write one event with the effects as they stand."""
+        self.writer.event(ph, receiver, hook, self._depth, args, self.effects())
+
+    def effects(self) -> Dict[str, Any]:
+        """What a user could observe now."""
+        module, trainer = self.module, self.trainer
+        fx: Dict[str, Any] = {"grad_enabled": torch.is_grad_enabled()}
+        if module is not None:
+            parameters = list(module.parameters())
+            fx["training"] = module.training
+            fx["grads"] = _gradients(parameters)
+            fx["params"] = self._changes(parameters)
+            fx["device"] = str(parameters[0].device) if parameters else "none"
+        if trainer is not None:
+            fx["global_step"] = int(trainer.global_step)
+            fx["current_epoch"] = int(trainer.current_epoch)
+            fx["stage"] = _stage(trainer)
+        if self._optimizers:
+            fx["lr"] = [float(group["lr"]) for opt in self._optimizers for group in opt.param_groups]
+        return fx
+
+    def _changes(self, parameters: List[torch.Tensor]) -> int:
+        """How often the parameters changed so far."""
+        now = [p.detach() for p in parameters]
+        if len(now) != len(self._params):
+            self._params = [p.clone() for p in now]
+        elif not all(torch.equal(a, b) for a, b in zip(now, self._params)):
+            self._params = [p.clone() for p in now]
+            self._version += 1
+        return self._version
+
+    # ---- instrumentation -------------------------------------------------------------------------
+
+    def recording(self, base: type, hooks: Iterable[str], receiver: str) -> Any:
+        """A subclass of `base` whose `hooks` are recorded; instances of a callback class say who
+        they are by an attribute `receiver`."""
+        namespace = {hook: self._recorded(base, hook, receiver) for hook in hooks}
+        return type("Recorded" + base.__name__, (base,), namespace)
+
+    def _recorded(self, base: type, hook: str, receiver: str) -> Callable[..., Any]:
+        original = getattr(base, hook)
+        signature = inspect.signature(original)
+        names = [name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
+        offset = 2 if names[:2] == ["trainer", "pl_module"] else 0
+        recorder = self
+
+        def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+            given = dict(zip(names, args), **kwargs)
+            who = getattr(self, "receiver", receiver) if offset else receiver
+            result = recorder.span(
+                who, hook, lambda: original(self, *args, **kwargs), recorder.identities(given)
+            )
+            return recorder.instrumented(result) if hook == "configure_optimizers" else result
+
+        # Trainers look at a hook's name (refimpl's self.log does) and at its signature.
+        named = recorded.__code__.replace(co_name=hook)
+        function = types.FunctionType(named, globals(), hook, recorded.__defaults__, recorded.__closure__)
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        function.__doc__ = original.__doc__
+        return function
+
+    def identities(self, given: Mapping[str, Any]) -> Dict[str, Any]:
+        """The arguments as a trace writes them."""
+        args: Dict[str, Any] = {}
+        for name, value in given.items():
+            if name == "batch":
+                args["batch"] = identify(value)
+                moved = getattr(value, "moved", None)
+                if moved is not None:
+                    args["moved"] = moved
+            elif name in PLAIN:
+                args[name] = value
+            elif name in ("outputs", "output", "results", "predictions"):
+                args["results" if name in ("results", "predictions") else "outputs"] = describe(value)
+            elif name == "loss":
+                args["loss"] = float(value)
+        return args
+
+    def instrumented(self, configured: Any) -> Any:
+        """Wrap every optimizer and scheduler in what `configure_optimizers` returned."""
+        optimizers, schedulers = _collect(configured)
+        self._optimizers = optimizers
+        for index, optimizer in enumerate(optimizers):
+            self._wrap(optimizer, "step", "optimizer" if len(optimizers) == 1 else "optimizer:%d" % index)
+        for index, scheduler in enumerate(schedulers):
+            self._wrap(scheduler, "step", "scheduler" if len(schedulers) == 1 else "scheduler:%d" % index)
+        return configured
+
+    def _wrap(self, target: Any, method: str, receiver: str) -> None:
+        original = getattr(target, method)
+
+        @functools.wraps(original)  # keeps the marks that torch's schedulers look for
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            return self.span(receiver, method, lambda: original(*args, **kwargs), {})
+
+        setattr(target, method, recorded)
+
+
+def _gradients(parameters: List[torch.Tensor]) -> str:
+    present = [p.grad for p in parameters if p.grad is not None]
+    if not present:
+        return "none"
+    return "set" if any(bool(gradient.any()) for gradient in present) else "zero"
+
+
+def _stage(trainer: Any) -> Optional[str]:
+    """What the trainer's flags say, as a hook would ask them."""
+    for flag in ("sanity_checking", "training", "validating", "testing", "predicting"):
+        if getattr(trainer, flag, False):
+            return flag
+    return None
+
+
+def _collect(configured: Any) -> Tuple[List[Any], List[Any]]:
+    """The optimizers and schedulers anywhere in a return value of `configure_optimizers`."""
+    optimizers: List[Any] = []
+    schedulers: List[Any] = []
+    items = list(configured.values()) if isinstance(configured, Mapping) else configured
+    if isinstance(items, (list, tuple)):
+        for item in items:
+            more = _collect(item)
+            optimizers += more[0]
+            schedulers += more[1]
+    elif isinstance(configured, torch.optim.Optimizer):
+        optimizers.append(configured)
+    elif hasattr(configured, "step"):
+        schedulers.append(configured)
+    return optimizers, schedulers

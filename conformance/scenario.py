@@ -1,0 +1,249 @@
+"""Scenarios: what is trained, for how long, with which options. Data, read from TOML.
+
+A scenario is defined exactly, so that a program in any language can rebuild it: the model is
+`Linear(4, 1)` with the weights and the data of `docs/adapters.md`. This module is loaded into the
+trainer's own world, so it needs only the standard library of Python 3.8; TOML is read by the caller's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+__all__ = ["Data", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios"]
+
+CALLS = ("fit", "validate", "test", "predict")
+STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
+OPTIONAL_HOOKS = (
+    "training_step_end",
+    "training_epoch_end",
+    "validation_step_end",
+    "validation_epoch_end",
+    "test_step_end",
+    "test_epoch_end",
+)
+# What a hook of the scenario can be told to do, once, at its nth call.
+ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure")
+
+
+class ScenarioError(ValueError):
+    """A scenario is malformed; the message names the scenario, the value and what is accepted."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The loaders: numbers of batches per loader.
+
+    `train` is the training loader's, None for no loader; `sized` says whether it has a length. `source`
+    says who provides the loaders: the "module", a "datamodule", or the "argument" of the call. `batch`
+    is a batch's form: "tuple", "dict", "nested" (a dict of a list and a tuple) or "custom" (an object
+    with `.to()`). `last` is the size of each loader's last batch.
+    """
+
+    train: Optional[int] = 3
+    val: Tuple[int, ...] = ()
+    test: Tuple[int, ...] = ()
+    predict: Tuple[int, ...] = ()
+    sized: bool = True
+    source: str = "module"
+    batch: str = "tuple"
+    batch_size: int = 2
+    last: int = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the module defines beyond the hooks that every recording module has.
+
+    `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
+    output, "tensor" or "dict"; `callbacks` are those of `configure_callbacks`: "new" for one of a type
+    of its own, "same" for one of the type of the trainer's. `logs` names values logged by the steps.
+    """
+
+    defines: Tuple[str, ...] = ()
+    lacks: Tuple[str, ...] = ()
+    returns: str = "tensor"
+    optimizer: str = "sgd"
+    scheduler: str = "none"
+    dtype: str = "float64"
+    callbacks: Tuple[str, ...] = ()
+    starts_in_eval: bool = False
+
+
+@dataclass(frozen=True)
+class When:
+    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS."""
+
+    hook: str
+    do: str
+    nth: int = 0
+    receiver: str = "module"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks."""
+
+    name: str
+    title: str = ""
+    calls: Tuple[str, ...] = ("fit",)
+    needs: Tuple[str, ...] = ()
+    callbacks: int = 1
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    when: Tuple[When, ...] = ()
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Scenario:
+        """Check and build. Raises ScenarioError naming the scenario, the key or value, and the fix."""
+        name = given.get("name") if isinstance(given, Mapping) else None
+        if not isinstance(name, str) or not name:
+            raise ScenarioError("a scenario is a table with a 'name', not %.80r" % (given,))
+        row = dict(given)
+        row["data"] = _build(Data, row.get("data", {}), "%s: data" % name)
+        row["model"] = _build(Model, row.get("model", {}), "%s: model" % name)
+        row["when"] = tuple(_build(When, item, "%s: when" % name) for item in row.get("when", ()))
+        scenario: Scenario = _build(cls, row, name)
+        _check(scenario)
+        return scenario
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain data, as `from_dict` takes it and as a trace's header carries it."""
+        return _plain(asdict(self))
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """A trainer option, or what the documentation's trainer takes for it."""
+        return self.trainer.get(name, TRAINER_DEFAULTS.get(name, default))
+
+    def loaders(self, stage: str) -> Tuple[int, ...]:
+        """Numbers of batches of the stage's loaders: "train", "val", "test" or "predict"."""
+        if stage == "train":
+            return () if self.data.train is None else (self.data.train,)
+        batches: Tuple[int, ...] = getattr(self.data, stage)
+        return batches
+
+    def defines(self, hook: str) -> bool:
+        """Whether the module defines `hook`, one of the steps or of the optional hooks."""
+        if hook in self.model.lacks:
+            return False
+        if hook in OPTIONAL_HOOKS:
+            return hook in self.model.defines
+        return any(hook == step and (self.loaders(stage) or stage == "predict") for stage, step in STEPS.items())
+
+
+# The trainer options a scenario may set, with the values that hold where it does not.
+TRAINER_DEFAULTS: Dict[str, Any] = {
+    "max_epochs": 1,
+    "min_epochs": 0,
+    "max_steps": -1,
+    "min_steps": 0,
+    "max_time": None,
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,
+    "limit_test_batches": 1.0,
+    "limit_predict_batches": 1.0,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
+    "fast_dev_run": False,
+    "precision": 32,
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(kind: Any, given: Any, where: str) -> Any:
+    """A dataclass from a mapping, its lists as tuples; unknown keys are errors with the near miss."""
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping):
+        raise ScenarioError("%s: a table is expected, not %.80r" % (where, given))
+    known = {item.name: item for item in fields(kind)}
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = "; did you mean %r?" % near[0] if near else ""
+            raise ScenarioError("%s: unknown key %r%s" % (where, key, hint))
+    try:
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
+    except TypeError as error:
+        raise ScenarioError("%s: %s" % (where, error)) from None
+
+
+def _one_of(where: str, value: Any, accepted: Any) -> None:
+    if value not in accepted:
+        near = difflib.get_close_matches(str(value), [str(item) for item in accepted], n=1)
+        hint = "; did you mean %r?" % near[0] if near else ""
+        raise ScenarioError("%s: %r is none of %s%s" % (where, value, ", ".join(map(repr, accepted)), hint))
+
+
+def _natural(where: str, value: Any, least: int = 0) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ScenarioError("%s: %r; an int from %d is accepted" % (where, value, least))
+
+
+def _check(scenario: Scenario) -> None:
+    name, data, model = scenario.name, scenario.data, scenario.model
+    if not scenario.calls:
+        raise ScenarioError("%s: calls is empty; name one of %s" % (name, ", ".join(CALLS)))
+    for call in scenario.calls:
+        _one_of(name + ": calls", call, CALLS)
+    _natural(name + ": callbacks", scenario.callbacks)
+    if data.train is not None:
+        _natural(name + ": data.train", data.train, 1)
+    for stage in ("val", "test", "predict"):
+        if not isinstance(getattr(data, stage), tuple):
+            raise ScenarioError("%s: data.%s: a list of numbers of batches is accepted" % (name, stage))
+        for batches in getattr(data, stage):
+            _natural("%s: data.%s" % (name, stage), batches, 1)
+    _natural(name + ": data.batch_size", data.batch_size, 1)
+    _natural(name + ": data.last", data.last, 1)
+    if data.last > data.batch_size:
+        raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
+    _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
+    _one_of(name + ": data.batch", data.batch, ("tuple", "dict", "nested", "custom"))
+    for hook in model.defines:
+        _one_of(name + ": model.defines", hook, OPTIONAL_HOOKS)
+    for hook in model.lacks:
+        _one_of(name + ": model.lacks", hook, ("validation_step", "predict_step"))
+    _one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
+    _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "none"))
+    _one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
+    _one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
+    for kind in model.callbacks:
+        _one_of(name + ": model.callbacks", kind, ("new", "same"))
+    for option in scenario.trainer:
+        _one_of(name + ": trainer", option, tuple(TRAINER_DEFAULTS))
+    for event in scenario.when:
+        _one_of(name + ": when.do", event.do, ACTIONS)
+        _natural(name + ": when.nth", event.nth)
+
+
+# ---- the built-in scenarios, read on the caller's side --------------------------------------------------
+
+DIRECTORY = Path(__file__).parent / "scenarios"
+
+
+def load_scenario(path: Path) -> Scenario:
+    """A scenario from a TOML file; its name is the file's unless it gives one."""
+    import tomllib  # Python 3.11: only the caller's side reads TOML
+
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ScenarioError("%s: %s" % (path, error)) from None
+    return Scenario.from_dict({"name": path.stem, **given})
+
+
+def load_scenarios() -> List[Scenario]:
+    """The built-in scenarios, by name."""
+    return [load_scenario(path) for path in sorted(DIRECTORY.glob("*.toml"))]

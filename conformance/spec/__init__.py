@@ -1,0 +1,1 @@
+"""The specification: the pseudocode as an executable oracle, the clauses and the profiles (data)."""
