@@ -35,7 +35,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where and how two traces part. `seq` is None where the events agree and only header or footer differ."""
+    """Where and how two traces part. `seq` is None where the events agree, and a header or footer differs."""
 
     seq: int | None
     sentence: str
@@ -45,12 +45,15 @@ class Divergence:
     b: Side
 
 
-def diff(path_a: str | os.PathLike[str], path_b: str | os.PathLike[str], effects: bool = True) -> Divergence | None:
+def diff(
+    path_a: str | os.PathLike[str], path_b: str | os.PathLike[str], effects: bool = True
+) -> Divergence | None:
     """The first divergence of trace A from trace B, or None if they agree.
 
     Events are compared by `ph`, `rank`, `receiver`, `hook` and `args`, then, unless `effects` is False, by
     `fx`. An effect that only one of the two headers declares is left out: one recorder could not see it.
-    Of the headers only the scenario matters, of the footers all. Raises TraceError if either is no trace.
+    `depth` follows from the spans, and is not compared. Of the headers only the scenario matters, of the
+    footers all. Raises TraceError if either file is no trace.
     """
     with open_trace(path_a) as a, open_trace(path_b) as b:
         unseen = _only_one_declares(a.header, b.header) if effects else frozenset()
@@ -198,7 +201,7 @@ def render(divergence: Divergence) -> str:
         lines.append("")
         lines += [_line(" ", event) for event in divergence.context]
         lines += _tail("A", divergence.a) + _tail("B", divergence.b)
-    return "\n".join(lines) + "\n"
+    return "".join("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in lines)
 
 
 def _tail(name: str, side: Side) -> list[str]:

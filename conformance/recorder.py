@@ -127,6 +127,7 @@ class Recorder:
             fx["global_step"] = int(trainer.global_step)
             fx["current_epoch"] = int(trainer.current_epoch)
             fx["stage"] = _stage(trainer)
+            fx["metrics"] = sorted(trainer.callback_metrics)
         if self._optimizers:
             fx["lr"] = [float(group["lr"]) for opt in self._optimizers for group in opt.param_groups]
         return fx

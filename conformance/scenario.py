@@ -59,7 +59,7 @@ class Model:
 
     `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
     output, "tensor" or "dict"; `callbacks` are those of `configure_callbacks`: "new" for one of a type
-    of its own, "same" for one of the type of the trainer's. `logs` names values logged by the steps.
+    of its own, "same" for one of the type of the trainer's. With `logs` the steps log their loss, as "train_loss" or "eval_loss".
     """
 
     defines: Tuple[str, ...] = ()
@@ -70,6 +70,7 @@ class Model:
     dtype: str = "float64"
     callbacks: Tuple[str, ...] = ()
     starts_in_eval: bool = False
+    logs: bool = False
 
 
 @dataclass(frozen=True)

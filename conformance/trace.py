@@ -382,20 +382,20 @@ class TraceReader:
 
     def _events(self) -> Iterator[Event]:
         seq = 0
-        with self._file:
+        try:
             while True:
-                try:
-                    row = self._row()
-                    if "events" in row and "seq" not in row:
-                        footer = _footer(row, seq)
-                        self._expect_end()
-                        self._footer = footer
-                        return
-                    event = _event(row, seq)
-                except _Malformed as error:
-                    raise self._error(error) from None
-                yield event
+                row = self._row()
+                if "events" in row and "seq" not in row:
+                    break
+                yield _event(row, seq)
                 seq += 1
+            footer = _footer(row, seq)
+            self._expect_end()
+            self._footer = footer
+        except _Malformed as error:
+            raise self._error(error) from None
+        finally:
+            self._file.close()
 
     def _row(self) -> dict[str, Any]:
         line = self._read()

@@ -37,8 +37,8 @@ class LightningModule(ModelHooks, nn.Module):
         """Receives what `training_step` returned; its own return value takes the place of that."""
 
     def training_epoch_end(self, outputs: list[Any]) -> None:
-        """Receives what the epoch's steps returned, detached, in order. Runs only if overridden, and
-        only then are the outputs kept."""
+        """Receives what the epoch's steps returned, detached, in order, without the Nones. Runs only if
+        overridden, and only then are the outputs kept."""
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """One validation batch, in eval mode and without gradients. `dataloader_idx` is given with

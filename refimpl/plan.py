@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -39,24 +38,19 @@ def epochs(trainer: Trainer) -> Iterator[int]:
 def _training_is_over(trainer: Trainer, epochs_done: int) -> bool:
     if trainer.max_epochs != -1 and epochs_done >= trainer.max_epochs:
         return True
-    if _steps_are_done(trainer) or _time_is_up(trainer):
-        return True
-    if not trainer.should_stop:
-        return False
-    if epochs_done >= trainer.min_epochs and trainer.global_step >= trainer.min_steps:
-        return True
-    warnings.warn(
-        f"asked to stop after {epochs_done} epochs and {trainer.global_step} steps, but min_epochs="
-        f"{trainer.min_epochs} and min_steps={trainer.min_steps}: training goes on",
-        stacklevel=2,
-    )
-    trainer.should_stop = False
-    return False
+    return _steps_are_done(trainer) or _time_is_up(trainer) or _may_stop(trainer, epochs_done, trainer.global_step)
+
+
+def _may_stop(trainer: Trainer, epochs_done: int, steps_done: int) -> bool:
+    """Whether somebody asked training to stop, and the minima are met; until then it goes on."""
+    return trainer.should_stop and epochs_done >= trainer.min_epochs and steps_done >= trainer.min_steps
 
 
 def should_leave_epoch(trainer: Trainer) -> bool:
     """Whether the epoch ends after this batch, before its loader does."""
-    return trainer.should_stop or _steps_are_done(trainer) or _time_is_up(trainer)
+    if _steps_are_done(trainer) or _time_is_up(trainer):
+        return True
+    return _may_stop(trainer, trainer.current_epoch, trainer.global_step)
 
 
 def _steps_are_done(trainer: Trainer) -> bool:
@@ -68,9 +62,11 @@ def _time_is_up(trainer: Trainer) -> bool:
 
 
 def should_check_val(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a validation follows this training batch."""
-    if (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch or not trainer.checks_val:
+    """Whether a validation follows this training batch: one that is due, or the last before a stop."""
+    if not trainer.checks_val or (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch:
         return False
+    if _may_stop(trainer, trainer.current_epoch, trainer.global_step + 1):
+        return True
     loader = trainer.train_loader
     if loader.check_every is None:
         return loader.is_last(batch_idx)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,8 +29,14 @@ from conformance.report.cells import families, printable
 from conformance.verdicts import Note, Status, TrainerRun, Verdict
 
 PROFILE = "doc-2021-08"
-HOSTILE = "<script>alert('x')</script> \x1b[31mred\x00 ]]> \ud800 \u202e [bold]b[/bold] [/] {{ 7*7 }} \"q\" &amp;"
-CONTEXT = ("> 42 B module.on_before_batch_transfer | on_before_batch_transfer()", "  43 E module.backward | backward()")
+HOSTILE = (
+    "<script>console.error('x')</script> \x1b[31mred\x00 ]]> \ud800 \u202e "
+    '[bold]b[/bold] [/] {{ 7*7 }} "q" &amp; `<b>`'
+)
+CONTEXT = (
+    "> 42 B module.on_before_batch_transfer | on_before_batch_transfer()",
+    "  43 E module.backward | backward()",
+)
 
 
 def clause(name: str, level: str = "MUST", line: str = "", excluded: str = "") -> Clause:
@@ -102,7 +108,9 @@ def hostile() -> tuple[list[TrainerRun], dict[str, Clause]]:
 def is_clean(text: str) -> bool:
     """Nothing in it that steers a terminal, breaks XML, or turns the direction of the text around."""
     categories = {unicodedata.category(c) for c in text if c not in "\n\t"}
-    return not categories & {"Cc", "Cs", "Zl", "Zp"} and not re.search("[\u202a-\u202e\u2066-\u2069\uffff\ufffe]", text)
+    return not categories & {"Cc", "Cs", "Zl", "Zp"} and not re.search(
+        "[\u202a-\u202e\u2066-\u2069\uffff\ufffe]", text
+    )
 
 
 # What the reports share
@@ -117,7 +125,9 @@ def test_printable_text_is_clean_and_stays_as_it_is(text: str) -> None:
 
 
 def test_printable_shows_what_was_there() -> None:
-    assert printable("a\x1b[2Jb\tc\nd\u202e") == "a\\x1b[2Jb\tc\nd\\u202e"
+    assert printable("a\x1b[2Jb\tc\nd") == "a\\x1b[2Jb\tc\nd"
+    for bad in "\x00\r\x7f\x9b\u2028\u202e\u2066\u2069\ud800\ufffe\uffff":
+        assert printable(bad) == repr(bad)[1:-1] != bad
 
 
 def test_the_matrix_has_a_row_for_every_checked_clause_and_a_cell_for_every_trainer() -> None:
@@ -133,7 +143,14 @@ def test_the_matrix_has_a_row_for_every_checked_clause_and_a_cell_for_every_trai
     ]
     assert all(right.status is Status.PASS for _, right in cells)
     assert [left.known for left, _ in cells] == [False, True, False, False, False, False]
-    assert [row.departs for rows in matrix.values() for row in rows] == [True, True, False, False, True, False]
+    assert [row.departs for rows in matrix.values() for row in rows] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_note_does_not_explain_a_broken_harness() -> None:
@@ -163,7 +180,9 @@ def test_findings_that_say_the_same_are_told_once() -> None:
 # Terminal
 
 
-def summary(*runs: TrainerRun, clauses: dict[str, Clause] = CLAUSES, width: int = 80, verbose: bool = False) -> str:
+def summary(
+    *runs: TrainerRun, clauses: dict[str, Clause] = CLAUSES, width: int = 80, verbose: bool = False
+) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=False, _environ={})
     print_summary(runs, clauses, PROFILE, console, verbose)
@@ -181,9 +200,9 @@ def test_summary_says_who_was_judged_and_what_came_of_it() -> None:
     assert "broken@1.0 9.8.7 python 3.11.7, torch 2.1.0" in text
     assert "1 pass, 2 fail, 1 unsupported, 1 error, 1 not reached (9 verdicts, 12.3 s)" in text
     assert "6 pass (6 verdicts, 12.3 s)" in text
-    assert "Clauses by family: pass / fail / unsupported / error" in text
-    assert "train 1 / 2 / 0 / 0 3 / 0 / 0 / 0" in text
-    assert "val 0 / 0 / 1 / 1 3 / 0 / 0 / 0" in text
+    assert "Clauses by family: pass/fail/unsupported/error" in text
+    assert "train 1/2/0/0 3/0/0/0" in text
+    assert "val 0/0/1/1 3/0/0/0" in text
     assert text.endswith("2 failures, 1 known departure.")
 
 
@@ -232,8 +251,19 @@ def test_summary_fits_80_columns_without_colour_codes(verbose: bool) -> None:
     text = summary(*runs, clauses={**CLAUSES, **clauses}, verbose=verbose)
     assert is_clean(text)
     assert max(map(len, text.splitlines())) <= 80
-    assert all(line == line.rstrip() for line in text.splitlines())
+    assert not re.search(" $", text.split("Failures")[1], re.MULTILINE)
     assert "[bold]b[/bold] [/]" in text and "\\x1b[31m" in text
+
+
+def test_summary_takes_names_literally() -> None:
+    assert summary(faultless("[red]x[/red]")).count("[red]x[/red]") == 2
+
+
+def test_summary_keeps_counts_in_one_piece_beside_long_names() -> None:
+    clauses = {c.id: c for c in (clause(f"family-with-a-name.clause{i}") for i in range(1234))}
+    verdicts = [Verdict("plain", name, Status.PASS) for name in clauses]
+    runs = [trainer(f"trainer-with-a-name@1.{i}", *verdicts) for i in range(5)]
+    assert summary(*runs, clauses=clauses).count("1234/0/0") == 5
 
 
 def test_summary_has_colours_on_a_terminal() -> None:
@@ -249,7 +279,7 @@ def test_summary_is_short_when_everything_passes() -> None:
     runs = [trainer(f"trainer-with-a-name@1.{i}", *verdicts) for i in range(5)]
     text = summary(*runs, clauses=clauses)
     assert len(text.splitlines()) <= 25
-    assert "all 20 families" in text and "200 / 0 / 0" in text
+    assert "all 20 families" in text and "200/0/0" in text
     assert text.rstrip().endswith("No failures.")
 
 
@@ -257,7 +287,7 @@ def test_summary_folds_quiet_families_beside_a_loud_one() -> None:
     clauses = {c.id: c for c in (clause(f"family{i}.clause") for i in range(9))}
     verdicts = [Verdict("plain", name, Status.PASS) for name in clauses if name != "family3.clause"]
     text = joined(summary(trainer("t", *verdicts, fail("plain", "family3.clause")), clauses=clauses))
-    assert "family3 0 / 1 / 0 8 others that pass 8 / 0 / 0" in text
+    assert "family3 0/1/0 8 others that pass 8/0/0" in text
 
 
 def test_summary_does_not_call_it_a_success_when_nothing_was_judged() -> None:
@@ -270,7 +300,9 @@ def test_summary_does_not_call_it_a_success_when_nothing_was_judged() -> None:
 def test_summary_survives_a_console_that_knows_only_ascii() -> None:
     runs, clauses = hostile()
     raw = io.BytesIO()
-    console = Console(file=io.TextIOWrapper(raw, encoding="ascii"), width=80, force_terminal=False, _environ={})
+    console = Console(
+        file=io.TextIOWrapper(raw, encoding="ascii"), width=80, force_terminal=False, _environ={}
+    )
     print_summary([*runs, trainer("naïve→" * 9)], clauses, PROFILE, console, verbose=True)
     print_summary([*runs, trainer("naïve→" * 9)], clauses, PROFILE, console)
     console.file.flush()
@@ -287,7 +319,11 @@ def test_json_says_what_the_schema_says() -> None:
     for runs, clauses in (([every_status(), faultless()], CLAUSES), hostile(), ([], {})):
         document = json.loads(json.dumps(to_json(runs, clauses, PROFILE)))
         jsonschema.validate(document, SCHEMA)
-        assert (document["format"], document["version"], document["profile"]) == ("refimpl-verdicts", 1, PROFILE)
+        assert (document["format"], document["version"], document["profile"]) == (
+            "refimpl-verdicts",
+            1,
+            PROFILE,
+        )
 
 
 def test_json_loses_nothing() -> None:
@@ -295,7 +331,8 @@ def test_json_loses_nothing() -> None:
     for run in (*runs, every_status()):
         (row,) = json.loads(json.dumps(to_json([run], clauses, PROFILE)))["runs"]
         verdicts = [
-            Verdict(**{**v, "status": Status(v["status"]), "context": tuple(v["context"])}) for v in row["verdicts"]
+            Verdict(**{**v, "status": Status(v["status"]), "context": tuple(v["context"])})
+            for v in row["verdicts"]
         ]
         notes = {note["clause"]: Note(**note) for note in row["notes"]}
         assert TrainerRun(**{**row, "verdicts": tuple(verdicts), "notes": notes}) == run
@@ -304,7 +341,12 @@ def test_json_loses_nothing() -> None:
 def test_the_schema_and_the_document_name_the_same_keys() -> None:
     document = to_json([every_status()], CLAUSES, PROFILE)
     run = document["runs"][0]
-    examples = {"clause": document["clauses"][0], "run": run, "note": run["notes"][0], "verdict": run["verdicts"][0]}
+    examples = {
+        "clause": document["clauses"][0],
+        "run": run,
+        "note": run["notes"][0],
+        "verdict": run["verdicts"][0],
+    }
     for name, example in examples.items():
         definition = SCHEMA["$defs"][name]
         assert list(example) == list(definition["properties"]) == definition["required"]
@@ -365,7 +407,8 @@ def test_junit_has_a_suite_per_trainer_and_a_case_per_clause_and_scenario() -> N
 def test_junit_says_why() -> None:
     found = cases(ET.fromstring(to_junit([every_status()], CLAUSES, PROFILE))[0])
     (failure,) = found["train.order [gan]"]
-    assert (failure.tag, failure.get("message"), failure.get("type")) == ("failure", "train.order went wrong", "MUST")
+    assert failure.tag == "failure"
+    assert failure.attrib == {"message": "train.order went wrong", "type": "MUST"}
     for part in ("The sentence of train.order.", "section of train.order", "expected: backward", *CONTEXT):
         assert part in (failure.text or "")
     assert "seen: step" in (failure.text or "") and "event: 42" in (failure.text or "")
@@ -412,6 +455,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.elements[self.open.pop()][0] == tag, f"</{tag}> closes something else"
+        if tag in ("dt", "dd", "p", "span"):
+            self.handle_data(" ")
 
     def handle_data(self, data: str) -> None:
         for index in self.open:
@@ -424,7 +469,9 @@ class Page(HTMLParser):
 
     def row(self, number: int) -> list[str]:
         """The summaries of the cells of the table row that comes `number`th."""
-        rows = [i for i, (name, attributes, _) in enumerate(self.elements) if name == "tr" and "id" in attributes]
+        rows = [
+            i for i, (name, attributes, _) in enumerate(self.elements) if name == "tr" and "id" in attributes
+        ]
         end = rows[number + 1] if number + 1 < len(rows) else len(self.elements)
         inside = self.elements[rows[number] : end]
         return [joined("".join(text)) for name, _, text in inside if name == "td"]
@@ -440,8 +487,8 @@ def test_page_says_what_was_run() -> None:
     assert title == f"Conformance to {PROFILE}: broken@1.0, refimpl"
     broken, fine = (text for _, text in shown.all("li"))
     assert broken == (
-        "broken@1.0 9.8.7 python 3.11.7torch 2.1.011 verdicts12.3 s "
-        "! 1 error ✗ 2 fail ✓ 1 pass ○ 1 unsupported – 1 not reached"
+        "broken@1.0 9.8.7 python 3.11.7 torch 2.1.0 9 verdicts 12.3 s "
+        "! 1 error ✗ 2 fail ✓ 1 pass ○ 1 unsupported · 1 not reached"
     )
     assert fine.endswith("✓ 6 pass")
 
@@ -469,7 +516,7 @@ def test_cells_say_their_status_in_words() -> None:
         "broken@1.0 ○ unsupported",
         "broken@1.0 ! error 1/1",
     ]
-    assert shown.row(5)[0] == "broken@1.0 – not reached"
+    assert shown.row(5)[0] == "broken@1.0 · not reached"
     assert [text for text in summaries if text.startswith("refimpl")] == ["refimpl ✓ pass"] * 6
 
 
@@ -494,6 +541,7 @@ def test_an_open_cell_shows_the_evidence() -> None:
 
 def test_a_note_on_a_passing_cell_is_no_failure() -> None:
     run = trainer("t", Verdict("plain", "train.known", Status.PASS), notes=(NOTE,))
+    assert [attributes["id"] for attributes, _ in page(run).all("tr", "departs")] == ["train.known"]
     cell = page(run).row(1)[0]
     assert cell.startswith("t ✓ pass note") and "On record as a departure." in cell
 
@@ -503,7 +551,7 @@ def test_hostile_strings_stay_text() -> None:
     shown = Page(source)
     assert is_clean(source)
     assert len(list(shown.all("script"))) == 1
-    assert "{{ 7*7 }}" in source and "<script>alert" not in source
+    assert "{{ 7*7 }}" in source and "<script>console" not in source and "<b>" not in source
     for tag, attributes, _ in shown.elements:
         assert not any(name.startswith("on") for name in attributes), f"{tag} {attributes}"
         assert "style" not in attributes
@@ -558,7 +606,9 @@ def test_a_large_page_stays_small() -> None:
         return Verdict(names[k], name, Status.PASS)
 
     runs = [
-        trainer(f"trainer@{j}", *(verdict(i, name, j, k) for i, name in enumerate(clauses) for k in range(40)))
+        trainer(
+            f"trainer@{j}", *(verdict(i, name, j, k) for i, name in enumerate(clauses) for k in range(40))
+        )
         for j in range(5)
     ]
     source = render_html(runs, clauses, PROFILE)
@@ -628,7 +678,6 @@ def opened(browser: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
     requests: list[str] = []
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
     tab.on("request", lambda asked: requests.append(asked.url))
     tab.goto(path.as_uri())
     yield tab
@@ -655,7 +704,8 @@ def test_browser_filters_clauses(opened: Any) -> None:
     opened.fill("#ui-filter", "no such clause")
     assert visible_rows(opened) == [] and opened.locator("#ui-none").is_visible()
     opened.fill("#ui-filter", "")
-    assert visible_rows(opened)[:3] == ["train.order", "train.known", "val.broken"]
+    assert visible_rows(opened)[:2] == ["train.order", "train.known"]
+    assert "train.fine" not in visible_rows(opened)
 
 
 def test_browser_opens_a_cell_by_keyboard_and_makes_room_for_it(opened: Any) -> None:
@@ -698,4 +748,6 @@ def test_browser_needs_no_script(browser: Any, tmp_path: Path) -> None:
     assert not tab.locator(".controls").is_visible()
     cell(tab, "train.order").locator("summary").click()
     assert cell(tab, "train.order").locator(".panel").is_visible()
+    header = tab.locator("thead th").first.evaluate("element => getComputedStyle(element).position")
+    assert header == "static", "a header that sticks would lie over the panel, which has no room of its own"
     context.close()

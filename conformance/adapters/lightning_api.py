@@ -20,7 +20,18 @@ from . import model as scenario_model
 
 __all__ = ["Classes", "LightningLikeAdapter"]
 
-EFFECTS = ("training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "lr", "device", "stage")
+EFFECTS = (
+    "training",
+    "grad_enabled",
+    "global_step",
+    "current_epoch",
+    "grads",
+    "params",
+    "lr",
+    "device",
+    "stage",
+    "metrics",
+)
 
 
 class LightningLikeAdapter:

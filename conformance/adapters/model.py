@@ -118,6 +118,8 @@ def model_class(base: type, scenario: Scenario) -> type:
     def step(self: Any, batch: Any, batch_idx: int) -> Any:
         x, y = unpack(batch)
         loss = ((self.layer(x) - y) ** 2).mean()
+        if scenario.model.logs:
+            self.log("train_loss" if self.training else "eval_loss", loss)
         return {"loss": loss, "extra": loss.detach()} if scenario.model.returns == "dict" else loss
 
     def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:

@@ -53,6 +53,7 @@ def render_html(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause], profi
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
         runs=runs,
         totals=[count(row.cells[index] for row in rows) for index in range(len(runs))],
+        reached=[sum(row.cells[index].reached for row in rows) for index in range(len(runs))],
         matrix=matrix,
         excluded=[clause for clause in clauses.values() if clause.excluded],
         profile=profile,

@@ -123,20 +123,29 @@ class _Printer:
         }
         broken = any(counts[Status.ERROR] for row in tallies.values() for counts in row)
         shown = _COLUMNS if broken else _COLUMNS[:-1]
+        lines = {
+            self.safe(family): [self._counts(tally, shown) for tally in row]
+            for family, row in _fold(tallies).items()
+        }
+        first = min(max(map(len, lines), default=0), 20)
+        share = (self.console.width - first) // max(len(runs), 1) - 3
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="")
-        table.add_column("", overflow="fold", max_width=30)
-        for run in runs:
-            table.add_column(Text(self.safe(run.trainer)), justify="right", overflow="fold")
-        for name, counts in _fold(tallies).items():
-            table.add_row(Text(self.safe(name)), *(self._counts(each, shown) for each in counts))
+        table.add_column("", overflow="fold", width=first)
+        for index, run in enumerate(runs):
+            name = Text(self.safe(run.trainer))
+            counts = max((line[index].cell_len for line in lines.values()), default=0)
+            width = max(counts, min(name.cell_len, share))  # a name may fold, a count may not
+            table.add_column(name, justify="right", overflow="fold", width=width)
+        for family, line in lines.items():
+            table.add_row(Text(family), *line)
         self.console.print()
-        self.line(Text("Clauses by family: " + " / ".join(status.value for status in shown)))
+        self.line(Text("Clauses by family: " + "/".join(status.value for status in shown)))
         self.console.print(table, markup=False, highlight=False)
         self.console.print()
 
     def _counts(self, counts: Counter[Status], shown: Sequence[Status]) -> Text:
         parts = [Text(str(counts[s]), _STYLES[s] if counts[s] else "dim") for s in shown]
-        return Text(" / ").join(parts)
+        return Text("/").join(parts)
 
     def departures(self, title: str, rows: Sequence[Row]) -> None:
         """Each clause with the trainers that depart from it."""

@@ -43,6 +43,8 @@ CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_e
 LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
 TRANSFER_HOOKS = frozenset({"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"})
 
+BEFORE_TRANSFER = frozenset({"on_before_batch_transfer", "transfer_batch_to_device"})
+
 
 class _Raised(Exception):
     """An exception of the user's code on its way out; `text` is what the trace says of it."""
@@ -65,7 +67,7 @@ class _Oracle:
         self.grads, self.withheld = "none", False
         self.should_stop = False
         self.loaded: set[str] = set()
-        self.scope = "fit"
+        self.scope, self.in_sanity_check = "fit", False
 
     # ---- what every line of the pseudocode is made of ---------------------------------------------
 
@@ -75,8 +77,16 @@ class _Oracle:
         yield from lines
         self.scope = outer
 
+    @property
+    def stage(self) -> str | None:
+        """What the trainer's flags say of the function that runs."""
+        return "sanity_checking" if self.in_sanity_check else STAGE_OF.get(self.scope)
+
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         """An event now, with the effects as they stand."""
+        if "batch" in args and self.s.data.batch == "custom":
+            untouched = hook.endswith("_batch_start") or hook in BEFORE_TRANSFER
+            args = {**args, "moved": not untouched}
         fx = {
             "training": self.training,
             "grad_enabled": self.grad_enabled,
@@ -86,6 +96,8 @@ class _Oracle:
         }
         if not self.withheld:
             fx["grads"] = self.grads
+        if self.stage is not None:
+            fx["stage"] = self.stage
         return Expected(ph, receiver, hook, args, fx, self.scope)
 
     def receivers(self, hook: str) -> list[str]:
@@ -155,6 +167,7 @@ class _Oracle:
             yield from body()
         except _Raised as raised:
             self.training, self.grad_enabled, self.scope = True, True, function
+            self.in_sanity_check = False
             yield from self.hook("on_exception")
             if self.opened:
                 yield from self.hook("teardown", stage=function)
@@ -217,12 +230,12 @@ class _Oracle:
             output = yield from self.optimizer_block(where)
 
             yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
-            outputs += 1
+            outputs += output != "none"  # None went on with the next batch
 
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
             self.step += 1
-            if self.should_stop or self.steps_are_done():
+            if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
         if self.s.defines("training_epoch_end"):
@@ -324,18 +337,20 @@ class _Oracle:
         if steps == 0 or self.s.option("fast_dev_run") or not self.validates():
             return
         yield from self.hook("on_sanity_check_start")
+        self.in_sanity_check = True
         yield from self.within("val_loop", self.val_loop(None if steps == -1 else steps))
+        self.in_sanity_check = False
         yield from self.hook("on_sanity_check_end")
 
     def evaluation(self, name: str, stage: str, at_most: int | None = None) -> Events:
         """The batches of a val_loop or its siblings, and its epoch_end."""
         yield from self.dataloader(stage)
         several = len(self.s.loaders(stage)) > 1
-        counts = []
+        kept = []
         for index, batches in enumerate(self.s.loaders(stage)):
             batches = self.limited(stage, batches)
-            counts.append(batches if at_most is None else min(batches, at_most))
-            for batch_idx in range(counts[-1]):
+            kept.append(0)
+            for batch_idx in range(batches if at_most is None else min(batches, at_most)):
                 where = {"batch": f"{stage}/{index}/{batch_idx}", "batch_idx": batch_idx}
                 yield from self.hook(f"on_{name}_batch_start", **where, dataloader_idx=index)
 
@@ -348,7 +363,8 @@ class _Oracle:
                     yield from self.hook(f"{name}_step_end", outputs=output)
 
                 yield from self.hook(f"on_{name}_batch_end", outputs=output, **where, dataloader_idx=index)
-        form = f"lists:{','.join(map(str, counts))}" if several or name == "predict" else f"list:{counts[0]}"
+                kept[-1] += output != "none" or name == "predict"
+        form = f"lists:{','.join(map(str, kept))}" if several or name == "predict" else f"list:{kept[0]}"
         if name == "predict":
             yield from self.hook("on_predict_epoch_end", results=form)
         elif self.s.defines(f"{name}_epoch_end"):
@@ -415,9 +431,12 @@ class _Oracle:
         return wanted and bool(self.s.loaders("val")) and self.s.defines("validation_step")
 
     def should_check_val(self, batch_idx: int, batches: int) -> bool:
-        """Every val_check_interval batches of every check_val_every_n_epoch-th epoch."""
+        """Every val_check_interval batches of every check_val_every_n_epoch-th epoch, and before a
+        stop that somebody asked for [R26]."""
         if not self.validates() or (self.epoch + 1) % self.s.option("check_val_every_n_epoch"):
             return False
+        if self.may_stop(running=1):
+            return True
         interval = self.s.option("val_check_interval")
         if interval == 1.0 and isinstance(interval, float):
             return batch_idx + 1 == batches
@@ -432,13 +451,20 @@ class _Oracle:
         most = 1 if self.s.option("fast_dev_run") else self.s.option("max_epochs")
         if most != -1 and self.epoch >= most or self.steps_are_done() or self.s.option("limit_train_batches") == 0:
             return False
-        minima_met = self.epoch >= self.s.option("min_epochs") and self.step >= self.s.option("min_steps")
-        if self.should_stop and minima_met:
-            return False
-        self.should_stop = False
-        return True
+        return not self.may_stop()
+
+    def may_stop(self, running: int = 0) -> bool:
+        """Asked to stop, and min_epochs and min_steps are met; `running` steps are not counted yet."""
+        minima_met = self.epoch >= self.s.option("min_epochs") and self.step + running >= self.s.option("min_steps")
+        return self.should_stop and bool(minima_met)
 
 
+STAGE_OF = {
+    "train_loop": "training",
+    "val_loop": "validating",
+    "test_loop": "testing",
+    "predict_loop": "predicting",
+}
 STEP_OF = {"validation": "validation_step", "test": "test_step", "predict": "predict_step"}
 
 

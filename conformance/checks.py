@@ -1,0 +1,428 @@
+"""The kinds of check a clause can have. Each watches a trace go by, beside what the oracle expects.
+
+A check is told of every expected event as the oracle produces it (`expect`), of every event of the
+trace together with the expected event it corresponds to (`see`: the nth begin of a hook on a receiver
+with the oracle's nth), and of the end (`finish`). It keeps a bounded amount of memory and its first
+failure. Nothing here knows torch, or any trainer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .hooks import HOOKS
+from .spec.pseudocode import CALLBACK_ONLY, Expected
+from .trace import Event
+
+__all__ = ["KINDS", "Check", "CheckError", "Failure", "build", "shown"]
+
+# What a check remembers of calls that have not come: beyond this they count as missing.
+MOST_PENDING = 1000
+
+
+class CheckError(ValueError):
+    """A clause's check is malformed; the message names the key and what is accepted."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first time a check failed: where in the trace (None: it ended), why, what was expected."""
+
+    seq: int | None
+    reason: str
+    expected: str = ""
+    seen: str = ""
+
+
+def shown(event: Event | Expected) -> str:
+    """An event in words: "module.on_train_batch_start begins (batch_idx=1)"."""
+    verb = {"B": "begins", "E": "ends", "I": "happens"}[event.ph]
+    args = ", ".join(f"{name}={value}" for name, value in event.args.items())
+    return f"{event.receiver}.{event.hook} {verb}" + (f" ({args})" if args else "")
+
+
+class Spec:
+    """Hooks a check is about: "on_epoch_start", "on_epoch_start@val_loop" for one function's line, or
+    "scheduler.step" for one receiver's."""
+
+    def __init__(self, hooks: Iterable[str]) -> None:
+        self.hooks: dict[str, set[tuple[str, str]]] = {}
+        for text in hooks:
+            receiver_and_hook, _, scope = text.partition("@")
+            receiver, _, hook = receiver_and_hook.rpartition(".")
+            if hook not in HOOKS:
+                raise CheckError(f"{hook!r} is no hook")
+            self.hooks.setdefault(hook, set()).add((receiver, scope))
+
+    def holds(self, expected: Expected) -> bool:
+        """Whether this line of the pseudocode, at this receiver, is meant."""
+        return any(
+            receiver in ("", expected.receiver) and scope in ("", expected.scope)
+            for receiver, scope in self.hooks.get(expected.hook, ())
+        )
+
+
+def _names(*specs: Spec) -> frozenset[str]:
+    return frozenset(hook for spec in specs for hook in spec.hooks)
+
+
+class Check:
+    """Base of all kinds. `hooks` are those to be told about; None for all."""
+
+    hooks: frozenset[str] | None = None
+
+    def __init__(self) -> None:
+        self.failure: Failure | None = None
+        self.exercised = False
+
+    def fail(self, seq: int | None, reason: str, expected: str = "", seen: str = "") -> None:
+        """Remember the first failure."""
+        if self.failure is None:
+            self.failure = Failure(seq, reason, expected, seen)
+
+    def expect(self, expected: Expected) -> None:
+        """The oracle says that this event is to come."""
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        """The trace holds this event; `expected` is its counterpart, None if there is none."""
+
+    def finish(self) -> None:
+        """The trace has ended, and the oracle too."""
+
+
+def _primary(event: Event | Expected) -> bool:
+    """Whether the event is the one receiver that stands for the hook: the module where it gets it."""
+    if event.hook in CALLBACK_ONLY:
+        return event.receiver == "callback:0"
+    return not event.receiver.startswith("callback:")
+
+
+class Count(Check):
+    """`hooks` are called as often as the contract says, on each receiver."""
+
+    def __init__(self, hooks: list[str]) -> None:
+        super().__init__()
+        self.spec = Spec(hooks)
+        self.hooks = _names(self.spec)
+        self.last: dict[tuple[str, str], Expected] = {}
+        self.wanted: dict[tuple[str, str], int] = {}
+        self.met: dict[tuple[str, str], int] = {}
+
+    def expect(self, expected: Expected) -> None:
+        if expected.ph == "B" and self.spec.holds(expected):
+            key = expected.receiver, expected.hook
+            self.wanted[key] = self.wanted.get(key, 0) + 1
+            self.exercised = True
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if event.ph != "B":
+            return
+        key = event.receiver, event.hook
+        if expected is None:
+            # A call too many has no line of its own: it is one more of the line before it.
+            before = self.last.get(key)
+            if before is None or self.spec.holds(before):
+                times = self.met.get(key, 0)
+                self.fail(
+                    event.seq,
+                    f"{event.receiver}.{event.hook} is called more often than {times} times",
+                    f"{times} calls of {event.receiver}.{event.hook}",
+                    shown(event),
+                )
+            return
+        self.last[key] = expected
+        if self.spec.holds(expected):
+            self.met[key] = self.met.get(key, 0) + 1
+
+    def finish(self) -> None:
+        for key, wanted in self.wanted.items():
+            met = self.met.get(key, 0)
+            if met < wanted:
+                name = ".".join(key)
+                what = "is never called" if met == 0 else f"is called {met} times, not {wanted} times"
+                self.fail(None, f"{name} {what}", f"{wanted} calls of {name}", f"{met} calls")
+
+
+class Order(Check):
+    """`first` has ended before `then` begins (`point = "E"`: before `then` ends, where it encloses it).
+
+    For the kth `then`, as many `first` must have ended as the contract says.
+    """
+
+    def __init__(self, first: str, then: str, point: str = "B") -> None:
+        super().__init__()
+        self.first, self.then, self.point = Spec([first]), Spec([then]), point
+        self.first_name, self.then_name = first.partition("@")[0], then.partition("@")[0]
+        self.hooks = _names(self.first, self.then)
+        self.expected_first = self.seen_first = 0
+        self.queue: deque[tuple[Expected, int]] = deque(maxlen=MOST_PENDING)
+
+    def expect(self, expected: Expected) -> None:
+        if not _primary(expected):
+            return
+        if expected.ph == "E" and self.first.holds(expected):
+            self.expected_first += 1
+        if expected.ph == self.point and self.then.holds(expected):
+            self.queue.append((expected, self.expected_first))
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if expected is None or not _primary(event):
+            return
+        if event.ph == "E" and self.first.holds(expected):
+            self.seen_first += 1
+        if event.ph != self.point or not self.then.holds(expected):
+            return
+        while self.queue:
+            waiting, needed = self.queue.popleft()
+            if waiting is expected:
+                break
+        else:
+            return
+        self.exercised = self.exercised or needed > 0
+        if self.seen_first < needed:
+            verb = "begins" if self.point == "B" else "ends"
+            self.fail(
+                event.seq,
+                f"{self.then_name} {verb} before {self.first_name} has ended",
+                f"{self.first_name}, then {self.then_name}",
+                shown(event),
+            )
+
+
+class Encloses(Check):
+    """`inner` begins while `outer` is open."""
+
+    def __init__(self, outer: str, inner: list[str]) -> None:
+        super().__init__()
+        self.outer_name, self.outer, self.inner = outer, Spec([outer]), Spec(inner)
+        self.hooks = _names(self.outer, self.inner)
+        self.expected_open = self.seen_open = 0
+        self.queue: deque[tuple[Expected, bool]] = deque(maxlen=MOST_PENDING)
+
+    def expect(self, expected: Expected) -> None:
+        if self.outer.holds(expected):
+            self.expected_open += 1 if expected.ph == "B" else -1
+        elif expected.ph == "B" and _primary(expected) and self.inner.holds(expected):
+            self.queue.append((expected, self.expected_open > 0))
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if expected is None or not _primary(event):
+            return
+        if self.outer.holds(expected):
+            self.seen_open += 1 if event.ph == "B" else -1
+            return
+        if event.ph != "B" or not self.inner.holds(expected):
+            return
+        while self.queue:
+            waiting, inside = self.queue.popleft()
+            if waiting is expected:
+                break
+        else:
+            return
+        self.exercised = self.exercised or inside
+        if inside and self.seen_open == 0:
+            self.fail(
+                event.seq,
+                f"{event.hook} is called outside of {self.outer_name}",
+                f"{event.hook} within {self.outer_name}",
+                shown(event),
+            )
+
+
+class Argument(Check):
+    """The argument `field` of `hooks` is what the contract says, at the `at` of each call ("B", "E")."""
+
+    def __init__(self, hooks: list[str], field: str, at: str = "B") -> None:
+        super().__init__()
+        self.spec, self.field, self.at = Spec(hooks), field, at
+        self.hooks = _names(self.spec)
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if expected is None or event.ph != self.at or not self.spec.holds(expected):
+            return
+        wanted, got = expected.args.get(self.field), event.args.get(self.field)
+        if wanted is None and self.field != "raised":
+            return
+        self.exercised = True
+        if got != wanted:
+            given = f"{self.field}={got}" if self.field in event.args else f"no {self.field}"
+            wants = "none" if wanted is None else wanted
+            self.fail(event.seq, f"{event.receiver}.{event.hook} has {given} where {self.field}={wants} is due",
+                      shown(expected), shown(event))
+
+
+class Effect(Check):
+    """At the begin or end of `hooks`, the effect `field` is `value` ("oracle": what the contract says)."""
+
+    def __init__(self, hooks: list[str], field: str, value: Any = "oracle", at: str = "BE") -> None:
+        super().__init__()
+        self.spec, self.field, self.value, self.at = Spec(hooks), field, value, at
+        self.hooks = _names(self.spec)
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if expected is None or event.ph not in self.at or not self.spec.holds(expected):
+            return
+        if self.field not in event.fx or "raised" in event.args:
+            return
+        wanted = expected.fx.get(self.field) if self.value == "oracle" else self.value
+        if wanted is None:
+            return
+        self.exercised = True
+        got = event.fx[self.field]
+        if got == wanted or (wanted == "clear" and got in ("none", "zero")):
+            return
+        verb = "begin" if event.ph == "B" else "end"
+        self.fail(event.seq, f"{self.field} is {got}, not {wanted}, at the {verb} of {event.receiver}.{event.hook}",
+                  f"{self.field}={wanted}", f"{shown(event)} with {self.field}={got}")
+
+
+class Changes(Check):
+    """The parameters change at the end of `only_at`, and nowhere else."""
+
+    def __init__(self, only_at: list[str]) -> None:
+        super().__init__()
+        self.only_at = frozenset(only_at)
+        self.before: int | None = None
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        now = event.fx.get("params")
+        if now is None:
+            return
+        if self.before is not None and now != self.before:
+            self.exercised = True
+            if event.ph != "E" or event.hook not in self.only_at:
+                self.fail(event.seq, "the parameters change outside of the optimizer's step",
+                          "the same parameters as at the event before", shown(event))
+        self.before = now
+
+
+class Updates(Check):
+    """Across each call of `hook`, the parameters change exactly if the contract says so."""
+
+    def __init__(self, hook: str) -> None:
+        super().__init__()
+        self.hook, self.hooks = hook, frozenset({hook})
+        self.seen_begin = self.expected_begin = 0
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if expected is None or "params" not in event.fx:
+            return
+        if event.ph == "B":
+            self.seen_begin, self.expected_begin = event.fx["params"], expected.fx["params"]
+            return
+        changed, wanted = event.fx["params"] != self.seen_begin, expected.fx["params"] != self.expected_begin
+        self.exercised = True
+        if changed != wanted:
+            was, due = ("change", "stay") if changed else ("stay", "change")
+            self.fail(event.seq, f"the parameters {was} in this {self.hook}", f"parameters that {due}", shown(event))
+
+
+class Receivers(Check):
+    """Each hook goes to its receivers in the contract's order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due: dict[str, deque[str]] = {}
+
+    def expect(self, expected: Expected) -> None:
+        if expected.ph == "B":
+            self.due.setdefault(expected.hook, deque(maxlen=MOST_PENDING)).append(expected.receiver)
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if event.ph != "B" or expected is None or self.failure is not None:
+            return
+        queue = self.due.get(event.hook)
+        wanted = queue.popleft() if queue else None
+        if wanted is None:
+            return
+        self.exercised = True
+        if wanted != event.receiver:
+            self.fail(event.seq, f"{event.hook} reaches {event.receiver} before {wanted}",
+                      f"{wanted}.{event.hook}", shown(event))
+
+
+class Balance(Check):
+    """Every span that begins ends, the innermost first; `depth` counts the open ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, str, int]] = []
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        self.exercised = True
+        if event.ph == "E":
+            last = self.open.pop() if self.open else None
+            if last != (event.receiver, event.hook, event.depth):
+                inner = f"{last[0]}.{last[1]} (depth {last[2]})" if last else "nothing"
+                self.fail(event.seq, f"{event.receiver}.{event.hook} ends where {inner} is open",
+                          f"the end of {inner}", shown(event))
+        elif event.depth != len(self.open):
+            self.fail(event.seq, f"depth {event.depth} where {len(self.open)} spans are open",
+                      f"depth {len(self.open)}", shown(event))
+        if event.ph == "B":
+            self.open.append((event.receiver, event.hook, event.depth))
+            if len(self.open) > MOST_PENDING:
+                self.fail(event.seq, f"more than {MOST_PENDING} spans are open", "spans that end", shown(event))
+                del self.open[0]
+
+    def finish(self) -> None:
+        if self.open:
+            receiver, hook, _ = self.open[-1]
+            self.fail(None, f"{receiver}.{hook} never ends", f"the end of {receiver}.{hook}", "the end of the trace")
+
+
+class Sequence(Check):
+    """The whole run is, event by event, what the contract says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due: deque[Expected] = deque()
+        self.surplus: deque[Event] = deque()
+
+    def expect(self, expected: Expected) -> None:
+        if self.failure is None:
+            self.due.append(expected)
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if self.failure is not None:
+            return
+        self.exercised = True
+        wanted = self.due.popleft() if self.due else None
+        if wanted is None or (event.ph, event.receiver, event.hook) != (wanted.ph, wanted.receiver, wanted.hook):
+            due = shown(wanted) if wanted else "the end of the run"
+            self.fail(event.seq, f"{shown(event)} where {due} is due", due, shown(event))
+            self.due.clear()
+
+    def finish(self) -> None:
+        if self.failure is None and self.due:
+            self.fail(None, f"the run ends where {shown(self.due[0])} is due", shown(self.due[0]), "the end of the trace")
+
+
+KINDS: Mapping[str, type[Check]] = {
+    "count": Count,
+    "order": Order,
+    "encloses": Encloses,
+    "argument": Argument,
+    "effect": Effect,
+    "changes": Changes,
+    "updates": Updates,
+    "receivers": Receivers,
+    "balance": Balance,
+    "sequence": Sequence,
+}
+# Keys of a clause's check that say when it applies, rather than what it checks.
+CONDITIONS = frozenset({"kind", "given"})
+
+
+def build(check: Mapping[str, Any]) -> Check:
+    """A fresh check from a clause's data. Raises CheckError for an unknown kind or parameter."""
+    kind = check.get("kind")
+    if kind not in KINDS:
+        raise CheckError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+    try:
+        return KINDS[kind](**{key: value for key, value in check.items() if key not in CONDITIONS})
+    except TypeError as error:
+        raise CheckError(f"{kind}: {error}") from None

@@ -1,0 +1,50 @@
+"""What is particular about a scenario: the words a clause's `given` selects scenarios by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .scenario import Scenario
+
+__all__ = ["applies", "features"]
+
+
+def features(scenario: Scenario) -> frozenset[str]:
+    """Words such as "call:test", "option:max_steps", "training_step:return-none", "source:datamodule".
+
+    The word "when" says that the scenario makes something unusual happen.
+    """
+    data, model = scenario.data, scenario.model
+    words = {f"call:{call}" for call in scenario.calls}
+    words |= {f"option:{name}" for name in scenario.trainer}
+    words |= {f"source:{data.source}", f"batch:{data.batch}", f"returns:{model.returns}"}
+    words |= {f"optimizer:{model.optimizer}", f"scheduler:{model.scheduler}"}
+    words |= {f"precision:{scenario.option('precision')}"}
+    words |= {f"defines:{hook}" for hook in model.defines} | {f"lacks:{hook}" for hook in model.lacks}
+    words |= {f"model-callback:{kind}" for kind in model.callbacks}
+    for event in scenario.when:
+        who = "callback:" if event.receiver.startswith("callback") else ""
+        words |= {"when", f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
+    for stage in ("val", "test", "predict"):
+        if len(scenario.loaders(stage)) > 1:
+            words |= {"several-loaders", f"several:{stage}"}
+    if not data.sized:
+        words.add("unsized")
+    flags = {
+        "starts-in-eval": model.starts_in_eval,
+        "logs": model.logs,
+        "several-callbacks": scenario.callbacks > 1,
+    }
+    words |= {word for word, holds in flags.items() if holds}
+    return frozenset(words)
+
+
+def applies(check: Mapping[str, Any], known: frozenset[str]) -> bool:
+    """Whether a check's `given` (all words must hold; "!word": must not) selects the scenario.
+
+    Without a `given` that says so, a clause is not judged where something unusual is made to happen:
+    the clauses about that are, and the exact sequence is.
+    """
+    given = check.get("given", ["!when"])
+    return all((word[1:] not in known) if word.startswith("!") else word in known for word in given)
