@@ -27,7 +27,15 @@ __all__ = ["judge", "judge_file"]
 LOOKAHEAD = 20_000
 CONTEXT = 4
 
-Key = tuple[str, str, str]
+# Phase, receiver, hook, and the stage of the batch where there is one: the transfer hooks are the same
+# in training and validation, and a trainer that skips one must not shift the other's counterparts.
+Key = tuple[str, str, str, str]
+
+
+def _key(event: Event | Expected) -> Key:
+    batch = event.args.get("batch")
+    return event.ph, event.receiver, event.hook, batch.partition("/")[0] if isinstance(batch, str) else ""
+
 
 
 def judge_file(path: Path, clauses: Mapping[str, Clause]) -> list[Verdict]:
@@ -139,7 +147,7 @@ class _Lockstep:
 
     def counterpart(self, event: Event) -> Expected | None:
         """The expected event that corresponds to this one; None if none is due soon."""
-        key = event.ph, event.receiver, event.hook
+        key = _key(event)
         queue = self.waiting.get(key)
         while not queue and self.count < LOOKAHEAD and self.advance():
             queue = self.waiting.get(key)
@@ -156,7 +164,7 @@ class _Lockstep:
             return False
         for check in self.interested(event.hook):
             check.expect(event)
-        key = event.ph, event.receiver, event.hook
+        key = _key(event)
         queue = self.waiting.setdefault(key, deque())
         queue.append(event)
         self.count += 1

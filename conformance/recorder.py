@@ -17,7 +17,7 @@ import torch
 from .scenario import When
 from .trace import TraceWriter
 
-__all__ = ["Recorder", "identify"]
+__all__ = ["Recorder", "identify", "said"]
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
 STAGES = ("train", "val", "test", "predict")
@@ -64,6 +64,12 @@ def describe(value: Any) -> str:
     return type(value).__name__
 
 
+def said(error: BaseException) -> str:
+    """An exception as a trace writes it: its type and its message, at most a screen of it."""
+    text = "%s: %s" % (type(error).__name__, error)
+    return text[:2000].encode("utf-8", "replace").decode("utf-8")
+
+
 class Recorder:
     """Writes what happens to a trace, and makes the scenario's `when` happen."""
 
@@ -89,7 +95,7 @@ class Recorder:
             result = self._act(self._actions.get((receiver, hook, count)), call)
         except BaseException as error:
             self._depth -= 1
-            self.event("E", receiver, hook, dict(args, raised="%s: %s" % (type(error).__name__, error)))
+            self.event("E", receiver, hook, dict(args, raised=said(error)))
             raise
         self._depth -= 1
         self.event("E", receiver, hook, args)
@@ -129,7 +135,7 @@ class Recorder:
             fx["stage"] = _stage(trainer)
             fx["metrics"] = sorted(trainer.callback_metrics)
         if self._optimizers:
-            fx["lr"] = [float(group["lr"]) for opt in self._optimizers for group in opt.param_groups]
+            fx["lr"] = [_finite(float(group["lr"])) for opt in self._optimizers for group in opt.param_groups]
         return fx
 
     def _changes(self, parameters: List[torch.Tensor]) -> int:
@@ -153,7 +159,12 @@ class Recorder:
     def _recorded(self, base: type, hook: str, receiver: str) -> Callable[..., Any]:
         original = getattr(base, hook)
         signature = inspect.signature(original)
-        names = [name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        names = [name for name, p in signature.parameters.items() if p.kind not in variable][1:]
+        if not names and hook == "predict_step":  # a base class that leaves them open
+            names = ["batch", "batch_idx", "dataloader_idx"]
+        if hook == "on_predict_epoch_end":  # one parameter, which releases name in two ways
+            names = ["results" if name == "outputs" else name for name in names]
         offset = 2 if names[:2] == ["trainer", "pl_module"] else 0
         recorder = self
 
@@ -183,10 +194,12 @@ class Recorder:
                     args["moved"] = moved
             elif name in PLAIN:
                 args[name] = value
-            elif name in ("outputs", "output", "results", "predictions"):
-                args["results" if name in ("results", "predictions") else "outputs"] = describe(value)
+            elif name in ("outputs", "output"):
+                args["outputs"] = describe(value)
+            elif name == "results":
+                args["results"] = describe(value)
             elif name == "loss":
-                args["loss"] = float(value)
+                args["loss"] = _finite(float(value))
         return args
 
     def instrumented(self, configured: Any) -> Any:
@@ -207,6 +220,11 @@ class Recorder:
             return self.span(receiver, method, lambda: original(*args, **kwargs), {})
 
         setattr(target, method, recorded)
+
+
+def _finite(value: float) -> Any:
+    """The number; or "nan", "inf", "-inf", which JSON has no numbers for."""
+    return value if abs(value) < float("inf") else str(value)
 
 
 def _gradients(parameters: List[torch.Tensor]) -> str:

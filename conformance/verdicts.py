@@ -45,11 +45,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Note:
-    """Why a trainer departs from a clause, and the evidence: a row of a profile."""
+    """Why a trainer departs from a clause, and the evidence: a row of a profile.
+
+    `torch` is the prefix of the versions of torch with which it does; empty for all.
+    """
 
     clause: str
     text: str
     evidence: str
+    torch: str = ""
 
 
 @dataclass(frozen=True)

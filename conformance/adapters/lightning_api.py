@@ -13,7 +13,7 @@ import torch
 
 from .. import __version__
 from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS
-from ..recorder import Recorder
+from ..recorder import Recorder, said
 from ..scenario import Scenario
 from ..trace import Header, TraceWriter
 from . import model as scenario_model
@@ -85,20 +85,21 @@ class LightningLikeAdapter:
             try:
                 recorder.span("trainer", function, self.call(trainer, function, module, datamodule, scenario), {})
             except BaseException as error:  # a trace tells how a run ended, a SystemExit too
-                writer.close("raised", "%s: %s" % (type(error).__name__, error))
+                writer.close("raised", said(error))
                 return
         writer.close("returned")
 
     def build(self, scenario: Scenario, recorder: Recorder) -> Tuple[Any, Any, List[Any]]:
         """The recording module, data module (or None) and callbacks of the scenario."""
-        callback_class = recorder.recording(
-            self.api.Callback, [h for h in CALLBACK_HOOKS if hasattr(self.api.Callback, h)], "callback"
-        )
-        callbacks = self._callbacks(callback_class, scenario)
-        own = [type("Own%d" % i, (callback_class,), {})() if kind == "new" else callback_class()
-               for i, kind in enumerate(scenario.model.callbacks)]
-        for index, callback in enumerate(own):
-            callback.receiver = "callback:%d" % (scenario.callbacks + index)
+        hooks = [h for h in CALLBACK_HOOKS if hasattr(self.api.Callback, h)]
+        callback_class = recorder.recording(self.api.Callback, hooks, "callback")
+        callbacks = [callback_class() for _ in range(scenario.callbacks)]
+        own = [
+            (callback_class if kind == "same" else recorder.recording(self.api.Callback, hooks, "callback"))()
+            for kind in scenario.model.callbacks
+        ]
+        for index, callback in enumerate(callbacks + own):
+            callback.receiver = "callback:%d" % index
 
         base = scenario_model.model_class(self.api.LightningModule, scenario)
         if own:
@@ -110,13 +111,6 @@ class LightningLikeAdapter:
             hooks = [h for h in DATA_HOOKS if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
             datamodule = recorder.recording(base, hooks, "datamodule")()
         return module, datamodule, callbacks
-
-    @staticmethod
-    def _callbacks(callback_class: Any, scenario: Scenario) -> List[Any]:
-        callbacks = [callback_class() for _ in range(scenario.callbacks)]
-        for index, callback in enumerate(callbacks):
-            callback.receiver = "callback:%d" % index
-        return callbacks
 
     @staticmethod
     def _module_hooks(base: type, scenario: Scenario) -> Iterable[str]:

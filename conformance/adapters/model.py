@@ -6,7 +6,7 @@ rebuild it exactly. Runs in the trainer's own world: torch and the standard libr
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -51,7 +51,7 @@ class _Stream(IterableDataset):  # type: ignore[type-arg]
     def __init__(self, rows: Sequence[Any]) -> None:
         self.rows = rows
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:  # torch 1.10 insists on this annotation
         return iter(self.rows)
 
 

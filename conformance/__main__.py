@@ -1,0 +1,384 @@
+"""The command line: `python -m conformance`. Each command's `--help` has an example."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .adapters import ADAPTERS
+from .checker import judge_file
+from .clauses import Clause, ClauseError, load_clauses
+from .profiles import DOCUMENTATION, PROFILES, departures, hold_against, profile_of, stale
+from .report import print_summary, to_json, to_junit, write_html
+from .runner import HarnessError, produce_traces, run_trainer
+from .scenario import Scenario, ScenarioError, load_scenario, load_scenarios
+from .trace import TraceError, open_trace
+from .verdicts import Status, TrainerRun, Verdict
+from .worlds import RELEASES, WorldError, prepare
+
+USER_ERRORS = (ClauseError, HarnessError, ScenarioError, TraceError, WorldError, OSError)
+
+
+class UsageError(Exception):
+    """The command line asks for something that is not there."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for a finding, 2 for a wrong question."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.command(arguments)
+        return status
+    except (UsageError, *USER_ERRORS) as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("conformance: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        return 0
+
+
+# ---- the commands -----------------------------------------------------------------------------------------
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run trainers on scenarios, side by side."""
+    trainers = arguments.trainers or ["refimpl"]
+    for trainer in trainers:
+        if trainer not in ADAPTERS:
+            raise UsageError(f"no trainer {trainer!r}; there are {', '.join(ADAPTERS)}")
+    if arguments.python and len(trainers) != 1:
+        raise UsageError("--python says where one trainer runs; name exactly one")
+    scenarios, clauses = _scenarios(arguments), _clauses(arguments)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        traces = Path(arguments.report) / "traces" if arguments.report else Path(scratch)
+        runs = _run_all(trainers, scenarios, clauses, traces, arguments.python)
+        return _conclude(runs, clauses, arguments, everything=not (arguments.scenario or arguments.clause))
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Judge traces that were made elsewhere."""
+    clauses = _clauses(arguments)
+    grouped: dict[str, list[tuple[Path, list[Verdict]]]] = {}
+    headers = {}
+    for name in arguments.traces:
+        path = Path(name)
+        verdicts = judge_file(path, clauses)
+        with open_trace(path) as reader:
+            trainer = reader.header.trainer
+            title = trainer["name"] if trainer["name"] != "lightning" else f"lightning@{trainer['version']}"
+            headers[title] = reader.header
+        grouped.setdefault(title, []).append((path, verdicts))
+    runs = [
+        TrainerRun(
+            title,
+            headers[title].trainer["version"],
+            dict(headers[title].environment),
+            tuple(v for _, verdicts in files for v in verdicts),
+            0.0,
+            departures(profile_of(title)),
+        )
+        for title, files in grouped.items()
+    ]
+    return _conclude(runs, clauses, arguments, everything=False)
+
+
+def record(arguments: argparse.Namespace) -> int:
+    """Write the trace of one scenario."""
+    scenario = _scenario(arguments.scenario)
+    output = Path(arguments.output)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        for done, error in produce_traces(arguments.adapter, [scenario], Path(scratch), arguments.python):
+            if error is not None:
+                raise HarnessError(f"{arguments.adapter} broke on {done.name}:\n{error}")
+        output.write_bytes((Path(scratch) / f"{scenario.name}.jsonl").read_bytes())
+    with open_trace(output) as reader:
+        events = sum(1 for _ in reader)
+    print(f"{output}: {events} events of {scenario.name} on {arguments.adapter}")
+    return 0
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Show where two traces first differ."""
+    from .diff import diff as first_divergence
+    from .diff import render
+
+    divergence = first_divergence(Path(arguments.a), Path(arguments.b), effects=not arguments.no_effects)
+    if divergence is None:
+        print(f"{arguments.a} and {arguments.b} tell the same")
+        return 0
+    print(render(divergence))
+    return 1
+
+
+def spec(arguments: argparse.Namespace) -> int:
+    """List the clauses, or explain one."""
+    clauses = load_clauses()
+    if arguments.clause is None:
+        for clause in clauses.values():
+            print(f"{clause.id:<58} {clause.level:<6} {'excluded: ' if clause.excluded else ''}{clause.sentence}")
+        return 0
+    from .mutants.selftest import mutants_of
+
+    for clause in _matching(arguments.clause, clauses).values():
+        print(f"{clause.id}  ({clause.level})\n  {clause.sentence}\n  source:  {clause.source}")
+        if clause.line:
+            print(f"  line:    {clause.line}")
+        if clause.excluded:
+            print(f"  not checked: {clause.excluded}\n")
+            continue
+        print(f"  check:   {json.dumps(dict(clause.check))}")
+        for mutant in mutants_of(clause):
+            print(f"  mutant:  {mutant}")
+        for profile in PROFILES[1:]:
+            note = departures(profile).get(clause.id)
+            if note is not None:
+                print(f"  {profile} departs: {note.text}")
+        print()
+    return 0
+
+
+def smoke(arguments: argparse.Namespace) -> int:
+    """Is the adapter itself sound? Three scenarios, no judgement of order."""
+    names = ("fit-basic", "fit-val", "predict")
+    scenarios = [scenario for scenario in load_scenarios() if scenario.name in names]
+    problems = 0
+    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        for scenario, error in produce_traces(arguments.adapter, scenarios, Path(scratch), arguments.python):
+            said = error or _unsound(Path(scratch) / f"{scenario.name}.jsonl", scenario)
+            problems += bool(said)
+            print(f"{scenario.name}: {said or 'sound'}")
+    return 1 if problems else 0
+
+
+def selftest(arguments: argparse.Namespace) -> int:
+    """The suite against its mutants."""
+    from .mutants.selftest import print_selftest
+    from .mutants.selftest import selftest as prove
+
+    console = Console()
+    with _progress(console) as progress:
+        task = progress.add_task("mutants", total=None)
+
+        def on_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        report = prove(load_clauses(), load_scenarios(), on_progress, only=arguments.clause)
+    print_selftest(report, console)
+    return 0 if report.ok else 1
+
+
+def prepare_release(arguments: argparse.Namespace) -> int:
+    """Install a release into a folder of its own."""
+    for name in arguments.releases:
+        print(f"{name}: {prepare(name)}")
+    return 0
+
+
+# ---- what they share --------------------------------------------------------------------------------------
+
+
+def _run_all(
+    trainers: Sequence[str],
+    scenarios: Sequence[Scenario],
+    clauses: Mapping[str, Clause],
+    directory: Path,
+    python: str | None,
+) -> list[TrainerRun]:
+    """The trainers, two at a time: each release runs in a process of its own."""
+    with _progress(Console(stderr=True)) as progress, ThreadPoolExecutor(2) as pool:
+        futures = []
+        for trainer in trainers:
+            task = progress.add_task(trainer, total=len(scenarios))
+
+            def advance(_: Scenario, task: int = task) -> None:
+                progress.advance(task)  # type: ignore[arg-type]
+
+            futures.append(
+                pool.submit(run_trainer, trainer, scenarios, clauses, directory / trainer, python, advance)
+            )
+        return [future.result() for future in futures]
+
+
+def _conclude(
+    runs: list[TrainerRun], clauses: Mapping[str, Clause], arguments: argparse.Namespace, everything: bool
+) -> int:
+    """Hold the runs against the profile, write the reports asked for, and say how it ended."""
+    profile = arguments.profile
+    gone = {run.trainer: stale(run) if everything else [] for run in runs}
+    runs = [replace(run, verdicts=tuple(hold_against(profile, run.verdicts))) for run in runs]
+    if arguments.report:
+        directory = Path(arguments.report)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_html(directory / "report.html", runs, clauses, profile)
+    if arguments.junit:
+        Path(arguments.junit).write_text(to_junit(runs, clauses, profile), encoding="utf-8")
+    if arguments.json == "-":
+        print(json.dumps(to_json(runs, clauses, profile), indent=1))
+    else:
+        if arguments.json:
+            text = json.dumps(to_json(runs, clauses, profile), indent=1)
+            Path(arguments.json).write_text(text + "\n", encoding="utf-8")
+        print_summary(runs, clauses, profile, Console(), verbose=arguments.verbose)
+        if arguments.report:
+            print(f"\nreport: {Path(arguments.report) / 'report.html'}")
+    for trainer, rows in gone.items():
+        for clause in rows:
+            print(f"{trainer}: {clause} is on record as a departure, but holds now", file=sys.stderr)
+    return 1 if any(gone.values()) or any(_unexplained(run, clauses) for run in runs) else 0
+
+
+def _unexplained(run: TrainerRun, clauses: Mapping[str, Clause]) -> bool:
+    """Whether a MUST fails that no note explains, or the harness broke."""
+    return any(
+        v.status is Status.ERROR
+        or (v.status is Status.FAIL and clauses[v.clause].level == "MUST" and v.clause not in run.notes)
+        for v in run.verdicts
+    )
+
+
+def _unsound(path: Path, scenario: Scenario) -> str:
+    """What is wrong with an adapter's trace, apart from order: empty if nothing."""
+    with open_trace(path) as reader:
+        seen = {event.hook for event in reader}
+        declared = set(reader.header.declares["hooks"])
+        if reader.footer is not None and reader.footer.outcome == "raised":
+            return f"the run raised {reader.footer.error}"
+    step = {"fit": "training_step", "predict": "predict_step"}[scenario.calls[0]]
+    for hook in (scenario.calls[0], step):
+        if hook not in seen:
+            return f"no span of {hook} was recorded"
+    undeclared = seen - declared - {"fit", "predict", "step"}
+    return f"records hooks that it does not declare: {', '.join(sorted(undeclared))}" if undeclared else ""
+
+
+def _matching(pattern: str, clauses: Mapping[str, Clause]) -> dict[str, Clause]:
+    found = {name: clause for name, clause in clauses.items() if fnmatch.fnmatchcase(name, pattern)}
+    if not found:
+        import difflib
+
+        near = difflib.get_close_matches(pattern, clauses, n=1, cutoff=0.3)
+        raise UsageError(f"no clause matches {pattern!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return found
+
+
+def _clauses(arguments: argparse.Namespace) -> dict[str, Clause]:
+    clauses = load_clauses()
+    if not arguments.clause:
+        return dict(clauses)
+    wanted: dict[str, Clause] = {}
+    for pattern in arguments.clause:
+        wanted.update(_matching(pattern, clauses))
+    return wanted
+
+
+def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
+    scenarios = load_scenarios()
+    if not arguments.scenario:
+        return scenarios
+    wanted: dict[str, Scenario] = {}
+    for pattern in arguments.scenario:
+        if pattern.endswith(".toml"):
+            own = load_scenario(Path(pattern))
+            wanted[own.name] = own
+            continue
+        found = [s for s in scenarios if fnmatch.fnmatchcase(s.name, pattern)]
+        if not found:
+            raise UsageError(f"no scenario matches {pattern!r}; there are {', '.join(s.name for s in scenarios)}")
+        wanted.update({s.name: s for s in found})
+    return list(wanted.values())
+
+
+def _scenario(name: str) -> Scenario:
+    found = _scenarios(argparse.Namespace(scenario=[name]))
+    if len(found) != 1:
+        raise UsageError(f"{name!r} matches {len(found)} scenarios; name one")
+    return found[0]
+
+
+def _progress(console: Console) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+# ---- the parser -------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance",
+        description="Judge trainers against the documented training loop, clause by clause.",
+        epilog="Without a command: run refimpl on everything. Exit status: 0; 1 when a MUST fails that no note "
+        "explains; 2 for a wrong question.",
+    )
+    commands = parser.add_subparsers(title="commands")
+
+    def command(name: str, function: object, example: str) -> argparse.ArgumentParser:
+        doc = (function.__doc__ or "").strip()
+        added = commands.add_parser(
+            name,
+            help=doc,
+            description=doc,
+            epilog=f"example:\n  python -m conformance {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(command=function)
+        return added
+
+    running = command("run", run, "run refimpl lightning@2.6.6 lightning@1.5.10 --report report")
+    running.add_argument("trainers", nargs="*", metavar="TRAINER", help=f"of {', '.join(ADAPTERS)}; default refimpl")
+    checking = command("check", check, "check my-trainer/*.jsonl --clause 'val.*' -v")
+    checking.add_argument("traces", nargs="+", metavar="TRACE.jsonl")
+    for added in (parser, running):
+        added.add_argument(
+            "--scenario", action="append", metavar="GLOB", help="a scenario's name, or a .toml file; repeatable"
+        )
+        added.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
+    for added in (parser, running, checking):
+        _add_output_options(added)
+    parser.set_defaults(command=run, trainers=[])
+
+    recording = command("record", record, "record refimpl fit-val -o trace.jsonl")
+    recording.add_argument("adapter", metavar="ADAPTER", help=f"of {', '.join(ADAPTERS)}")
+    recording.add_argument("scenario", metavar="SCENARIO", help="a scenario's name, or a .toml file")
+    recording.add_argument("-o", "--output", required=True, metavar="TRACE.jsonl")
+    recording.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
+    differing = command("diff", diff, "diff refimpl.jsonl lightning.jsonl")
+    differing.add_argument("a", metavar="A.jsonl")
+    differing.add_argument("b", metavar="B.jsonl")
+    differing.add_argument("--no-effects", action="store_true", help="compare hooks and arguments only")
+    specifying = command("spec", spec, "spec train.backward")
+    specifying.add_argument("clause", nargs="?", metavar="CLAUSE", help="a clause's id, or a glob")
+    smoking = command("smoke", smoke, "smoke lightning@1.5.10")
+    smoking.add_argument("adapter", metavar="ADAPTER", help=f"of {', '.join(ADAPTERS)}")
+    smoking.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
+    proving = command("selftest", selftest, "selftest --clause 'modes.*'")
+    proving.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
+    preparing = command("prepare", prepare_release, "prepare lightning@1.5.10")
+    preparing.add_argument("releases", nargs="+", metavar="RELEASE", choices=list(RELEASES), help=", ".join(RELEASES))
+    return parser
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
+    parser.add_argument("--profile", choices=PROFILES, default=DOCUMENTATION, help="default: %(default)s")
+    parser.add_argument("--json", metavar="FILE", help="write the verdicts as JSON; - for the standard output")
+    parser.add_argument("--junit", metavar="FILE", help="write the verdicts as JUnit XML")
+    parser.add_argument("--report", metavar="DIR", help="write report.html and the traces there")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the diverging events")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Scenarios to verdicts, for one trainer: produce the traces in its world, then judge them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from .adapters import ADAPTERS
+from .checker import judge_file
+from .clauses import Clause
+from .profiles import departures, profile_of
+from .scenario import Scenario
+from .trace import TraceError, open_trace
+from .verdicts import Status, TrainerRun, Verdict
+from .worlds import RELEASES, World, locate
+
+__all__ = ["HarnessError", "produce_traces", "run_trainer"]
+
+
+class HarnessError(RuntimeError):
+    """The trainer could not be run at all; the message says what to do."""
+
+
+def produce_traces(
+    trainer: str, scenarios: Sequence[Scenario], directory: Path, python: str | None = None
+) -> Iterator[tuple[Scenario, str | None]]:
+    """Write `directory/<scenario>.jsonl` for each scenario, in the trainer's own world.
+
+    Yields each scenario when it is done, with None or the traceback if the harness broke. Raises
+    ReleaseMissing, WorldError or HarnessError if the trainer cannot be run.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if trainer not in ADAPTERS:
+        raise HarnessError(f"no trainer {trainer!r}; there are {', '.join(ADAPTERS)}")
+    if trainer in RELEASES:
+        yield from _elsewhere(trainer, scenarios, directory, locate(trainer, python))
+        return
+    if python is not None:
+        here = Path(__file__).resolve().parent.parent
+        world = World(trainer, Path(python), "interpreter", (here,))
+        yield from _elsewhere(trainer, scenarios, directory, world)
+        return
+    from .adapters import load_adapter
+    from .produce import produce
+
+    adapter = load_adapter(trainer)
+    for scenario in scenarios:
+        yield scenario, produce(adapter, scenario, directory / f"{scenario.name}.jsonl")
+
+
+def _elsewhere(
+    trainer: str, scenarios: Sequence[Scenario], directory: Path, world: World
+) -> Iterator[tuple[Scenario, str | None]]:
+    """The same in a process of the world's interpreter, which is handed all scenarios at once."""
+    command = [str(world.python), "-m", "conformance.produce", trainer, str(directory.resolve())]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as questions, tempfile.TemporaryFile("w+") as errors:
+        questions.writelines(json.dumps(scenario.to_dict()) + "\n" for scenario in scenarios)
+        questions.seek(0)
+        with subprocess.Popen(
+            command, stdin=questions, stdout=subprocess.PIPE, stderr=errors, text=True, env=world.env()
+        ) as process:
+            assert process.stdout is not None
+            answered = 0
+            for scenario, line in zip(scenarios, process.stdout):
+                answered += 1
+                yield scenario, json.loads(line).get("error")
+        if answered < len(scenarios):
+            errors.seek(0)
+            said = errors.read().strip().splitlines()[-12:]
+            raise HarnessError(
+                f"{trainer}: its process ended (exit status {process.returncode}) at scenario "
+                f"{scenarios[answered].name!r}:\n  " + "\n  ".join(said)
+            )
+
+
+def run_trainer(
+    trainer: str,
+    scenarios: Sequence[Scenario],
+    clauses: Mapping[str, Clause],
+    directory: Path,
+    python: str | None = None,
+    on_progress: Callable[[Scenario], None] = lambda scenario: None,
+) -> TrainerRun:
+    """Everything a trainer is judged on: produce each trace, judge it, attach the known departures.
+
+    A scenario at which the harness broke gives `error` verdicts that carry the traceback.
+    """
+    started = time.perf_counter()
+    verdicts: list[Verdict] = []
+    version, environment = "", {}
+    for scenario, error in produce_traces(trainer, scenarios, directory, python):
+        path = directory / f"{scenario.name}.jsonl"
+        if error is None:
+            try:
+                verdicts += judge_file(path, clauses)
+                if not version:
+                    with open_trace(path) as reader:
+                        version = reader.header.trainer["version"]
+                        environment = dict(reader.header.environment)
+            except TraceError as broken:
+                error = str(broken)
+        if error is not None:
+            verdicts.append(Verdict(scenario.name, "harness", Status.ERROR, error.strip().splitlines()[-1],
+                                    context=tuple(error.splitlines())))
+        on_progress(scenario)
+    notes = departures(profile_of(trainer))
+    return TrainerRun(trainer, version, environment, tuple(verdicts), time.perf_counter() - started, notes)
+
+
