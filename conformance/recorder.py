@@ -14,10 +14,11 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import torch
 
+from .hooks import LOADERS
 from .scenario import When
 from .trace import TraceWriter
 
-__all__ = ["Recorder", "identify", "said"]
+__all__ = ["Recorder", "Tags", "identify", "said"]
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
 STAGES = ("train", "val", "test", "predict")
@@ -64,6 +65,50 @@ def describe(value: Any) -> str:
     return type(value).__name__
 
 
+class Tags:
+    """Identities for batches of a program's own data: remembered as the loaders hand them out.
+
+    A batch is known by its first tensor, which stays the same object while it stays on its device.
+    """
+
+    def __init__(self) -> None:
+        self._recent: Dict[int, Tuple[torch.Tensor, str]] = {}
+
+    def loaders(self, provided: Any, stage: str) -> Any:
+        """The loader, or the loaders, of a stage, tagging what they yield."""
+        if isinstance(provided, (list, tuple)):
+            return [_TaggedLoader(self, loader, "%s/%d" % (stage, i)) for i, loader in enumerate(provided)]
+        return _TaggedLoader(self, provided, stage + "/0")
+
+    def remember(self, batch: Any, tag: str) -> None:
+        """`batch` is known as `tag` while it is among the last few."""
+        tensor = first_tensor(batch)
+        if tensor is not None:
+            self._recent[id(tensor)] = (tensor, tag)
+            while len(self._recent) > 16:
+                del self._recent[next(iter(self._recent))]
+
+    def identify(self, batch: Any) -> Optional[str]:
+        """The batch's tag; None for one that no loader handed out lately."""
+        known = self._recent.get(id(first_tensor(batch)))
+        return None if known is None else known[1]
+
+
+class _TaggedLoader:
+    """A loader whose batches are remembered."""
+
+    def __init__(self, tags: Tags, loader: Any, name: str) -> None:
+        self._tags, self._loader, self._name = tags, loader, name
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Any:
+        for index, batch in enumerate(self._loader):
+            self._tags.remember(batch, "%s/%d" % (self._name, index))
+            yield batch
+
+
 def said(error: BaseException) -> str:
     """An exception as a trace writes it: its type and its message, at most a screen of it."""
     text = "%s: %s" % (type(error).__name__, error)
@@ -83,6 +128,7 @@ class Recorder:
         self._optimizers: List[Any] = []
         self._params: List[torch.Tensor] = []
         self._version = 0
+        self.tags: Optional[Tags] = None
 
     # ---- spans -----------------------------------------------------------------------------------
 
@@ -174,7 +220,11 @@ class Recorder:
             result = recorder.span(
                 who, hook, lambda: original(self, *args, **kwargs), recorder.identities(given)
             )
-            return recorder.instrumented(result) if hook == "configure_optimizers" else result
+            if hook == "configure_optimizers":
+                return recorder.instrumented(result)
+            if hook in LOADERS and recorder.tags is not None:
+                return recorder.tags.loaders(result, hook.split("_")[0])
+            return result
 
         # Trainers look at a hook's name (refimpl's self.log does) and at its signature.
         named = recorded.__code__.replace(co_name=hook)
@@ -188,7 +238,7 @@ class Recorder:
         args: Dict[str, Any] = {}
         for name, value in given.items():
             if name == "batch":
-                args["batch"] = identify(value)
+                args["batch"] = identify(value) if self.tags is None else self.tags.identify(value)
                 moved = getattr(value, "moved", None)
                 if moved is not None:
                     args["moved"] = moved
@@ -199,7 +249,7 @@ class Recorder:
             elif name == "results":
                 args["results"] = describe(value)
             elif name == "loss":
-                args["loss"] = _finite(float(value))
+                args["loss"] = _finite(float(value.detach()))
         return args
 
     def instrumented(self, configured: Any) -> Any:

@@ -58,13 +58,15 @@ class Model:
     """What the module defines beyond the hooks that every recording module has.
 
     `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
-    output, "tensor" or "dict"; `callbacks` are those of `configure_callbacks`: "new" for one of a type
+    output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
+    included; `callbacks` are those of `configure_callbacks`: "new" for one of a type
     of its own, "same" for one of the type of the trainer's. With `logs` the steps log their loss, as "train_loss" or "eval_loss".
     """
 
     defines: Tuple[str, ...] = ()
     lacks: Tuple[str, ...] = ()
     returns: str = "tensor"
+    eval_returns: str = ""
     optimizer: str = "sgd"
     scheduler: str = "none"
     dtype: str = "float64"
@@ -217,6 +219,7 @@ def _check(scenario: Scenario) -> None:
     for hook in model.lacks:
         _one_of(name + ": model.lacks", hook, ("validation_step", "predict_step"))
     _one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
+    _one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
     _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "none"))
     _one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
     _one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))

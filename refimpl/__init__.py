@@ -11,8 +11,7 @@ from .results import LogError
 from .seed import seed_everything
 from .summary import ModelSummary
 from .trainer import Trainer
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "Callback",
@@ -25,5 +24,6 @@ __all__ = [
     "ModelSummary",
     "ProgressBar",
     "Trainer",
+    "__version__",
     "seed_everything",
 ]

@@ -115,15 +115,18 @@ def model_class(base: type, scenario: Scenario) -> type:
     def forward(self: Any, x: Any) -> Any:
         return self.layer(x if isinstance(x, torch.Tensor) else unpack(x)[0])
 
-    def step(self: Any, batch: Any, batch_idx: int) -> Any:
+    def step(self: Any, batch: Any, batch_idx: int, form: str = scenario.model.returns) -> Any:
         x, y = unpack(batch)
         loss = ((self.layer(x) - y) ** 2).mean()
         if scenario.model.logs:
             self.log("train_loss" if self.training else "eval_loss", loss)
-        return {"loss": loss, "extra": loss.detach()} if scenario.model.returns == "dict" else loss
+        return {"tensor": loss, "dict": {"loss": loss, "extra": loss.detach()}, "none": None}[form]
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        return step(self, batch, batch_idx)
 
     def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        return step(self, batch, batch_idx)
+        return step(self, batch, batch_idx, scenario.model.eval_returns or scenario.model.returns)
 
     def predict_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: Optional[int] = None) -> Any:
         return self(batch)
@@ -138,7 +141,7 @@ def model_class(base: type, scenario: Scenario) -> type:
         "__init__": __init__,
         "forward": forward,
         "configure_optimizers": lambda self: _optimizers(self, scenario),
-        "training_step": step,
+        "training_step": training_step,
     }
     for hook in ("validation_step", "test_step"):
         if scenario.defines(hook):

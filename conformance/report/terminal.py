@@ -52,7 +52,10 @@ def print_summary(
         out.trainer(run, [row.cells[index] for row in rows])
     out.table(runs, matrix)
     out.departures("Failures", _only(rows, known=False))
-    out.departures("Known departures", _only(rows, known=True))
+    if verbose:
+        out.departures("Known departures", _only(rows, known=True))
+    else:
+        out.known(_only(rows, known=True))
     out.line(Text(_conclusion(rows), style="bold"))
 
 
@@ -159,6 +162,21 @@ class _Printer:
             self.fields({"": clause.sentence, "source": clause.source, "line": clause.line}, indent=2)
             for cell in row.cells:
                 self._cell(cell)
+            self.console.print()
+
+    def known(self, rows: Sequence[Row]) -> None:
+        """The known departures by trainer: each note once, with the clauses that it explains."""
+        explained: dict[str, dict[str, list[str]]] = {}
+        for row in rows:
+            for cell in row.cells:
+                if cell.note:
+                    notes = explained.setdefault(cell.run.trainer, {})
+                    notes.setdefault(cell.note.text, []).append(row.clause.id)
+        for trainer, notes in explained.items():
+            self.line(Text(self.safe(f"Known departures of {trainer} ({plural(len(notes), 'note')})"), "bold underline"))
+            for text, ids in notes.items():
+                self.line(Text(self.safe(text)), indent=2)
+                self.line(Text(self.safe(", ".join(ids)), style="dim"), indent=4)
             self.console.print()
 
     def _cell(self, cell: Cell) -> None:

@@ -346,6 +346,7 @@ class _Oracle:
         """The batches of a val_loop or its siblings, and its epoch_end."""
         yield from self.dataloader(stage)
         several = len(self.s.loaders(stage)) > 1
+        form = "tensor" if name == "predict" else self.s.model.eval_returns or self.s.model.returns
         kept = []
         for index, batches in enumerate(self.s.loaders(stage)):
             batches = self.limited(stage, batches)
@@ -358,17 +359,17 @@ class _Oracle:
 
                 step = {**where, "dataloader_idx": index} if several else where
                 told = yield from self.hook(STEP_OF[name], **step)
-                output = "none" if told == "return-none" else "tensor" if name == "predict" else self.s.model.returns
+                output = "none" if told == "return-none" else form
                 if self.s.defines(f"{name}_step_end"):
                     yield from self.hook(f"{name}_step_end", outputs=output)
 
                 yield from self.hook(f"on_{name}_batch_end", outputs=output, **where, dataloader_idx=index)
                 kept[-1] += output != "none" or name == "predict"
-        form = f"lists:{','.join(map(str, kept))}" if several or name == "predict" else f"list:{kept[0]}"
+        lists = f"lists:{','.join(map(str, kept))}" if several or name == "predict" else f"list:{kept[0]}"
         if name == "predict":
-            yield from self.hook("on_predict_epoch_end", results=form)
+            yield from self.hook("on_predict_epoch_end", results=lists)
         elif self.s.defines(f"{name}_epoch_end"):
-            yield from self.hook(f"{name}_epoch_end", outputs=form)
+            yield from self.hook(f"{name}_epoch_end", outputs=lists)
 
     # ---- validate, test, predict, in the manner of the pseudocode ---------------------------------
 

@@ -1,0 +1,98 @@
+"""Trace a program of your own: any trainer, module and data module with Lightning's interface.
+
+    with observing("run.jsonl", scenario, trainer, model, data):
+        trainer.fit(model, datamodule=data)
+
+then `python -m conformance check run.jsonl`. The scenario says what the run consists of (calls,
+numbers of batches, options), so that the oracle knows what to expect; its formulas for weights and
+data do not matter here. Batches are known by the loaders that hand them out. Runs in the trainer's
+own world: the standard library and torch, Python 3.8 and up.
+"""
+
+from __future__ import annotations
+
+import platform
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping, Optional, Sequence, Union
+
+import torch
+
+from . import __version__
+from .adapters.lightning_api import EFFECTS
+from .hooks import DATA_HOOKS, LOADERS, MODULE_HOOKS, OWN_STEPS
+from .recorder import Recorder, Tags, said
+from .scenario import Scenario
+from .trace import Header, TraceWriter
+
+__all__ = ["observing"]
+
+
+@contextmanager
+def observing(
+    path: str,
+    scenario: Union[Scenario, Mapping[str, Any]],
+    trainer: Any,
+    module: Any,
+    datamodule: Optional[Any] = None,
+    name: str = "",
+) -> Iterator[Recorder]:
+    """Record every hook of `module` and `datamodule`, and the calls of `trainer`, while it is open.
+
+    `name` is the trainer's in the trace; by default that of the package its class comes from. An
+    exception passes through and is the trace's outcome. Raises ScenarioError for a malformed scenario.
+    """
+    if not isinstance(scenario, Scenario):
+        scenario = Scenario.from_dict(scenario)
+    hooks = [hook for hook in MODULE_HOOKS if hasattr(module, hook)]
+    header = Header(
+        suite=__version__,
+        scenario=scenario.to_dict(),
+        trainer={"name": name or type(trainer).__module__.split(".")[0], "version": "own program"},
+        declares={"hooks": hooks, "effects": list(EFFECTS)},
+        environment={"python": platform.python_version(), "torch": str(torch.__version__)},
+    )
+    with TraceWriter(path, header) as writer:
+        recorder = Recorder(writer, scenario.when)
+        recorder.module, recorder.trainer, recorder.tags = module, trainer, Tags()
+        observed = [(module, MODULE_HOOKS, "module")]
+        if datamodule is not None:
+            observed.append((datamodule, DATA_HOOKS, "datamodule"))
+        classes = [_observe(recorder, *each) for each in observed]
+        for call in ("fit", "validate", "test", "predict"):
+            _observe_call(recorder, trainer, call)
+        try:
+            yield recorder
+        except BaseException as error:
+            writer.close("raised", said(error))
+            raise
+        else:
+            writer.close("returned")
+        finally:
+            for (receiver, _, _), original in zip(observed, classes):
+                receiver.__class__ = original
+            for call in ("fit", "validate", "test", "predict"):
+                vars(trainer).pop(call, None)
+
+
+def _observe(recorder: Recorder, receiver: Any, hooks: Sequence[str], name: str) -> type:
+    """Give one object a class whose hooks are recorded; returns the class it had."""
+    original = type(receiver)
+    library = next(owner for owner in original.__mro__ if owner.__name__.startswith("Lightning"))
+    optional = {*OWN_STEPS, *LOADERS} - {"predict_step"}
+    recorded = [
+        hook
+        for hook in hooks
+        if hasattr(original, hook)
+        and (hook not in optional or getattr(original, hook) is not getattr(library, hook, None))
+    ]
+    receiver.__class__ = recorder.recording(original, recorded, name)
+    return original
+
+
+def _observe_call(recorder: Recorder, trainer: Any, call: str) -> None:
+    original = getattr(trainer, call)
+
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        return recorder.span("trainer", call, lambda: original(*args, **kwargs), {})
+
+    setattr(trainer, call, observed)
