@@ -128,7 +128,9 @@ def spec(arguments: argparse.Namespace) -> int:
     clauses = load_clauses()
     if arguments.clause is None:
         for clause in clauses.values():
-            print(f"{clause.id:<58} {clause.level:<6} {'excluded: ' if clause.excluded else ''}{clause.sentence}")
+            print(
+                f"{clause.id:<58} {clause.level:<6} {'excluded: ' if clause.excluded else ''}{clause.sentence}"
+            )
         return 0
     from .mutants.selftest import mutants_of
 
@@ -296,7 +298,9 @@ def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
             continue
         found = [s for s in scenarios if fnmatch.fnmatchcase(s.name, pattern)]
         if not found:
-            raise UsageError(f"no scenario matches {pattern!r}; there are {', '.join(s.name for s in scenarios)}")
+            raise UsageError(
+                f"no scenario matches {pattern!r}; there are {', '.join(s.name for s in scenarios)}"
+            )
         wanted.update({s.name: s for s in found})
     return list(wanted.values())
 
@@ -338,12 +342,17 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     running = command("run", run, "run refimpl lightning@2.6.6 lightning@1.5.10 --report report")
-    running.add_argument("trainers", nargs="*", metavar="TRAINER", help=f"of {', '.join(ADAPTERS)}; default refimpl")
+    running.add_argument(
+        "trainers", nargs="*", metavar="TRAINER", help=f"of {', '.join(ADAPTERS)}; default refimpl"
+    )
     checking = command("check", check, "check my-trainer/*.jsonl --clause 'val.*' -v")
     checking.add_argument("traces", nargs="+", metavar="TRACE.jsonl")
     for added in (parser, running):
         added.add_argument(
-            "--scenario", action="append", metavar="GLOB", help="a scenario's name, or a .toml file; repeatable"
+            "--scenario",
+            action="append",
+            metavar="GLOB",
+            help="a scenario's name, or a .toml file; repeatable",
         )
         added.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
     for added in (parser, running, checking):
@@ -367,14 +376,18 @@ def _parser() -> argparse.ArgumentParser:
     proving = command("selftest", selftest, "selftest --clause 'modes.*'")
     proving.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
     preparing = command("prepare", prepare_release, "prepare lightning@1.5.10")
-    preparing.add_argument("releases", nargs="+", metavar="RELEASE", choices=list(RELEASES), help=", ".join(RELEASES))
+    preparing.add_argument(
+        "releases", nargs="+", metavar="RELEASE", choices=list(RELEASES), help=", ".join(RELEASES)
+    )
     return parser
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
     parser.add_argument("--profile", choices=PROFILES, default=DOCUMENTATION, help="default: %(default)s")
-    parser.add_argument("--json", metavar="FILE", help="write the verdicts as JSON; - for the standard output")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the verdicts as JSON; - for the standard output"
+    )
     parser.add_argument("--junit", metavar="FILE", help="write the verdicts as JUnit XML")
     parser.add_argument("--report", metavar="DIR", help="write report.html and the traces there")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the diverging events")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _clause(row: Mapping[str, Any], path: Path) -> Clause:
     return Clause(**row)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_clauses() -> Mapping[str, Clause]:
     """Every clause by id, family by family in the order of the files' contents."""
     clauses: dict[str, Clause] = {}

@@ -12,7 +12,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 from .clauses import SPEC, ClauseError, load_clauses
 from .verdicts import Note, Status, TrainerRun, Verdict
@@ -30,7 +30,7 @@ def profile_of(trainer: str) -> str:
     return "lightning-2" if trainer.startswith("lightning@2.") else DOCUMENTATION
 
 
-@lru_cache(maxsize=None)
+@cache
 def departures(profile: str) -> Mapping[str, Note]:
     """The known departures of a profile, by clause. Raises ClauseError for an unknown profile or clause."""
     if profile == DOCUMENTATION:

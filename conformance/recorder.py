@@ -31,7 +31,7 @@ def identify(batch: Any) -> Optional[str]:
     tensor = first_tensor(batch)
     if tensor is None or tensor.ndim < 2 or tensor.shape[1] <= IDENTITY_COLUMN:
         return None
-    code = int(round(float(tensor[0, IDENTITY_COLUMN]) * IDENTITY_SCALE))
+    code = round(float(tensor[0, IDENTITY_COLUMN]) * IDENTITY_SCALE)
     return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, code & 0xFFFF)
 
 

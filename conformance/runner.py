@@ -104,10 +104,15 @@ def run_trainer(
             except TraceError as broken:
                 error = str(broken)
         if error is not None:
-            verdicts.append(Verdict(scenario.name, "harness", Status.ERROR, error.strip().splitlines()[-1],
-                                    context=tuple(error.splitlines())))
+            verdicts.append(
+                Verdict(
+                    scenario.name,
+                    "harness",
+                    Status.ERROR,
+                    error.strip().splitlines()[-1],
+                    context=tuple(error.splitlines()),
+                )
+            )
         on_progress(scenario)
     notes = departures(profile_of(trainer))
     return TrainerRun(trainer, version, environment, tuple(verdicts), time.perf_counter() - started, notes)
-
-

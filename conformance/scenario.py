@@ -115,7 +115,8 @@ class Scenario:
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain data, as `from_dict` takes it and as a trace's header carries it."""
-        return _plain(asdict(self))
+        plain: Dict[str, Any] = _plain(asdict(self))
+        return plain
 
     def option(self, name: str, default: Any = None) -> Any:
         """A trainer option, or what the documentation's trainer takes for it."""

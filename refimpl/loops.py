@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
+from .optimization import WithheldGradients, attach_optimizers, loss_of, step_schedules
 from .plan import epochs, sanity_check_batches, should_check_val, should_leave_epoch
-from .optimization import attach_optimizers, loss_of, step_schedules, withheld_gradients
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -79,6 +79,7 @@ def train_loop(trainer: Trainer) -> None:
     outputs: list[Any] = []
     block = OptimizerBlock(trainer)
     for batch_idx, batch in train_dataloader(trainer):
+        logbook.batch = batch
         if hooks.on_train_batch_start and hooks.on_train_batch_start(batch, batch_idx, 0) == -1:
             break  # skips the rest of the epoch
 
@@ -86,7 +87,6 @@ def train_loop(trainer: Trainer) -> None:
         batch = hooks.transfer_batch_to_device(batch, trainer.device, 0)
         if hooks.on_after_batch_transfer: batch = hooks.on_after_batch_transfer(batch, 0)
 
-        logbook.batch = batch
         output = block.run(batch, batch_idx)
 
         if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)
@@ -113,6 +113,7 @@ class OptimizerBlock:
         self.trainer, self.hooks = trainer, trainer.hooks
         self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
         self.keep_output = bool(self.hooks.on_train_batch_end or self.hooks.training_epoch_end)
+        self.withheld: WithheldGradients | None = None
 
     def run(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the step's output, detached, or None if it made none."""
@@ -123,7 +124,8 @@ class OptimizerBlock:
             self.training_step()
         else:
             self.hooks.optimizer_step(
-                trainer.current_epoch, batch_idx, self.optimizer, 0, self.closure, False, trainer.use_amp, trainer.using_lbfgs,
+                trainer.current_epoch, batch_idx, self.optimizer, 0, self.closure,
+                False, trainer.use_amp, trainer.using_lbfgs,
             )
         if self.withheld: self.withheld.restore()
         if self.updates:
@@ -134,9 +136,10 @@ class OptimizerBlock:
     def closure(self) -> Tensor:
         """What optimizer_step is given as `optimizer_closure`."""
         hooks, optimizer = self.hooks, self.optimizer
+        assert optimizer is not None
         loss = self.training_step()
         if loss is None:
-            self.withheld = withheld_gradients(optimizer)
+            self.withheld = WithheldGradients(optimizer)
             return torch.zeros(())
 
         if hooks.on_before_zero_grad: hooks.on_before_zero_grad(optimizer)
@@ -169,7 +172,7 @@ def evaluate(trainer: Trainer) -> Any:
     if hooks.configure_callbacks: trainer.add_callbacks(hooks.configure_callbacks())
 
     with parallel(trainer):
-        return evaluate_on_device(trainer, trainer.state.fn)
+        return evaluate_on_device(trainer, str(trainer.state.fn))
 
 
 def evaluate_on_device(trainer: Trainer, stage: str) -> Any:
@@ -197,13 +200,13 @@ def val_loop(trainer: Trainer, at_most: int | None = None, stage: str = "validat
     for dataloader_idx, batches, arguments in val_dataloader(trainer, at_most):
         outputs.append([])
         for batch_idx, batch in batches:
+            logbook.batch = batch
             if hooks.on_validation_batch_start: hooks.on_validation_batch_start(batch, batch_idx, dataloader_idx)
 
             if hooks.on_before_batch_transfer: batch = hooks.on_before_batch_transfer(batch, dataloader_idx)
             batch = hooks.transfer_batch_to_device(batch, trainer.device, dataloader_idx)
             if hooks.on_after_batch_transfer: batch = hooks.on_after_batch_transfer(batch, dataloader_idx)
 
-            logbook.batch = batch
             output = hooks.validation_step(batch, batch_idx, *arguments)
             if hooks.validation_step_end: output = hooks.validation_step_end(output)
 
@@ -236,13 +239,13 @@ def test_loop(trainer: Trainer) -> list[dict[str, float]]:
     for dataloader_idx, batches, arguments in test_dataloader(trainer):
         outputs.append([])
         for batch_idx, batch in batches:
+            logbook.batch = batch
             if hooks.on_test_batch_start: hooks.on_test_batch_start(batch, batch_idx, dataloader_idx)
 
             if hooks.on_before_batch_transfer: batch = hooks.on_before_batch_transfer(batch, dataloader_idx)
             batch = hooks.transfer_batch_to_device(batch, trainer.device, dataloader_idx)
             if hooks.on_after_batch_transfer: batch = hooks.on_after_batch_transfer(batch, dataloader_idx)
 
-            logbook.batch = batch
             output = hooks.test_step(batch, batch_idx, *arguments)
             if hooks.test_step_end: output = hooks.test_step_end(output)
 

@@ -90,7 +90,7 @@ class LightningModule(ModelHooks, nn.Module):
         self, loss: Tensor, optimizer: torch.optim.Optimizer | None, optimizer_idx: int | None
     ) -> None:
         """Computes the gradients: `loss.backward()`."""
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def optimizer_step(
         self,
@@ -105,7 +105,7 @@ class LightningModule(ModelHooks, nn.Module):
     ) -> None:
         """Updates the parameters. The closure runs `training_step`, `optimizer_zero_grad` and
         `backward`; without calling it, this batch is not trained on."""
-        optimizer.step(closure=optimizer_closure)
+        optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
 
     # ---- what the module can ask and say while a trainer runs it -----------------------------------
 

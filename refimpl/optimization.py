@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["ConfigurationError", "Schedule", "attach_optimizers", "loss_of", "step_schedules"]
+__all__ = ["ConfigurationError", "Schedule", "WithheldGradients", "attach_optimizers", "loss_of", "step_schedules"]
 
 _FORMS = (
     "an optimizer; a list or tuple of one; two lists (optimizers, schedulers); a dict with 'optimizer' "
@@ -159,7 +159,7 @@ def loss_of(output: Any) -> Tensor | None:
     )
 
 
-class withheld_gradients:
+class WithheldGradients:
     """For a batch whose step returned None: the optimizer finds no gradients, so that it changes
     nothing, with momentum or weight decay neither; afterwards they are as they were."""
 

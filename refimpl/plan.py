@@ -16,7 +16,9 @@ __all__ = ["epochs", "sanity_check_batches", "should_check_val", "should_leave_e
 
 def validates(trainer: Trainer) -> bool:
     """Whether fit validates at all: a validation_step, a loader, and a limit that leaves batches."""
-    return bool(trainer.hooks.validation_step and has_loader(trainer, "val") and trainer.limit_val_batches != 0)
+    return bool(
+        trainer.hooks.validation_step and has_loader(trainer, "val") and trainer.limit_val_batches != 0
+    )
 
 
 def sanity_check_batches(trainer: Trainer) -> int | None:
@@ -38,7 +40,11 @@ def epochs(trainer: Trainer) -> Iterator[int]:
 def _training_is_over(trainer: Trainer, epochs_done: int) -> bool:
     if trainer.max_epochs != -1 and epochs_done >= trainer.max_epochs:
         return True
-    return _steps_are_done(trainer) or _time_is_up(trainer) or _may_stop(trainer, epochs_done, trainer.global_step)
+    return (
+        _steps_are_done(trainer)
+        or _time_is_up(trainer)
+        or _may_stop(trainer, epochs_done, trainer.global_step)
+    )
 
 
 def _may_stop(trainer: Trainer, epochs_done: int, steps_done: int) -> bool:
@@ -68,6 +74,7 @@ def should_check_val(trainer: Trainer, batch_idx: int) -> bool:
     if _may_stop(trainer, trainer.current_epoch, trainer.global_step + 1):
         return True
     loader = trainer.train_loader
+    assert loader is not None  # it made this batch
     if loader.check_every is None:
         return loader.is_last(batch_idx)
     return (batch_idx + 1) % loader.check_every == 0

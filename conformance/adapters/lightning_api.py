@@ -18,7 +18,7 @@ from ..scenario import Scenario
 from ..trace import Header, TraceWriter
 from . import model as scenario_model
 
-__all__ = ["Classes", "LightningLikeAdapter"]
+__all__ = ["LightningLikeAdapter", "given_options"]
 
 EFFECTS = (
     "training",
@@ -83,7 +83,9 @@ class LightningLikeAdapter:
         recorder.trainer = trainer = self.api.Trainer(callbacks=callbacks, **self.options(scenario))
         for function in scenario.calls:
             try:
-                recorder.span("trainer", function, self.call(trainer, function, module, datamodule, scenario), {})
+                recorder.span(
+                    "trainer", function, self.call(trainer, function, module, datamodule, scenario), {}
+                )
             except BaseException as error:  # a trace tells how a run ended, a SystemExit too
                 writer.close("raised", said(error))
                 return

@@ -18,7 +18,9 @@ from ..scenario import Scenario
 __all__ = ["CustomBatch", "loaders", "model_class"]
 
 
-def sample(stage: int, loader: int, batch: int, row: int, dtype: torch.dtype) -> Tuple[torch.Tensor, torch.Tensor]:
+def sample(
+    stage: int, loader: int, batch: int, row: int, dtype: torch.dtype
+) -> Tuple[torch.Tensor, torch.Tensor]:
     """Row `row` of a batch: x of shape (4,), its column 3 the batch's identity, and y of shape (1,)."""
     x = torch.tensor([((batch * 5 + row * 7 + j * 3) % 11 - 5) / 8 for j in range(4)], dtype=dtype)
     x[IDENTITY_COLUMN] = ((stage << 19) + (loader << 16) + batch) / IDENTITY_SCALE
@@ -177,7 +179,7 @@ def _optimizers(module: Any, scenario: Scenario) -> Any:
     if kind == "adam":
         optimizer: Any = torch.optim.Adam(module.parameters(), lr=0.0625)
     else:
-        momentum = {"momentum": 0.5, "weight_decay": 0.125} if kind == "momentum" else {}
+        momentum: Dict[str, Any] = {"momentum": 0.5, "weight_decay": 0.125} if kind == "momentum" else {}
         optimizer = torch.optim.SGD(module.parameters(), lr=0.0625, **momentum)
     if scheduler == "none":
         return optimizer

@@ -41,7 +41,9 @@ MODULE_ONLY = frozenset(
 )
 CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_exception"})
 LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
-TRANSFER_HOOKS = frozenset({"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"})
+TRANSFER_HOOKS = frozenset(
+    {"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"}
+)
 
 BEFORE_TRANSFER = frozenset({"on_before_batch_transfer", "transfer_batch_to_device"})
 
@@ -87,7 +89,7 @@ class _Oracle:
         if "batch" in args and self.s.data.batch == "custom":
             untouched = hook.endswith("_batch_start") or hook in BEFORE_TRANSFER
             args = {**args, "moved": not untouched}
-        fx = {
+        fx: dict[str, Any] = {
             "training": self.training,
             "grad_enabled": self.grad_enabled,
             "current_epoch": self.epoch,
@@ -123,7 +125,9 @@ class _Oracle:
             told = yield from self.span(receiver, name, inside, args)
         return told
 
-    def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:
+    def span(
+        self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]
+    ) -> Events:
         """One receiver's begin and end; the end says how it was left."""
         yield self.event("B", receiver, hook, args)
         count = self.calls_seen[receiver, hook] = self.calls_seen.get((receiver, hook), -1) + 1
@@ -220,7 +224,7 @@ class _Oracle:
         yield from self.dataloader("train")
         batches = self.limited("train", self.s.data.train or 0)
         for batch_idx in range(batches):
-            where = {"batch": f"train/0/{batch_idx}", "batch_idx": batch_idx}
+            where: dict[str, Any] = {"batch": f"train/0/{batch_idx}", "batch_idx": batch_idx}
             skip = yield from self.hook("on_train_batch_start", **where, dataloader_idx=0)
             if skip == "return-minus-1":
                 break
@@ -291,7 +295,9 @@ class _Oracle:
             return self.output
         closure = lambda: self.closure(where)  # noqa: E731
         step = lambda: self.optimizer_update(closure)  # noqa: E731
-        yield from self.hook("optimizer_step", step, batch_idx=where["batch_idx"], epoch=self.epoch, optimizer_idx=0)
+        yield from self.hook(
+            "optimizer_step", step, batch_idx=where["batch_idx"], epoch=self.epoch, optimizer_idx=0
+        )
         self.withheld = False
         if self.stepped and self.s.model.scheduler == "step":
             yield from self.span("scheduler", "step", None, {})  # after an optimizer update [R16]
@@ -315,7 +321,9 @@ class _Oracle:
             return
 
         yield from self.hook("on_before_zero_grad")
-        yield from self.hook("optimizer_zero_grad", batch_idx=where["batch_idx"], epoch=self.epoch, optimizer_idx=0)
+        yield from self.hook(
+            "optimizer_zero_grad", batch_idx=where["batch_idx"], epoch=self.epoch, optimizer_idx=0
+        )
 
         yield from self.hook("on_before_backward")
         yield from self.hook("backward", optimizer_idx=0)
@@ -352,7 +360,7 @@ class _Oracle:
             batches = self.limited(stage, batches)
             kept.append(0)
             for batch_idx in range(batches if at_most is None else min(batches, at_most)):
-                where = {"batch": f"{stage}/{index}/{batch_idx}", "batch_idx": batch_idx}
+                where: dict[str, Any] = {"batch": f"{stage}/{index}/{batch_idx}", "batch_idx": batch_idx}
                 yield from self.hook(f"on_{name}_batch_start", **where, dataloader_idx=index)
 
                 yield from self.transfer(where["batch"], index)
@@ -450,13 +458,17 @@ class _Oracle:
 
     def another_epoch(self) -> bool:
         most = 1 if self.s.option("fast_dev_run") else self.s.option("max_epochs")
-        if most != -1 and self.epoch >= most or self.steps_are_done() or self.s.option("limit_train_batches") == 0:
+        if most != -1 and self.epoch >= most:
+            return False
+        if self.steps_are_done() or self.s.option("limit_train_batches") == 0:
             return False
         return not self.may_stop()
 
     def may_stop(self, running: int = 0) -> bool:
         """Asked to stop, and min_epochs and min_steps are met; `running` steps are not counted yet."""
-        minima_met = self.epoch >= self.s.option("min_epochs") and self.step + running >= self.s.option("min_steps")
+        minima_met = self.epoch >= self.s.option("min_epochs") and self.step + running >= self.s.option(
+            "min_steps"
+        )
         return self.should_stop and bool(minima_met)
 
 

@@ -118,7 +118,9 @@ def main() -> float:
         trainer.fit(model, datamodule=data)
         [tested] = trainer.test(model, datamodule=data)
         predicted = torch.cat(trainer.predict(model, data))
-    print(f"test accuracy {tested['test_acc']:.3f}, loss {tested['test_loss']:.3f}; predicted {predicted[:10].tolist()} ...")
+    print(
+        f"test accuracy {tested['test_acc']:.3f}, loss {tested['test_loss']:.3f}; predicted {predicted[:10].tolist()} ..."
+    )
     return tested["test_acc"]
 
 
