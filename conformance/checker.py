@@ -16,7 +16,8 @@ from .checks import Check, Failure, build, shown
 from .clauses import Clause
 from .features import applies, features
 from .scenario import Scenario, ScenarioError
-from .spec.pseudocode import Expected, expected
+from .spec.oracle import Expected
+from .spec.pseudocode import expected
 from .trace import Event, TraceError, TraceReader, open_trace
 from .verdicts import Status, Verdict
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .hooks import HOOKS
-from .spec.pseudocode import CALLBACK_ONLY, Expected
+from .spec.oracle import CALLBACK_ONLY, Expected
 from .trace import Event
 
 __all__ = ["KINDS", "Check", "CheckError", "Failure", "build", "shown"]

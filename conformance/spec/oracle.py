@@ -1,0 +1,211 @@
+"""The oracle's mechanics: receivers, spans, effects, and when things happen.
+
+`pseudocode.py` writes the documentation's functions with these words. Nothing is recorded from a
+trainer, and nothing is shared with one. Where the text is silent, the rule applied is a row of
+`docs/interpretations.md`, named as [R<n>].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
+
+from ..scenario import Scenario
+
+__all__ = ["CALLBACK_ONLY", "Events", "Expected", "Oracle", "UserError"]
+
+
+class Expected(NamedTuple):
+    """One event: the begin or end of a span, with the arguments and effects the contract fixes."""
+
+    ph: str
+    receiver: str
+    hook: str
+    args: dict[str, Any]
+    fx: dict[str, Any]
+    scope: str  # the function of the pseudocode it is a line of
+
+
+Events = Generator[Expected, None, Any]
+
+# Receivers: a hook goes to the callbacks in their order, then to the module [R14], but for these.
+MODULE_ONLY = frozenset(
+    "configure_callbacks configure_optimizers training_step training_step_end training_epoch_end "
+    "validation_step validation_step_end validation_epoch_end test_step test_step_end test_epoch_end "
+    "predict_step optimizer_zero_grad backward optimizer_step on_validation_model_eval "
+    "on_validation_model_train on_test_model_eval on_test_model_train on_predict_model_eval "
+    "on_predict_model_train".split()
+)
+CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_exception"})
+LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
+TRANSFER_HOOKS = frozenset({"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"})
+
+BEFORE_TRANSFER = frozenset({"on_before_batch_transfer", "transfer_batch_to_device"})
+
+
+class UserError(Exception):
+    """An exception of the user's code on its way out; `text` is what the trace says of it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Oracle:
+    """The state that the contract lets a user observe, and what a line of the pseudocode does to it."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.s = scenario
+        self.callbacks = [f"callback:{i}" for i in range(scenario.callbacks)]
+        self.calls_seen: dict[tuple[str, str], int] = {}
+        self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when}
+        self.epoch = self.step = self.updates = 0
+        self.training = not scenario.model.starts_in_eval
+        self.grad_enabled = True
+        self.grads, self.withheld = "none", False
+        self.should_stop = False
+        self.loaded: set[str] = set()
+        self.scope, self.in_sanity_check = "fit", False
+
+    # ---- what every line of the pseudocode is made of ---------------------------------------------
+
+    def within(self, scope: str, lines: Events) -> Events:
+        """`lines`, as lines of the function named `scope`."""
+        outer, self.scope = self.scope, scope
+        yield from lines
+        self.scope = outer
+
+    @property
+    def stage(self) -> str | None:
+        """What the trainer's flags say of the function that runs."""
+        return "sanity_checking" if self.in_sanity_check else STAGE_OF.get(self.scope)
+
+    def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
+        """An event now, with the effects as they stand."""
+        if "batch" in args and self.s.data.batch == "custom":
+            untouched = hook.endswith("_batch_start") or hook in BEFORE_TRANSFER
+            args = {**args, "moved": not untouched}
+        fx: dict[str, Any] = {
+            "training": self.training,
+            "grad_enabled": self.grad_enabled,
+            "current_epoch": self.epoch,
+            "global_step": self.step,
+            "params": self.updates,
+        }
+        if not self.withheld:
+            fx["grads"] = self.grads
+        if self.stage is not None:
+            fx["stage"] = self.stage
+        return Expected(ph, receiver, hook, args, fx, self.scope)
+
+    def receivers(self, hook: str) -> list[str]:
+        """Who receives the hook, in order."""
+        if hook in CALLBACK_ONLY:
+            return self.callbacks
+        if hook in LOADER_HOOKS or hook in TRANSFER_HOOKS:
+            return ["datamodule" if self.s.data.source == "datamodule" else "module"]
+        if hook == "prepare_data":
+            return [*self.datamodule(), "module"]
+        if hook in {"setup", "teardown"}:
+            return [*self.datamodule(), *self.callbacks, "module"]
+        return ["module"] if hook in MODULE_ONLY else [*self.callbacks, "module"]
+
+    def datamodule(self) -> list[str]:
+        return ["datamodule"] if self.s.data.source == "datamodule" else []
+
+    def hook(self, name: str, inside: Callable[[], Events] | None = None, **args: Any) -> Events:
+        """Call a hook on everybody; `inside` happens between its begin and its end. Returns what the
+        module was told to return, if anything."""
+        told = None
+        for receiver in self.receivers(name):
+            told = yield from self.span(receiver, name, inside, args)
+        return told
+
+    def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:
+        """One receiver's begin and end; the end says how it was left."""
+        yield self.event("B", receiver, hook, args)
+        count = self.calls_seen[receiver, hook] = self.calls_seen.get((receiver, hook), -1) + 1
+        told = self.actions.get((receiver, hook, count))
+        try:
+            if told == "raise":
+                raise UserError("RuntimeError: told to by the scenario")
+            if told == "interrupt":
+                raise UserError("KeyboardInterrupt: ")
+            if told == "stop":
+                self.should_stop = True
+            if inside is not None and told != "skip-closure":
+                yield from inside()
+        except UserError as raised:
+            yield self.event("E", receiver, hook, {**args, "raised": raised.text})
+            raise
+        self.effects_of(hook)
+        yield self.event("E", receiver, hook, args)
+        return told
+
+    def effects_of(self, hook: str) -> None:
+        """What the documented default of a hook changes by its end."""
+        if hook.endswith("_model_eval"):
+            self.training = False
+        elif hook.endswith("_model_train"):
+            self.training = True
+        elif hook == "optimizer_zero_grad":
+            self.grads = "clear"
+        elif hook == "backward":
+            self.grads = "set"
+
+    # ---- when -------------------------------------------------------------------------------------
+
+    def limited(self, stage: str, batches: int) -> int:
+        """How many of a loader's batches are used."""
+        limit = self.s.option(f"limit_{stage}_batches")
+        if self.s.option("fast_dev_run"):
+            limit = int(self.s.option("fast_dev_run"))
+        return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+    def validates(self) -> bool:
+        wanted = self.s.option("limit_val_batches") != 0
+        return wanted and bool(self.s.loaders("val")) and self.s.defines("validation_step")
+
+    def should_check_val(self, batch_idx: int, batches: int) -> bool:
+        """Every val_check_interval batches of every check_val_every_n_epoch-th epoch, and before a
+        stop that somebody asked for [R26]."""
+        if not self.validates() or (self.epoch + 1) % self.s.option("check_val_every_n_epoch"):
+            return False
+        if self.may_stop(running=1):
+            return True
+        interval = self.s.option("val_check_interval")
+        if interval == 1.0 and isinstance(interval, float):
+            return batch_idx + 1 == batches
+        every = interval if isinstance(interval, int) else max(1, int(batches * interval))
+        return (batch_idx + 1) % every == 0
+
+    def steps_are_done(self) -> bool:
+        most = int(self.s.option("fast_dev_run")) or self.s.option("max_steps")
+        return most != -1 and self.step >= most
+
+    def another_epoch(self) -> bool:
+        most = 1 if self.s.option("fast_dev_run") else self.s.option("max_epochs")
+        if most != -1 and self.epoch >= most:
+            return False
+        if self.steps_are_done() or self.s.option("limit_train_batches") == 0:
+            return False
+        return not self.may_stop()
+
+    def may_stop(self, running: int = 0) -> bool:
+        """Asked to stop, and min_epochs and min_steps are met; `running` steps are not counted yet."""
+        minima_met = self.epoch >= self.s.option("min_epochs") and self.step + running >= self.s.option("min_steps")
+        return self.should_stop and bool(minima_met)
+
+    def batches(self, stage: str, at_most: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The batches of a stage's loaders in order: the loader's index, and what says which it is."""
+        for index, batches in enumerate(self.s.loaders(stage)):
+            batches = self.limited(stage, batches)
+            for batch_idx in range(batches if at_most is None else min(batches, at_most)):
+                yield index, {"batch": f"{stage}/{index}/{batch_idx}", "batch_idx": batch_idx}
+
+
+STAGE_OF = {
+    "train_loop": "training",
+    "val_loop": "validating",
+    "test_loop": "testing",
+    "predict_loop": "predicting",
+}
