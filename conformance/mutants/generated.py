@@ -1,0 +1,223 @@
+"""Mutants made from the hook calls of the engine's loops: drop one, call it twice, swap two, move one.
+
+A hook call is a statement of `loops.py` that calls `hooks.<name>`. Its function is the function of the
+pseudocode that the call is a line of; what an `OptimizerBlock` does are lines of train_loop.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..clauses import Clause
+from .engine import Mutant, Patch, engine_source
+
+__all__ = ["HookCall", "hook_calls", "mutants_for", "systematic"]
+
+FILE = "loops.py"
+# The functions of the pseudocode, and where `loops.py` has their lines.
+SCOPES = {
+    "fit": ("fit",),
+    "train_on_device": ("train_on_device", "sanity_check"),
+    "train_loop": ("train_loop", "run", "closure", "training_step"),
+    "val_loop": ("val_loop",),
+    "test_loop": ("test_loop",),
+    "predict_loop": ("predict_loop",),
+    "validate": ("evaluate", "evaluate_on_device"),
+    "test": ("evaluate", "evaluate_on_device"),
+    "predict": ("evaluate", "evaluate_on_device"),
+}
+# Which statement runs the lines of another function: on the way from train_on_device to a hook.
+CALLS = {
+    "train_loop": "train_loop(trainer)",
+    "run": "block.run(",
+    "closure": "self.closure",
+    "val_loop": "val_loop(trainer",
+    "sanity_check": "sanity_check(trainer)",
+    "training_step": "loss = self.training_step()",
+}
+
+
+@dataclass(frozen=True)
+class HookCall:
+    """One hook-call statement: its function, its block (the statements around it), its lines."""
+
+    hook: str
+    function: str
+    block: int
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        """The statement's lines, with their indentation."""
+        return "\n".join(engine_source(FILE).split("\n")[self.start - 1 : self.end])
+
+    @property
+    def indent(self) -> str:
+        return self.text[: len(self.text) - len(self.text.lstrip())]
+
+
+def _called(node: ast.AST) -> str | None:
+    """The hook that a statement calls itself, rather than a statement inside of it."""
+    own = [node.test] if isinstance(node, (ast.If, ast.While)) else []
+    if isinstance(node, ast.If) and node.body and node.body[0].lineno == node.lineno:
+        own.append(node)  # type: ignore[arg-type]  # `if hooks.x: hooks.x()` on one line
+    if isinstance(node, (ast.Expr, ast.Assign, ast.Return)):
+        own = [node]  # type: ignore[list-item]
+    for part in own:
+        for inner in ast.walk(part):
+            if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
+                owner = inner.func.value
+                name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+                if name == "hooks":
+                    return inner.func.attr
+    return None
+
+
+@lru_cache(maxsize=None)
+def hook_calls() -> tuple[HookCall, ...]:
+    """Every hook call of the loops, in the order of the file."""
+    found: list[HookCall] = []
+
+    def visit(function: str, body: list[ast.stmt]) -> None:
+        for statement in body:
+            hook = _called(statement)
+            if hook is not None:
+                found.append(HookCall(hook, function, id(body), statement.lineno, statement.end_lineno or 0))
+                continue
+            for name in ("body", "orelse"):
+                visit(function, getattr(statement, name, []))
+
+    for node in ast.walk(ast.parse(engine_source(FILE))):
+        if isinstance(node, ast.FunctionDef):
+            visit(node.name, node.body)
+    return tuple(sorted(found, key=lambda call: call.start))
+
+
+def _replaced(changes: dict[int, str | None], calls: tuple[HookCall, ...]) -> Patch:
+    """A patch of the whole file: the statement that starts at a line becomes the given text."""
+    lines = engine_source(FILE).split("\n")
+    for call in sorted(calls, key=lambda call: -call.start):
+        new = changes[call.start]
+        lines[call.start - 1 : call.end] = [] if new is None else new.split("\n")
+    return Patch(FILE, engine_source(FILE), "\n".join(lines))
+
+
+def _dropped(call: HookCall) -> str:
+    """What stands for a statement that is left out; what it would have assigned, is None."""
+    stripped = call.text.strip()
+    target, assigns, _ = stripped.partition(" = ")
+    if stripped.startswith("attach_optimizers"):
+        return f"{call.indent}attach_optimizers(trainer, None)"
+    if assigns and target.isidentifier() and target != "batch":
+        return f"{call.indent}{target} = None"
+    return f"{call.indent}pass"
+
+
+def drop(call: HookCall) -> Mutant:
+    """The engine without this call."""
+    patch = _replaced({call.start: _dropped(call)}, (call,))
+    return Mutant(f"drop {call.function}.{call.hook}", f"{call.hook} is not called in {call.function}", (patch,),
+                  reason=r"never called|is called \d+ times, not|ends where|is due|before", hooks=frozenset({call.hook}))
+
+
+def double(call: HookCall) -> Mutant:
+    """The engine with this call twice."""
+    patch = _replaced({call.start: f"{call.text}\n{call.text}"}, (call,))
+    return Mutant(f"double {call.function}.{call.hook}", f"{call.hook} is called twice in {call.function}", (patch,),
+                  reason=r"more often", hooks=frozenset({call.hook}))
+
+
+def swap(one: HookCall, other: HookCall) -> Mutant:
+    """The engine with two neighbouring calls exchanged."""
+    def at(place: HookCall, moved: HookCall) -> str:
+        return "\n".join(place.indent + line[len(moved.indent):] for line in moved.text.split("\n"))
+
+    patch = _replaced({one.start: at(one, other), other.start: at(other, one)}, (one, other))
+    return Mutant(f"swap {one.function}.{one.hook}, {other.hook}",
+                  f"{other.hook} is called before {one.hook} in {one.function}", (patch,),
+                  reason=r"before", hooks=frozenset({one.hook, other.hook}))
+
+
+def systematic() -> Iterator[tuple[str, Mutant]]:
+    """Each hook call dropped, doubled, and swapped with its neighbour; with the name of the operation."""
+    calls = hook_calls()
+    for call in calls:
+        yield "drop", drop(call)
+        if not call.text.strip().startswith("return"):
+            yield "double", double(call)
+    for one, other in zip(calls, calls[1:]):
+        if one.block == other.block:
+            yield "swap", swap(one, other)
+
+
+# ---- the mutant of a clause about lines -------------------------------------------------------------------
+
+
+def mutants_for(clause: Clause) -> list[Mutant]:
+    """Generated mutants that must fail this clause: a count's hook dropped, an order's pair turned round."""
+    check = clause.check
+    plain = all(word.startswith("!") or word.startswith("call:") for word in check.get("given", ()))
+    if check["kind"] == "count" and plain:
+        specs = check.get("hooks", [])
+        found = [_find(spec) for spec in specs[:1]]
+        return [drop(call) for call in found if call is not None]
+    if check["kind"] == "order" and plain:
+        mutant = _turned_round(check["first"], check["then"])
+        return [] if mutant is None else [mutant]
+    return []
+
+
+def _find(spec: str) -> HookCall | None:
+    """The call of a hook in the function that a spec names; in any, if it names none."""
+    hook, _, scope = spec.partition("@")
+    functions = SCOPES.get(scope)
+    matching = [c for c in hook_calls() if c.hook == hook and (functions is None or c.function in functions)]
+    return matching[0] if matching else None
+
+
+def _turned_round(first: str, then: str) -> Mutant | None:
+    """`then` moved to just before `first`, or, where they stand in different functions, the one that
+    stands higher moved past the statement that leads to the other."""
+    one, other = _find(first), _find(then)
+    if one is None or other is None:
+        return None
+    lines = engine_source(FILE).split("\n")
+    if one.function == other.function:
+        return _moved(other, one.start, before=True, hooks=frozenset({one.hook, other.hook}))
+    for place, marker in ((other.function, one), (one.function, other)):
+        leads = _leads_to(place, marker.function)
+        if leads is None:
+            continue
+        number = next(i for i, line in enumerate(lines, 1) if leads in line and "def " not in line)
+        return _moved(marker, number, before=marker is other, hooks=frozenset({one.hook, other.hook}))
+    return None
+
+
+def _leads_to(place: str, function: str) -> str | None:
+    """The text of the statement of `function` that runs the lines of `place`."""
+    parents = {"train_loop": "train_on_device", "run": "train_loop", "closure": "run",
+               "training_step": "closure", "sanity_check": "train_on_device"}
+    while place in parents:
+        if parents[place] == function:
+            return CALLS[place]
+        place = parents[place]
+    return None
+
+
+def _moved(call: HookCall, line: int, before: bool, hooks: frozenset[str]) -> Mutant:
+    """The engine with a call moved to before (or after) a line of the same file."""
+    lines = engine_source(FILE).split("\n")
+    indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
+    text = [indent + t[len(call.indent):] for t in call.text.split("\n")]
+    index = line - 1 if before else line
+    marked = [*lines[:index], *text, *lines[index:]]
+    start = call.start - 1 + (len(text) if index <= call.start - 1 else 0)
+    del marked[start : start + len(text)]
+    where = "before" if before else "after"
+    patch = Patch(FILE, engine_source(FILE), "\n".join(marked))
+    return Mutant(f"move {call.function}.{call.hook}", f"{call.hook} is called {where} {lines[line - 1].strip()!r}",
+                  (patch,), reason=r"before|outside", hooks=hooks)
