@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+import torch
+
 from ..adapters.refimpl import RefimplAdapter
 from ..checker import judge_file
 from ..clauses import Clause
@@ -89,9 +91,12 @@ def patched(patches: Sequence[Patch]) -> dict[str, str]:
         text = sources.get(name, engine_source(patch.file))
         times = text.count(patch.find)
         if times != 1:
-            raise StaleMutant(f"{patch.file} holds {patch.find!r} {times} times; a patch needs it once")
+            raise StaleMutant(f"{patch.file} holds {patch.find[:200]!r} {times} times; a patch needs it once")
         sources[name] = text.replace(patch.find, patch.replace)
-        compile(sources[name], patch.file, "exec")
+        try:
+            compile(sources[name], patch.file, "exec")
+        except SyntaxError as error:
+            raise StaleMutant(f"{patch.file} is no Python with {patch.replace[:200]!r}: {error}") from None
     return sources
 
 
@@ -153,6 +158,7 @@ def judge_mutant(
     module: ModuleType, scenario: Scenario, clauses: Mapping[str, Clause], path: Path
 ) -> tuple[list[Verdict], str]:
     """The verdicts on one scenario, and what broke outside of the trainer, if anything did."""
+    torch.set_grad_enabled(True)  # a mutant before this one may have left them disabled
     try:
         with _time_limit(SECONDS):
             error = produce(RefimplAdapter(module), scenario, path)

@@ -117,11 +117,22 @@ def _dropped(call: HookCall) -> str:
     return f"{call.indent}pass"
 
 
+# Clauses that a missing call rightly fails, though they are about other hooks: what its default does is
+# not done, what it would have returned is not there.
+_CONSEQUENCES = {
+    "_model_eval": ("modes.*",),
+    "_model_train": ("modes.*",),
+    "_step": ("train.*", "val.*", "test.*", "predict.*"),
+    "backward": ("train.*", "val.no-update"),
+}
+
+
 def drop(call: HookCall) -> Mutant:
     """The engine without this call."""
     patch = _replaced({call.start: _dropped(call)}, (call,))
     return Mutant(f"drop {call.function}.{call.hook}", f"{call.hook} is not called in {call.function}", (patch,),
-                  reason=r"never called|is called \d+ times, not|ends where|is due|before", hooks=frozenset({call.hook}))
+                  reason=r"never called|is called \d+ times, not", hooks=frozenset({call.hook}),
+                  also=tuple(g for end, globs in _CONSEQUENCES.items() if call.hook.endswith(end) for g in globs))
 
 
 def double(call: HookCall) -> Mutant:
@@ -186,14 +197,17 @@ def _turned_round(first: str, then: str) -> Mutant | None:
     if one is None or other is None:
         return None
     lines = engine_source(FILE).split("\n")
+    hooks = frozenset({one.hook, other.hook})
     if one.function == other.function:
-        return _moved(other, one.start, before=True, hooks=frozenset({one.hook, other.hook}))
+        if len(other.indent) > len(one.indent):  # `then` is in a loop: bring `first` into it
+            return _moved(one, other.end, before=False, hooks=hooks)
+        return _moved(other, one.start, before=True, hooks=hooks)
     for place, marker in ((other.function, one), (one.function, other)):
         leads = _leads_to(place, marker.function)
         if leads is None:
             continue
         number = next(i for i, line in enumerate(lines, 1) if leads in line and "def " not in line)
-        return _moved(marker, number, before=marker is other, hooks=frozenset({one.hook, other.hook}))
+        return _moved(marker, number, before=marker is other, hooks=hooks)
     return None
 
 
@@ -208,16 +222,27 @@ def _leads_to(place: str, function: str) -> str | None:
     return None
 
 
+# What a call that is moved up needs, since the line that makes it has not run.
+_NEEDS = {"(output": "output = None", "(loss": "loss = torch.zeros((), requires_grad=True)"}
+
+
 def _moved(call: HookCall, line: int, before: bool, hooks: frozenset[str]) -> Mutant:
     """The engine with a call moved to before (or after) a line of the same file."""
     lines = engine_source(FILE).split("\n")
     indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
     text = [indent + t[len(call.indent):] for t in call.text.split("\n")]
+    crossed = [t.strip() for t in lines[line - 1 : call.start - 1]]
+    needs = [
+        indent + made
+        for used, made in _NEEDS.items()
+        if used in call.text and any(t.startswith(made.partition("=")[0]) for t in crossed)
+    ]
     index = line - 1 if before else line
-    marked = [*lines[:index], *text, *lines[index:]]
-    start = call.start - 1 + (len(text) if index <= call.start - 1 else 0)
+    marked = [*lines[:index], *needs, *text, *lines[index:]]
+    start = call.start - 1 + (len(needs) + len(text) if index <= call.start - 1 else 0)
     del marked[start : start + len(text)]
     where = "before" if before else "after"
     patch = Patch(FILE, engine_source(FILE), "\n".join(marked))
     return Mutant(f"move {call.function}.{call.hook}", f"{call.hook} is called {where} {lines[line - 1].strip()!r}",
-                  (patch,), reason=r"before|outside", hooks=hooks)
+                  (patch,), reason=r"before|outside", hooks=hooks,
+                  also=("train.*", "val.*", "test.*") if needs else ())
