@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
-from .checks import Check, Failure, build, shown
+from .checks import Check, Failure, Line, build, shown
 from .clauses import Clause
 from .features import applies, features
 from .scenario import Scenario, ScenarioError
@@ -23,9 +24,10 @@ from .verdicts import Status, Verdict
 
 __all__ = ["judge", "judge_file"]
 
-# How many expected events may wait for their counterparts. A trainer that reorders, reorders within a
-# batch or an epoch's edge; what is further away counts as missing.
+# How far the oracle goes ahead of the trace, looking for an event's counterpart. A trainer that reorders,
+# reorders within a batch or an epoch's edge; what is further away counts as missing.
 LOOKAHEAD = 20_000
+RECENT = 65  # by how many events the place in the oracle is told
 CONTEXT = 4
 
 # Phase, receiver, hook, and the stage of the batch where there is one: the transfer hooks are the same
@@ -109,70 +111,108 @@ class _Lockstep:
         self.oracle: Iterator[Expected] = (
             event for event in expected(scenario) if event.hook in declared or event.hook in own
         )
-        self.exhausted = False
-        self.waiting: dict[Key, deque[Expected]] = {}
-        self.lost: set[Key] = set()
-        self.count = 0
-        self._of: dict[str, list[Check]] = {}
+        self.produced = self.pending = 0
+        self.limit = LOOKAHEAD
+        self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}
+        self.matched: deque[int] = deque(maxlen=RECENT)
+        self.about: dict[str, list[Check]] = {}
+        self.expecting: dict[tuple[str, str, str, str | None], list[Check]] = {}
+        self.seeing: dict[tuple[str, str, str, str | None], list[Check]] = {}
 
     def run(self, reader: TraceReader) -> dict[int | None, tuple[str, ...]]:
         """Feed everything; returns, for each failure's place in the trace, the lines around it."""
         context: dict[int | None, tuple[str, ...]] = {}
-        recent: deque[str] = deque(maxlen=CONTEXT)
-        failed: set[int] = set()
+        recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
         for event in reader:
             counterpart = self.counterpart(event)
-            interested = self.interested(event.hook)
-            for check in interested:
-                if check.failure is None:
-                    check.see(event, counterpart)
-            recent.append((event, counterpart))  # type: ignore[arg-type]
-            for index, check in enumerate(interested):
-                if check.failure is not None and id(check) not in failed:
-                    failed.add(id(check))
-                    context.setdefault(event.seq, self.lines(recent, check.failure))
-        while self.advance():
-            pass
+            recent.append((event, counterpart))
+            failed = None
+            for check in self.told_of(event, counterpart):
+                check.see(event, counterpart)
+                if check.failure is not None and failed is None:
+                    failed = check
+            if failed is not None:
+                self.drop_failed()
+                context[event.seq] = self.lines(recent, failed.failure)
+        # What is still due is missing. An oracle that has much more to say is not heard out.
+        whole = not all(self.advance() for _ in range(LOOKAHEAD))
         for check in self.checks:
-            check.finish()
+            check.finish(whole)
         context[None] = self.lines(recent, None)
         return context
 
-    def interested(self, hook: str) -> list[Check]:
-        """The checks that are told of this hook."""
-        found = self._of.get(hook)
+    def told_of(self, event: Event, counterpart: Expected | None) -> list[Check]:
+        """The checks that are told of this event."""
+        line = event.ph, event.receiver, event.hook, counterpart.scope if counterpart else None
+        found = self.seeing.get(line)
+        if found is None:
+            found = self.seeing[line] = [check for check in self.checks_of(event.hook) if check.sees(Line(*line))]
+        return found
+
+    def checks_of(self, hook: str) -> list[Check]:
+        """The checks that are about this hook."""
+        found = self.about.get(hook)
         if found is None:
             found = [check for check in self.checks if check.hooks is None or hook in check.hooks]
-            self._of[hook] = found
+            self.about[hook] = found
         return found
+
+    def drop_failed(self) -> None:
+        """A check that has failed is told of nothing more."""
+        for told in (self.checks, *self.about.values(), *self.seeing.values(), *self.expecting.values()):
+            told[:] = [check for check in told if check.failure is None]
 
     def counterpart(self, event: Event) -> Expected | None:
         """The expected event that corresponds to this one; None if none is due soon."""
         key = _key(event)
+        if "batch" in event.args and not key[3]:  # an unknown batch: whichever such call is due
+            self.advance()
+            key = next((k for k, waiting in self.waiting.items() if waiting and k[:3] == key[:3]), key)
         queue = self.waiting.get(key)
-        while not queue and self.count < LOOKAHEAD and self.advance():
+        while not queue and self.may_advance() and self.advance():
             queue = self.waiting.get(key)
         if not queue:
             return None
-        self.count -= 1
-        return queue.popleft()
+        place, due = queue.popleft()
+        self.matched.append(place)
+        self.pending -= 1
+        return due
+
+    @property
+    def place(self) -> int:
+        """Where in the oracle the trace is: the median of the last counterparts' places. A hook that is
+        called too often runs ahead of the others, one that is called late lags behind: neither counts."""
+        return sorted(self.matched)[len(self.matched) // 2] if self.matched else 0
+
+    def may_advance(self) -> bool:
+        if self.produced >= self.limit:
+            self.limit = self.place + LOOKAHEAD
+        return self.produced < self.limit
 
     def advance(self) -> bool:
         """Produce one more expected event; False at the oracle's end."""
         event = next(self.oracle, None)
         if event is None:
-            self.exhausted = True
             return False
-        for check in self.interested(event.hook):
+        line = event.ph, event.receiver, event.hook, event.scope
+        told = self.expecting.get(line)
+        if told is None:
+            told = self.expecting[line] = [check for check in self.checks_of(event.hook) if check.expects(Line(*line))]
+        for check in told:
             check.expect(event)
-        key = _key(event)
-        queue = self.waiting.setdefault(key, deque())
-        queue.append(event)
-        self.count += 1
-        if len(queue) > 1000:  # a hook that does not come: forget the oldest, the counts have it
-            queue.popleft()
-            self.count -= 1
+        self.waiting.setdefault(_key(event), deque()).append((self.produced, event))
+        self.produced += 1
+        self.pending += 1
+        if self.pending > 3 * LOOKAHEAD:
+            self.forget(self.place - LOOKAHEAD)
         return True
+
+    def forget(self, before: int) -> None:
+        """Drop the expected events of hooks that have not come; the counts have them."""
+        for queue in self.waiting.values():
+            while queue and queue[0][0] < before:
+                queue.popleft()
+                self.pending -= 1
 
     def lines(self, recent: Iterable[tuple[Event, Expected | None]], failure: Failure | None) -> tuple[str, ...]:
         """The last events, each beside the line of the pseudocode it belongs to."""

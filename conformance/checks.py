@@ -1,9 +1,10 @@
 """The kinds of check a clause can have. Each watches a trace go by, beside what the oracle expects.
 
-A check is told of every expected event as the oracle produces it (`expect`), of every event of the
-trace together with the expected event it corresponds to (`see`: the nth begin of a hook on a receiver
-with the oracle's nth), and of the end (`finish`). It keeps a bounded amount of memory and its first
-failure. Nothing here knows torch, or any trainer.
+A check is told of the expected events as the oracle produces them (`expect`), of the events of the
+trace together with the expected event each corresponds to (`see`: the nth begin of a hook on a receiver
+with the oracle's nth), and of the end (`finish`). Which of them it is told of, `expects` and `sees` say
+once for all events alike. It keeps a bounded amount of memory and its first failure. Nothing here knows
+torch, or any trainer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .hooks import HOOKS
 from .spec.oracle import CALLBACK_ONLY, Expected
@@ -21,6 +22,7 @@ __all__ = ["KINDS", "Check", "CheckError", "Failure", "build", "shown"]
 
 # What a check remembers of calls that have not come: beyond this they count as missing.
 MOST_PENDING = 1000
+MOST_RECEIVERS = 20_000  # ... of their receivers: as many as the oracle can be ahead of a trace
 
 
 class CheckError(ValueError):
@@ -44,6 +46,23 @@ def shown(event: Event | Expected) -> str:
     return f"{event.receiver}.{event.hook} {verb}" + (f" ({args})" if args else "")
 
 
+class Line(NamedTuple):
+    """What events have in common that are alike for every check: begin or end, whose, which hook, and
+    the function of the pseudocode it is a line of; None for an event that no line corresponds to."""
+
+    ph: str
+    receiver: str
+    hook: str
+    scope: str | None
+
+    @property
+    def primary(self) -> bool:
+        """Whether this is the one receiver that stands for the hook: the module where it gets it."""
+        if self.hook in CALLBACK_ONLY:
+            return self.receiver == "callback:0"
+        return not self.receiver.startswith("callback:")
+
+
 class Spec:
     """Hooks a check is about: "on_epoch_start", "on_epoch_start@val_loop" for one function's line, or
     "scheduler.step" for one receiver's."""
@@ -56,13 +75,18 @@ class Spec:
             if hook not in HOOKS:
                 raise CheckError(f"{hook!r} is no hook")
             self.hooks.setdefault(hook, set()).add((receiver, scope))
+        self.held: dict[tuple[str, str, str | None], bool] = {}
 
-    def holds(self, expected: Expected) -> bool:
+    def holds(self, line: Line | Expected) -> bool:
         """Whether this line of the pseudocode, at this receiver, is meant."""
-        return any(
-            receiver in ("", expected.receiver) and scope in ("", expected.scope)
-            for receiver, scope in self.hooks.get(expected.hook, ())
-        )
+        key = line.receiver, line.hook, line.scope
+        known = self.held.get(key)
+        if known is None:
+            known = self.held[key] = line.scope is not None and any(
+                receiver in ("", line.receiver) and scope in ("", line.scope)
+                for receiver, scope in self.hooks.get(line.hook, ())
+            )
+        return known
 
 
 def _names(*specs: Spec) -> frozenset[str]:
@@ -70,7 +94,7 @@ def _names(*specs: Spec) -> frozenset[str]:
 
 
 class Check:
-    """Base of all kinds. `hooks` are those to be told about; None for all."""
+    """Base of all kinds. `hooks` are those it is about; None for all."""
 
     hooks: frozenset[str] | None = None
 
@@ -83,21 +107,22 @@ class Check:
         if self.failure is None:
             self.failure = Failure(seq, reason, expected, seen)
 
+    def expects(self, line: Line) -> bool:
+        """Whether `expect` is to be told of such events."""
+        return False
+
+    def sees(self, line: Line) -> bool:
+        """Whether `see` is to be told of such events."""
+        return False
+
     def expect(self, expected: Expected) -> None:
         """The oracle says that this event is to come."""
 
     def see(self, event: Event, expected: Expected | None) -> None:
         """The trace holds this event; `expected` is its counterpart, None if there is none."""
 
-    def finish(self) -> None:
-        """The trace has ended, and the oracle too."""
-
-
-def _primary(event: Event | Expected) -> bool:
-    """Whether the event is the one receiver that stands for the hook: the module where it gets it."""
-    if event.hook in CALLBACK_ONLY:
-        return event.receiver == "callback:0"
-    return not event.receiver.startswith("callback:")
+    def finish(self, whole: bool) -> None:
+        """The trace has ended; `whole` says whether the oracle has, too, or had much more to come."""
 
 
 class Count(Check):
@@ -111,15 +136,18 @@ class Count(Check):
         self.wanted: dict[tuple[str, str], int] = {}
         self.met: dict[tuple[str, str], int] = {}
 
+    def expects(self, line: Line) -> bool:
+        return line.ph == "B" and self.spec.holds(line)
+
+    def sees(self, line: Line) -> bool:
+        return line.ph == "B" and line.hook in self.spec.hooks
+
     def expect(self, expected: Expected) -> None:
-        if expected.ph == "B" and self.spec.holds(expected):
-            key = expected.receiver, expected.hook
-            self.wanted[key] = self.wanted.get(key, 0) + 1
-            self.exercised = True
+        key = expected.receiver, expected.hook
+        self.wanted[key] = self.wanted.get(key, 0) + 1
+        self.exercised = True
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if event.ph != "B":
-            return
         key = event.receiver, event.hook
         if expected is None:
             # A call too many has no line of its own: it is one more of the line before it.
@@ -137,13 +165,14 @@ class Count(Check):
         if self.spec.holds(expected):
             self.met[key] = self.met.get(key, 0) + 1
 
-    def finish(self) -> None:
+    def finish(self, whole: bool) -> None:
         for key, wanted in self.wanted.items():
             met = self.met.get(key, 0)
             if met < wanted:
                 name = ".".join(key)
-                what = "is never called" if met == 0 else f"is called {met} times, not {wanted} times"
-                self.fail(None, f"{name} {what}", f"{wanted} calls of {name}", f"{met} calls")
+                least = "" if whole else "at least "
+                what = "is never called" if met == 0 else f"is called {met} times, not {least}{wanted} times"
+                self.fail(None, f"{name} {what}", f"{least}{wanted} calls of {name}", f"{met} calls")
 
 
 class Order(Check):
@@ -160,17 +189,21 @@ class Order(Check):
         self.expected_first = self.seen_first = 0
         self.queue: deque[tuple[Expected, int]] = deque(maxlen=MOST_PENDING)
 
+    def expects(self, line: Line) -> bool:
+        first, then = line.ph == "E" and self.first.holds(line), line.ph == self.point and self.then.holds(line)
+        return line.primary and (first or then)
+
+    def sees(self, line: Line) -> bool:
+        return self.expects(line)
+
     def expect(self, expected: Expected) -> None:
-        if not _primary(expected):
-            return
         if expected.ph == "E" and self.first.holds(expected):
             self.expected_first += 1
         if expected.ph == self.point and self.then.holds(expected):
             self.queue.append((expected, self.expected_first))
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if expected is None or not _primary(event):
-            return
+        assert expected is not None
         if event.ph == "E" and self.first.holds(expected):
             self.seen_first += 1
         if event.ph != self.point or not self.then.holds(expected):
@@ -202,19 +235,22 @@ class Encloses(Check):
         self.expected_open = self.seen_open = 0
         self.queue: deque[tuple[Expected, bool]] = deque(maxlen=MOST_PENDING)
 
+    def expects(self, line: Line) -> bool:
+        return line.primary and (self.outer.holds(line) or (line.ph == "B" and self.inner.holds(line)))
+
+    def sees(self, line: Line) -> bool:
+        return self.expects(line)
+
     def expect(self, expected: Expected) -> None:
         if self.outer.holds(expected):
             self.expected_open += 1 if expected.ph == "B" else -1
-        elif expected.ph == "B" and _primary(expected) and self.inner.holds(expected):
+        else:
             self.queue.append((expected, self.expected_open > 0))
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if expected is None or not _primary(event):
-            return
+        assert expected is not None
         if self.outer.holds(expected):
             self.seen_open += 1 if event.ph == "B" else -1
-            return
-        if event.ph != "B" or not self.inner.holds(expected):
             return
         while self.queue:
             waiting, inside = self.queue.popleft()
@@ -240,9 +276,11 @@ class Argument(Check):
         self.spec, self.field, self.at = Spec(hooks), field, at
         self.hooks = _names(self.spec)
 
+    def sees(self, line: Line) -> bool:
+        return line.ph == self.at and self.spec.holds(line)
+
     def see(self, event: Event, expected: Expected | None) -> None:
-        if expected is None or event.ph != self.at or not self.spec.holds(expected):
-            return
+        assert expected is not None
         wanted, got = expected.args.get(self.field), event.args.get(self.field)
         if wanted is None and self.field != "raised":
             return
@@ -262,9 +300,11 @@ class Effect(Check):
         self.spec, self.field, self.value, self.at = Spec(hooks), field, value, at
         self.hooks = _names(self.spec)
 
+    def sees(self, line: Line) -> bool:
+        return line.ph in self.at and self.spec.holds(line)
+
     def see(self, event: Event, expected: Expected | None) -> None:
-        if expected is None or event.ph not in self.at or not self.spec.holds(expected):
-            return
+        assert expected is not None
         if self.field not in event.fx or "raised" in event.args:
             return
         wanted = expected.fx.get(self.field) if self.value == "oracle" else self.value
@@ -287,6 +327,9 @@ class Changes(Check):
         self.only_at = frozenset(only_at)
         self.before: int | None = None
 
+    def sees(self, line: Line) -> bool:
+        return True
+
     def see(self, event: Event, expected: Expected | None) -> None:
         now = event.fx.get("params")
         if now is None:
@@ -307,8 +350,12 @@ class Updates(Check):
         self.hook, self.hooks = hook, frozenset({hook})
         self.seen_begin = self.expected_begin = 0
 
+    def sees(self, line: Line) -> bool:
+        return line.hook == self.hook and line.scope is not None
+
     def see(self, event: Event, expected: Expected | None) -> None:
-        if expected is None or "params" not in event.fx:
+        assert expected is not None
+        if "params" not in event.fx:
             return
         if event.ph == "B":
             self.seen_begin, self.expected_begin = event.fx["params"], expected.fx["params"]
@@ -327,13 +374,16 @@ class Receivers(Check):
         super().__init__()
         self.due: dict[str, deque[str]] = {}
 
+    def expects(self, line: Line) -> bool:
+        return line.ph == "B"
+
+    def sees(self, line: Line) -> bool:
+        return line.ph == "B" and line.scope is not None
+
     def expect(self, expected: Expected) -> None:
-        if expected.ph == "B":
-            self.due.setdefault(expected.hook, deque(maxlen=MOST_PENDING)).append(expected.receiver)
+        self.due.setdefault(expected.hook, deque(maxlen=MOST_RECEIVERS)).append(expected.receiver)
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if event.ph != "B" or expected is None or self.failure is not None:
-            return
         queue = self.due.get(event.hook)
         wanted = queue.popleft() if queue else None
         if wanted is None:
@@ -350,6 +400,9 @@ class Balance(Check):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[tuple[str, str, int]] = []
+
+    def sees(self, line: Line) -> bool:
+        return True
 
     def see(self, event: Event, expected: Expected | None) -> None:
         self.exercised = True
@@ -368,7 +421,7 @@ class Balance(Check):
                 self.fail(event.seq, f"more than {MOST_PENDING} spans are open", "spans that end", shown(event))
                 del self.open[0]
 
-    def finish(self) -> None:
+    def finish(self, whole: bool) -> None:
         if self.open:
             receiver, hook, _ = self.open[-1]
             self.fail(None, f"{receiver}.{hook} never ends", f"the end of {receiver}.{hook}", "the end of the trace")
@@ -380,15 +433,17 @@ class Sequence(Check):
     def __init__(self) -> None:
         super().__init__()
         self.due: deque[Expected] = deque()
-        self.surplus: deque[Event] = deque()
+
+    def expects(self, line: Line) -> bool:
+        return True
+
+    def sees(self, line: Line) -> bool:
+        return True
 
     def expect(self, expected: Expected) -> None:
-        if self.failure is None:
-            self.due.append(expected)
+        self.due.append(expected)
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if self.failure is not None:
-            return
         self.exercised = True
         wanted = self.due.popleft() if self.due else None
         if wanted is None or (event.ph, event.receiver, event.hook) != (wanted.ph, wanted.receiver, wanted.hook):
@@ -396,8 +451,8 @@ class Sequence(Check):
             self.fail(event.seq, f"{shown(event)} where {due} is due", due, shown(event))
             self.due.clear()
 
-    def finish(self) -> None:
-        if self.failure is None and self.due:
+    def finish(self, whole: bool) -> None:
+        if self.due:
             self.fail(None, f"the run ends where {shown(self.due[0])} is due", shown(self.due[0]), "the end of the trace")
 
 

@@ -8,11 +8,15 @@ trainer's own world, so it needs only the standard library of Python 3.8; TOML i
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
-__all__ = ["Data", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios"]
+from .hooks import HOOKS
+
+__all__ = ["Data", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios", "to_toml"]
 
 CALLS = ("fit", "validate", "test", "predict")
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
@@ -26,6 +30,12 @@ OPTIONAL_HOOKS = (
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure")
+# The actions that mean something in a few hooks only.
+ACTS_IN = {
+    "return-none": tuple(STEPS.values()),
+    "return-minus-1": ("on_train_batch_start",),
+    "skip-closure": ("optimizer_step",),
+}
 
 
 class ScenarioError(ValueError):
@@ -36,13 +46,13 @@ class ScenarioError(ValueError):
 class Data:
     """The loaders: numbers of batches per loader.
 
-    `train` is the training loader's, None for no loader; `sized` says whether it has a length. `source`
+    `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source`
     says who provides the loaders: the "module", a "datamodule", or the "argument" of the call. `batch`
     is a batch's form: "tuple", "dict", "nested" (a dict of a list and a tuple) or "custom" (an object
     with `.to()`). `last` is the size of each loader's last batch.
     """
 
-    train: Optional[int] = 3
+    train: int = 3
     val: Tuple[int, ...] = ()
     test: Tuple[int, ...] = ()
     predict: Tuple[int, ...] = ()
@@ -108,7 +118,8 @@ class Scenario:
         row = dict(given)
         row["data"] = _build(Data, row.get("data", {}), "%s: data" % name)
         row["model"] = _build(Model, row.get("model", {}), "%s: model" % name)
-        row["when"] = tuple(_build(When, item, "%s: when" % name) for item in row.get("when", ()))
+        if isinstance(row.get("when", ()), (list, tuple)):
+            row["when"] = tuple(_build(When, item, "%s: when" % name) for item in row.get("when", ()))
         scenario: Scenario = _build(cls, row, name)
         _check(scenario)
         return scenario
@@ -125,7 +136,7 @@ class Scenario:
     def loaders(self, stage: str) -> Tuple[int, ...]:
         """Numbers of batches of the stage's loaders: "train", "val", "test" or "predict"."""
         if stage == "train":
-            return () if self.data.train is None else (self.data.train,)
+            return (self.data.train,) if self.data.train else ()
         batches: Tuple[int, ...] = getattr(self.data, stage)
         return batches
 
@@ -177,37 +188,72 @@ def _build(kind: Any, given: Any, where: str) -> Any:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = "; did you mean %r?" % near[0] if near else ""
             raise ScenarioError("%s: unknown key %r%s" % (where, key, hint))
+        accepted, item_type, words = _TYPES.get(known[key].type, (object, object, ""))
+        items = given[key] if accepted is tuple and isinstance(given[key], (list, tuple)) else ()
+        if not _is(given[key], accepted) or not all(_is(item, item_type) for item in items):
+            raise ScenarioError("%s: %s is %.80r; %s is accepted" % (where, key, given[key], words))
     try:
         return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
     except TypeError as error:
-        raise ScenarioError("%s: %s" % (where, error)) from None
+        raise ScenarioError("%s: %s" % (where, str(error).split("__init__() ")[-1])) from None
+
+
+# What the fields' types accept: the type, that of the items of a list, and both in words.
+_TYPES: Dict[Any, Tuple[Any, Any, str]] = {
+    "str": (str, object, "a string"),
+    "int": (int, object, "an int"),
+    "bool": (bool, object, "true or false"),
+    "Tuple[str, ...]": (tuple, str, "a list of strings"),
+    "Tuple[int, ...]": (tuple, int, "a list of numbers of batches"),
+    "Tuple[When, ...]": (tuple, When, "a list of tables"),
+    "Mapping[str, Any]": (Mapping, object, "a table"),
+}
+
+
+def _is(value: Any, accepted: Any) -> bool:
+    """`isinstance`, but a list is a tuple here, and a bool is no int."""
+    if accepted is tuple:
+        return isinstance(value, (list, tuple))
+    return isinstance(value, accepted) and not (accepted is int and isinstance(value, bool))
 
 
 def _one_of(where: str, value: Any, accepted: Any) -> None:
     if value not in accepted:
         near = difflib.get_close_matches(str(value), [str(item) for item in accepted], n=1)
         hint = "; did you mean %r?" % near[0] if near else ""
-        raise ScenarioError("%s: %r is none of %s%s" % (where, value, ", ".join(map(repr, accepted)), hint))
+        known = ", ".join(map(repr, accepted)) if len(accepted) <= 16 else "the %d known" % len(accepted)
+        raise ScenarioError("%s: %.80r is none of %s%s" % (where, value, known, hint))
 
 
 def _natural(where: str, value: Any, least: int = 0) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ScenarioError("%s: %r; an int from %d is accepted" % (where, value, least))
+    if not _is(value, int) or value < least:
+        raise ScenarioError("%s: %.80r; an int from %d is accepted" % (where, value, least))
+
+
+def _share(where: str, value: Any, least: int) -> None:
+    """A count of batches from `least`, or a fraction of them, 0.0 included if `least` is 0."""
+    count = _is(value, int) and value >= least
+    if not count and not (_is(value, float) and 0 <= value <= 1 and (value > 0 or least == 0)):
+        fractions = "in (0, 1]" if least else "in [0, 1]"
+        raise ScenarioError("%s: %.80r; an int from %d or a float %s is accepted" % (where, value, least, fractions))
 
 
 def _check(scenario: Scenario) -> None:
     name, data, model = scenario.name, scenario.data, scenario.model
+    if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", ".."):
+        raise ScenarioError("%.80r: a scenario's name becomes a file's, and cannot hold a path" % name)
     if not scenario.calls:
         raise ScenarioError("%s: calls is empty; name one of %s" % (name, ", ".join(CALLS)))
     for call in scenario.calls:
         _one_of(name + ": calls", call, CALLS)
-    _natural(name + ": callbacks", scenario.callbacks)
-    if data.train is not None:
-        _natural(name + ": data.train", data.train, 1)
+        stage = {"fit": "train", "validate": "val"}.get(call, call)
+        if not scenario.loaders(stage) or STEPS[stage] in model.lacks and stage != "predict":
+            raise ScenarioError("%s: %s needs data.%s, and model.lacks without its step" % (name, call, stage))
+    if not 0 <= scenario.callbacks <= MOST_CALLBACKS:
+        raise ScenarioError("%s: callbacks: %r; 0 to %d are accepted" % (name, scenario.callbacks, MOST_CALLBACKS))
+    _natural(name + ": data.train", data.train)
     for stage in ("val", "test", "predict"):
-        if not isinstance(getattr(data, stage), tuple):
-            raise ScenarioError("%s: data.%s: a list of numbers of batches is accepted" % (name, stage))
-        for batches in getattr(data, stage):
+        for batches in scenario.loaders(stage):
             _natural("%s: data.%s" % (name, stage), batches, 1)
     _natural(name + ": data.batch_size", data.batch_size, 1)
     _natural(name + ": data.last", data.last, 1)
@@ -223,14 +269,72 @@ def _check(scenario: Scenario) -> None:
     _one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
     _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "none"))
     _one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
+    if model.scheduler != "none" and model.optimizer == "none":
+        raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
     _one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
     for kind in model.callbacks:
         _one_of(name + ": model.callbacks", kind, ("new", "same"))
-    for option in scenario.trainer:
-        _one_of(name + ": trainer", option, tuple(TRAINER_DEFAULTS))
+    for option, value in scenario.trainer.items():
+        _check_option("%s: trainer.%s" % (name, option), option, value)
     for event in scenario.when:
         _one_of(name + ": when.do", event.do, ACTIONS)
+        _one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
+        if not re.fullmatch(r"module|datamodule|scheduler|callback:\d{1,4}", event.receiver):
+            raise ScenarioError(
+                "%s: when.receiver: %r; module, datamodule, scheduler or callback:N is accepted" % (name, event.receiver)
+            )
         _natural(name + ": when.nth", event.nth)
+
+
+MOST_CALLBACKS = 1000
+_LEAST = {
+    "max_epochs": -1,
+    "min_epochs": 0,
+    "max_steps": -1,
+    "min_steps": 0,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": -1,
+}
+
+
+def _check_option(where: str, option: str, value: Any) -> None:
+    _one_of(where.partition(": ")[0] + ": trainer", option, tuple(TRAINER_DEFAULTS))
+    if option in _LEAST:
+        _natural(where, value, _LEAST[option])
+    elif option.startswith("limit_") or option == "val_check_interval":
+        _share(where, value, least=int(option == "val_check_interval"))
+    elif option == "fast_dev_run" and not isinstance(value, bool):
+        _natural(where, value)
+    elif option == "precision":
+        _one_of(where, value, (32, "bf16"))
+    elif option == "max_time" and not isinstance(value, str):
+        raise ScenarioError('%s: %.80r; a string "DD:HH:MM:SS" is accepted' % (where, value))
+
+
+# ---- TOML out ---------------------------------------------------------------------------------------------
+
+
+def to_toml(scenario: Scenario) -> str:
+    """The scenario as a file that `load_scenario` reads; what has its default is left out."""
+    plain = scenario.to_dict()
+    head = _pairs(plain, Scenario(scenario.name).to_dict(), ("data", "model", "trainer", "when"))
+    lines = ["name = %s" % _toml(scenario.name), *head]
+    for table, default in (("data", asdict(Data())), ("model", asdict(Model())), ("trainer", {})):
+        pairs = _pairs(plain[table], _plain(default))
+        lines += ["[%s]" % table, *pairs] if pairs else []
+    for event in plain["when"]:
+        lines += ["[[when]]", *_pairs(event, {"nth": 0, "receiver": "module"})]
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(row: Mapping[str, Any], default: Mapping[str, Any], but: Tuple[str, ...] = ()) -> List[str]:
+    nothing = object()
+    return ["%s = %s" % (k, _toml(v)) for k, v in row.items() if k not in but and v != default.get(k, nothing)]
+
+
+def _toml(value: Any) -> str:
+    """A scalar or a list. TOML's strings, numbers and lists are JSON's, but for one control character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 # ---- the built-in scenarios, read on the caller's side --------------------------------------------------

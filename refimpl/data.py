@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from .dispatch import takes_dataloader_idx
 
@@ -35,7 +36,9 @@ class DataError(ValueError):
 def has_loader(trainer: Trainer, stage: str) -> bool:
     """Whether somebody provides batches for the stage: "train", "val", "test" or "predict"."""
     given = trainer.given_loaders.get(stage)
-    return given is not None or getattr(trainer.hooks, f"{stage}_dataloader") is not None
+    if given is None:
+        return getattr(trainer.hooks, f"{stage}_dataloader") is not None
+    return not (isinstance(given, (list, tuple)) and not given)
 
 
 def limited(batches: int | None, limit: int | float, what: str) -> int | None:
@@ -67,12 +70,22 @@ def _length(loader: Any) -> int | None:
 def _check(loader: Any, name: str) -> None:
     if loader is None:
         raise DataError(f"{name} returned None; return a loader")
+    if isinstance(loader, Dataset) and not hasattr(type(loader), "__iter__"):
+        raise DataError(
+            f"{name}: {type(loader).__name__} is a data set of single samples; wrap it in a DataLoader "
+            "(with batch_size=None if its items are batches)"
+        )
     if isinstance(loader, (Tensor, str, bytes)) or not isinstance(loader, Iterable):
         if hasattr(loader, "__getitem__") and not isinstance(loader, (Tensor, str, bytes)):
             return  # the old sequence protocol is iterable, too
         raise DataError(f"{name}: a loader is an iterable of batches, not {type(loader).__name__}")
     if _length(loader) == 0:
         raise DataError(f"{name}: the loader has no batch (its length is 0)")
+
+
+def _no_batch(loader: Any, name: str) -> DataError:
+    once = "; an iterator gives its batches only once: pass something that can be iterated anew, as a DataLoader can"
+    return DataError(f"{name}: the loader has no batch" + (once if isinstance(loader, Iterator) else ""))
 
 
 class TrainLoader:
@@ -91,7 +104,7 @@ class TrainLoader:
         self.loader = loader
         length = _length(loader)
         self.num_batches = limited(length, trainer.limit_train_batches, "limit_train_batches")
-        self.check_every = self._check_every(trainer.val_check_interval)
+        self.check_every = self._check_every(trainer.val_check_interval) if trainer.checks_val else None
 
     def _check_every(self, interval: int | float) -> int | None:
         """Validate after every so many batches; None: after an epoch's last batch."""
@@ -112,15 +125,28 @@ class TrainLoader:
         """One epoch's batches, up to the limit. A loader of unknown length reads one batch ahead, so
         that its last batch is known as such."""
         if self.num_batches is not None and _length(self.loader) is not None:
-            return islice(iter(self.loader), self.num_batches)
+            return self._promised(islice(iter(self.loader), self.num_batches), self.num_batches)
         return self._ahead(islice(iter(self.loader), self.num_batches))
+
+    @staticmethod
+    def _promised(batches: Iterator[Any], promised: int) -> Iterator[Any]:
+        given = 0
+        for batch in batches:
+            given += 1
+            yield batch
+        if given < promised:
+            warnings.warn(
+                f"train_dataloader: {promised} batches were expected of the loader's length, {given} came: "
+                "a validation due after the last of them has not run",
+                stacklevel=2,
+            )
 
     def _ahead(self, batches: Iterator[Any]) -> Iterator[Any]:
         nothing = object()
         self.exhausted = False
         current = next(batches, nothing)
         if current is nothing:
-            raise DataError("train_dataloader: the loader has no batch")
+            raise _no_batch(self.loader, "train_dataloader")
         while current is not nothing:
             following = next(batches, nothing)
             self.exhausted = following is nothing
@@ -138,9 +164,9 @@ class EvalLoaders:
     """The loaders of a validation, test or prediction, each with its limit."""
 
     def __init__(self, loaders: Any, limit: int | float, stage: str) -> None:
-        name = f"{stage}_dataloader"
-        if loaders is None:
-            warnings.warn(f"{name} returned None: nothing to iterate over", stacklevel=2)
+        self.name = name = f"{stage}_dataloader"
+        if loaders is None or (isinstance(loaders, (list, tuple)) and not loaders):
+            warnings.warn(f"{name} is {loaders!r}: no loader to iterate over", stacklevel=2)
             loaders = []
         self.several = isinstance(loaders, (list, tuple)) and len(loaders) > 1
         self.loaders: Sequence[Any] = loaders if isinstance(loaders, (list, tuple)) else [loaders]
@@ -150,9 +176,26 @@ class EvalLoaders:
 
     def batches(self, at_most: int | None = None) -> Iterator[tuple[int, Iterator[tuple[int, Any]]]]:
         """For each loader its index and its numbered batches, `at_most` so many of each."""
-        for index, (loader, limit) in enumerate(zip(self.loaders, self.num_batches)):
-            counts = [count for count in (limit, at_most) if count is not None]
-            yield index, enumerate(islice(iter(loader), min(counts) if counts else None))
+        limits = [
+            min((count for count in (limit, at_most) if count is not None), default=None) for limit in self.num_batches
+        ]
+        self.total = None if None in limits else sum(limit for limit in limits if limit)
+        for index, (loader, limit) in enumerate(zip(self.loaders, limits)):
+            batches: Iterator[Any] = islice(iter(loader), limit)
+            if _length(loader) is None and limit != 0:
+                batches = self._some(batches, loader)
+            yield index, enumerate(batches)
+
+    total: int | None = None  # the batches of the pass that is running, if that is known
+
+    def _some(self, batches: Iterator[Any], loader: Any) -> Iterator[Any]:
+        """The batches of a loader of unknown length; that there are none is known only here."""
+        empty = True
+        for batch in batches:
+            empty = False
+            yield batch
+        if empty:
+            raise _no_batch(loader, self.name)
 
 
 # ---- the loaders of a run, asked for when a loop first needs them, and kept -----------------------------
@@ -195,5 +238,5 @@ def _eval_batches(trainer: Trainer, stage: str, step: str, at_most: int | None =
     if loaders.several and not takes:
         raise DataError(f"{step} has no argument dataloader_idx, but there are {len(loaders.loaders)} loaders")
     for index, batches in loaders.batches(at_most):
-        trainer.logbook.dataloader_idx = index if loaders.several else None
+        trainer.logbook.enter_loader(index, loaders.several)
         yield index, batches, (index,) if loaders.several or requires else ()

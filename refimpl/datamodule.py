@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .hooks import DataHooks
 
@@ -20,3 +20,7 @@ class LightningDataModule(DataHooks):
     """
 
     trainer: Trainer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle of the data module leaves the trainer behind."""
+        return {name: value for name, value in self.__dict__.items() if name != "trainer"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
     the hook `transfer_batch_to_device` where nobody overrides it. ("transfer_batch_to_device")
     """
     kind = type(batch)
-    if kind is Tensor or hasattr(batch, "to"):
+    if kind is Tensor or callable(getattr(kind, "to", None)):  # of the class: a field may be called "to"
         moved = batch.to(device)
         return batch if moved is None else moved  # an in-place `.to` that returns nothing
     if kind is tuple or kind is list:
@@ -51,22 +52,27 @@ def detach(output: Any) -> Any:
 
 
 def _rebuild(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
-    """`items` in a mapping of the original's kind: a plain dict, or a copy of it filled anew."""
-    if type(original) is dict:
+    """`items` in a mapping of the original's kind, with its attributes."""
+    kind: Any = type(original)
+    if kind is dict:
         return items
-    if isinstance(original, dict):  # defaultdict, OrderedDict, Counter: a copy keeps their settings
-        copy = original.copy()
-        copy.update(items)
-        return copy
-    return type(original)(items)  # type: ignore[call-arg]
+    if not isinstance(original, dict):
+        return kind(items)
+    rebuilt = kind.__new__(kind)  # not the constructor, which may want other arguments
+    if isinstance(original, defaultdict):
+        rebuilt.default_factory = original.default_factory
+    attributes = getattr(original, "__dict__", None)
+    if attributes is original:  # keys are attributes: `self.__dict__ = self`
+        rebuilt.__dict__ = rebuilt
+    elif attributes:
+        rebuilt.__dict__.update(attributes)
+    for key, value in items.items():
+        rebuilt[key] = value
+    return rebuilt
 
 
 @contextmanager
 def parallel(trainer: Trainer) -> Iterator[None]:
     """Open the trainer's device for a run: gradients on, and afterwards as the caller had them."""
-    grad_enabled = torch.is_grad_enabled()
-    torch.set_grad_enabled(True)
-    try:
+    with torch.inference_mode(False), torch.enable_grad():
         yield
-    finally:
-        torch.set_grad_enabled(grad_enabled)

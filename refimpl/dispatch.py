@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -59,6 +61,8 @@ MODULE_HOOKS = [
 ]
 # These run on everybody; of the other data hooks, the data module's own replaces the module's.
 _SHARED_DATA_HOOKS = {"prepare_data", "setup", "teardown"}
+# Everybody receives these, even if another one's raises.
+_CLOSING = {"on_exception", "teardown"}
 # Hooks with a documented default, which runs where nobody overrides them.
 _DEFAULTS = {
     "backward",
@@ -85,6 +89,9 @@ def resolve(
 ) -> Hooks:
     """Everything the loops will call, for one run."""
     check_names(module, LightningModule, {*MODULE_HOOKS, *_MODULE_METHODS})
+    for hook in set(CALLBACK_HOOKS) - set(MODULE_HOOKS):
+        if hasattr(type(module), hook):
+            warnings.warn(f"{hook} is a callback's hook: {type(module).__name__}.{hook} is not called", stacklevel=2)
     for callback in callbacks:
         check_names(callback, Callback, set(CALLBACK_HOOKS))
     if datamodule is not None:
@@ -102,26 +109,36 @@ def resolve(
             for callback in callbacks
             if hook in CALLBACK_HOOKS and (method := overridden(callback, hook, Callback))
         ]
-        setattr(hooks, hook, _fan_out(first, _own(module, hook)))
+        setattr(hooks, hook, _fan_out(hook, first, _own(module, hook)))
     return hooks
 
 
 def _own(module: LightningModule, hook: str) -> Call | None:
     """What the module does for `hook`: its own method, the documented default, or nothing."""
+    if hook not in MODULE_HOOKS:
+        return None
     method = overridden(module, hook, LightningModule)
     if method is not None:
         method = fitted(method, hook, LightningModule)
     elif hook in _DEFAULTS:
-        method = getattr(module, hook)
+        method = getattr(LightningModule, hook).__get__(module)  # also where the user set it to None
     elif hook == "transfer_batch_to_device":
         method = move  # what the default does, without the method around it
     return method
 
 
-def _fan_out(first: Sequence[Call], last: Call | None) -> Call | None:
+def _fan_out(hook: str, first: Sequence[Call], last: Call | None) -> Call | None:
     """One callable for several receivers; it returns what the last one, the module, returns."""
     if not first:
         return last
+    if hook in _CLOSING:
+
+        def call_everybody(*args: Any) -> None:
+            with ExitStack() as calls:  # calls the others when one raises, too
+                for call in reversed([*first, *([last] if last else [])]):
+                    calls.callback(call, *args)
+
+        return call_everybody
     if last is None:
 
         def call_callbacks(*args: Any) -> None:
@@ -141,40 +158,60 @@ def _fan_out(first: Sequence[Call], last: Call | None) -> Call | None:
 def takes_dataloader_idx(module: LightningModule, step: str) -> tuple[bool, bool]:
     """Whether the user's step can take `dataloader_idx` after the batch and its index, and whether it
     must: the documentation gives it with several loaders only, yet some of its examples require it."""
-    parameters = list(inspect.signature(getattr(module, step)).parameters.values())
+    try:
+        parameters = list(inspect.signature(getattr(module, step)).parameters.values())
+    except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
+        return True, False
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return True, False
-    return len(parameters) > 2, len(parameters) > 2 and parameters[2].default is inspect.Parameter.empty
+    third = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][2:]
+    return bool(third), bool(third) and third[0].default is inspect.Parameter.empty
 
 
 def fitted(method: Call, hook: str, base: type) -> Call:
     """`method` as it can be called with the documented arguments: trailing ones it does not take are
     left out. (The documentation itself writes `transfer_batch_to_device(batch, device)`.)
 
-    Raises HookError if it requires more arguments than there are.
+    Raises HookError if it requires more arguments than there are, or one by keyword.
     """
     documented = inspect.signature(getattr(base, hook))
     offered = len(documented.parameters) - 1  # without self
+    if not callable(method):
+        raise HookError(f"{hook} is {method!r}, which cannot be called; it is called as {hook}{documented}")
     try:
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
         return method
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p.name for p in positional if p.default is p.empty]
-    required += [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    if len(required) > offered:
+    by_keyword = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(required) > offered or by_keyword:
+        problem = f"takes {by_keyword} by keyword only" if by_keyword else f"requires {len(required)} arguments"
         raise HookError(
-            f"{hook}{inspect.signature(method)} requires {len(required)} arguments; "
-            f"it is called as {hook}{documented}"
+            f"{hook}{inspect.signature(method)} {problem}; it is called as {hook}{documented}, by position"
         )
     if any(p.kind is p.VAR_POSITIONAL for p in parameters) or len(positional) >= offered:
-        return method
+        return named(method, hook)
     taken = len(positional)
 
     def call_with_fewer(*args: Any) -> Any:
         return method(*args[:taken])
 
-    return call_with_fewer
+    return named(call_with_fewer, hook)
+
+
+def named(method: Call, hook: str) -> Call:
+    """`method`, run in a frame of the hook's name, by which `self.log` knows what is running: a lambda,
+    a partial, or `test_step = validation_step` has another name."""
+    code = getattr(method, "__code__", None) or getattr(getattr(method, "__func__", None), "__code__", None)
+    if code is not None and code.co_name == hook:
+        return method
+
+    def call(*args: Any) -> Any:
+        return method(*args)
+
+    call.__code__ = call.__code__.replace(co_name=hook)
+    return call
 
 
 def check_names(receiver: Any, base: type, known: set[str]) -> None:
@@ -188,9 +225,25 @@ def check_names(receiver: Any, base: type, known: set[str]) -> None:
         for name in _public(owner):
             if name in known or hasattr(base, name) or not inspect.isfunction(vars(owner)[name]):
                 continue
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.85 if name.startswith("on_") else 0.93)
-            if near:
-                raise HookError(
-                    f"{owner.__name__}.{name} is no hook and would never be called; "
-                    f"did you mean {near[0]}? (If not, rename it: it is too close to a hook's name.)"
-                )
+            meant = _meant(name, known)
+            # A helper may be called train_step, as long as training_step is there, too.
+            if meant is None or (meant == _in_full(name) and overridden(receiver, meant, base)):
+                continue
+            raise HookError(
+                f"{owner.__name__}.{name} is no hook and would never be called; "
+                f"did you mean {meant}? (If not, rename it: it is too close to a hook's name.)"
+            )
+
+
+def _meant(name: str, known: set[str]) -> str | None:
+    """The hook that somebody who wrote `name` had in mind, if there is one."""
+    if _in_full(name) in known:
+        return _in_full(name)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.85 if name.startswith("on_") else 0.9)
+    return near[0] if near else None
+
+
+def _in_full(name: str) -> str:
+    """`name` as hooks are spelt: val_step is validation_step, train_epoch_end is training_epoch_end."""
+    name = name.replace("val_", "validation_")
+    return name.replace("train_", "training_") if name.startswith("train_") else name

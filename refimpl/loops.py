@@ -114,6 +114,7 @@ class OptimizerBlock:
         self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
         self.keep_output = bool(self.hooks.on_train_batch_end or self.hooks.training_epoch_end)
         self.withheld: WithheldGradients | None = None
+        self.flags = (False, trainer.use_amp, trainer.using_lbfgs)  # on_tpu, using_native_amp, using_lbfgs
 
     def run(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the step's output, detached, or None if it made none."""
@@ -124,8 +125,7 @@ class OptimizerBlock:
             self.training_step()
         else:
             self.hooks.optimizer_step(
-                trainer.current_epoch, batch_idx, self.optimizer, 0, self.closure,
-                False, trainer.use_amp, trainer.using_lbfgs,
+                trainer.current_epoch, batch_idx, self.optimizer, 0, self.closure, *self.flags
             )
         if self.withheld: self.withheld.restore()
         if self.updates:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import ModelHooks
+from .results import ignore
 
 if TYPE_CHECKING:
     from .callbacks import Callback
@@ -26,6 +27,10 @@ class LightningModule(ModelHooks, nn.Module):
 
     trainer: Trainer | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle of the module leaves the trainer, and all that hangs on it, behind."""
+        return {name: value for name, value in self.__dict__.items() if name != "trainer"}
+
     # ---- what the user defines -------------------------------------------------------------------
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | Mapping[str, Any] | None:
@@ -35,6 +40,7 @@ class LightningModule(ModelHooks, nn.Module):
 
     def training_step_end(self, output: Any) -> Any:
         """Receives what `training_step` returned; its own return value takes the place of that."""
+        return output
 
     def training_epoch_end(self, outputs: list[Any]) -> None:
         """Receives what the epoch's steps returned, detached, in order, without the Nones. Runs only if
@@ -47,6 +53,7 @@ class LightningModule(ModelHooks, nn.Module):
 
     def validation_step_end(self, output: Any) -> Any:
         """Receives what `validation_step` returned; its return value takes the place of that."""
+        return output
 
     def validation_epoch_end(self, outputs: list[Any]) -> None:
         """Receives what the steps returned: a list, or a list of one list per loader where there are
@@ -58,6 +65,7 @@ class LightningModule(ModelHooks, nn.Module):
 
     def test_step_end(self, output: Any) -> Any:
         """As `validation_step_end`."""
+        return output
 
     def test_epoch_end(self, outputs: list[Any]) -> None:
         """As `validation_epoch_end`."""
@@ -149,11 +157,12 @@ class LightningModule(ModelHooks, nn.Module):
         step, everything else per epoch. With several loaders, `/dataloader_idx_N` is appended unless
         `add_dataloader_idx` is False.
 
-        Raises LogError outside of a run, in a hook that may not log, for a value that is no scalar,
-        and for a name logged twice with different settings. ("log")
+        Raises LogError in a hook that may not log, for a value that is no scalar, and for a name
+        logged twice in one hook with different settings. Where no trainer runs the module (its methods
+        called by hand), nothing is recorded, with a warning. ("log")
         """
         if self.trainer is None:
-            raise RuntimeError(f"self.log({name!r}) needs a trainer: it works while one runs this module")
+            return ignore(name)
         self.trainer.logbook.log(
             name, value, prog_bar, logger, on_step, on_epoch, add_dataloader_idx, batch_size
         )

@@ -65,7 +65,7 @@ def attach_optimizers(trainer: Trainer, configured: Any) -> None:
             f"configure_optimizers returned {len(optimizers)} optimizers; this engine trains with one"
         )
     if not optimizers:
-        warnings.warn("configure_optimizers returned None: nothing is trained", stacklevel=2)
+        warnings.warn(f"configure_optimizers returned {configured!r}: nothing is trained", stacklevel=2)
     trainer.optimizers = optimizers
     trainer.schedules = [_schedule(scheduler, optimizers) for scheduler in schedulers]
 
@@ -148,12 +148,13 @@ def loss_of(output: Any) -> Tensor | None:
 
     Raises ConfigurationError for anything else.
     """
+    if output is None or isinstance(output, Tensor):
+        return output
     if isinstance(output, Mapping):
         if "loss" not in output:
             raise ConfigurationError(f"training_step returned a dict with the keys {sorted(output)}, but no 'loss'")
-        output = output["loss"]
-    if output is None or isinstance(output, Tensor):
-        return output
+        if output["loss"] is None or isinstance(output["loss"], Tensor):
+            return output["loss"]
     raise ConfigurationError(
         f"training_step returned {_shown(output)}; a loss tensor, a dict with 'loss', or None is accepted"
     )

@@ -54,9 +54,12 @@ def _may_stop(trainer: Trainer, epochs_done: int, steps_done: int) -> bool:
 
 def should_leave_epoch(trainer: Trainer) -> bool:
     """Whether the epoch ends after this batch, before its loader does."""
-    if _steps_are_done(trainer) or _time_is_up(trainer):
+    # Each question is asked only where somebody set what it is about: this runs after every batch.
+    if trainer.max_steps != -1 and _steps_are_done(trainer):
         return True
-    return _may_stop(trainer, trainer.current_epoch, trainer.global_step)
+    if trainer.deadline is not None and _time_is_up(trainer):
+        return True
+    return trainer.should_stop and _may_stop(trainer, trainer.current_epoch, trainer.global_step)
 
 
 def _steps_are_done(trainer: Trainer) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
@@ -29,9 +30,13 @@ class ProgressBar(Callback):
         self._train: tqdm[Any] | None = None
         self._evaluation: tqdm[Any] | None = None
 
-    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
-        """Print above the running bars."""
-        tqdm.write(sep.join(map(str, args)), **kwargs)
+    def print(
+        self, *args: Any, sep: str | None = None, end: str | None = None, file: Any = None, flush: bool = False
+    ) -> None:
+        """Print above the running bars; the arguments are those of Python's `print`."""
+        tqdm.write((" " if sep is None else sep).join(map(str, args)), file, "\n" if end is None else end)
+        if flush:
+            (file or sys.stdout).flush()
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -53,9 +58,9 @@ class ProgressBar(Callback):
             return
         if batch_idx == 0 and math.isfinite(trainer.num_training_batches):
             self._train.reset(total=int(trainer.num_training_batches))
-        self._train.update()
         if (batch_idx + 1) % self.refresh_rate == 0:
             self._train.set_postfix(trainer.progress_bar_metrics, refresh=False)
+        self._train.update()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The epoch's values stay on the screen."""
@@ -69,9 +74,14 @@ class ProgressBar(Callback):
     def _open(self, name: str) -> None:
         self._evaluation = tqdm(desc=name, leave=False, dynamic_ncols=True)
 
-    def _advance(self, *_: Any) -> None:
-        if self._evaluation is not None:
-            self._evaluation.update()
+    def _advance(self, trainer: Trainer, *_: Any) -> None:
+        bar = self._evaluation
+        if bar is None:
+            return
+        if bar.n == 0:  # the length is known with the first batch
+            stage = "val" if trainer.validating or trainer.sanity_checking else str(trainer.stage)
+            bar.reset(total=trainer.eval_loaders[stage].total)
+        bar.update()
 
     def _close(self, *_: Any) -> None:
         if self._evaluation is not None:
@@ -90,8 +100,8 @@ class ProgressBar(Callback):
         """A bar for the prediction."""
         self._open("Predicting")
 
-    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _advance
-    on_validation_end = on_test_end = on_predict_end = _close
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _advance  # type: ignore[assignment]
+    on_validation_end = on_test_end = on_predict_end = _close  # type: ignore[assignment]
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""

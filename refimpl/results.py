@@ -8,14 +8,16 @@ synchronised with the device before somebody reads a value.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["LogError", "Logbook"]
+__all__ = ["LogError", "Logbook", "ignore"]
 
 
 class LogError(ValueError):
@@ -63,14 +65,13 @@ REFUSED = frozenset(
 class _Entry:
     """One name on a page: its settings, its latest value, and the weighted sum of the epoch."""
 
-    hook: str
     asked: tuple[Any, ...]
     prog_bar: bool
     logger: bool
     on_step: bool
     on_epoch: bool
     name: str
-    dataloader_idx: int | None
+    loader: int | None
     latest: Any = None
     total: Any = 0.0
     weight: float = 0.0
@@ -90,9 +91,11 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Page:
-    """What one pass has logged so far."""
+    """What one pass has logged so far: an entry for each name in each hook and loader; where two
+    hooks log the same name, the later one is read."""
 
-    entries: dict[tuple[str, int | None], _Entry] = field(default_factory=dict)
+    entries: dict[tuple[str, str, int | None], _Entry] = field(default_factory=dict)
+    loaders: int = 0
     ended: bool = False
 
 
@@ -119,28 +122,34 @@ class Logbook:
         self.close()
         self._pages.append(_Page())
 
+    def enter_loader(self, dataloader_idx: int, several: bool) -> None:
+        """The pass comes to its next loader; only where there are several do names tell them apart."""
+        self._pages[-1].loaders = dataloader_idx + 1
+        self.dataloader_idx = dataloader_idx if several else None
+
     def end_epoch(self) -> None:
         """The pass has seen its last batch: its epoch values can be read."""
         self._pages[-1].ended = True
-        self.batch = self.dataloader_idx = None
+        self.batch = self._sized = self.dataloader_idx = None
+        self._batch_size = 1
 
     def close(self, forget: bool = False) -> list[dict[str, float]]:
         """The pass is over; returns its epoch values, one dict per loader.
 
         With `forget` (the sanity check) nothing of it is kept.
         """
-        page = self._pages[-1]
-        page.ended = True
+        self.end_epoch()
+        page = self._pages.pop()
         if not forget:
             for kind, kept in self._kept.items():
                 kept.update(self._read(page, kind))
-        self._pages.pop()
-        self.batch = self.dataloader_idx = None
         return self._by_loader(page)
 
     def abandon(self) -> None:
         """A run failed: drop the pages it left open."""
         self._pages.clear()
+        self.batch = self._sized = self.dataloader_idx = None
+        self._batch_size = 1
 
     # ---- written by the user ---------------------------------------------------------------------
 
@@ -157,11 +166,13 @@ class Logbook:
     ) -> None:
         """See `LightningModule.log`."""
         hook = _running_hook()
-        index = self.dataloader_idx if add_dataloader_idx else None
-        asked = (hook, prog_bar, logger, on_step, on_epoch)
-        entry = self._pages[-1].entries.get((name, index)) if self._pages else None
+        loader = self.dataloader_idx
+        asked = (prog_bar, logger, on_step, on_epoch, add_dataloader_idx)
+        entry = self._pages[-1].entries.get((hook, name, loader)) if hook and self._pages else None
         if entry is None or entry.asked != asked:
-            entry = self._entry(entry, name, index, asked)
+            if hook is None and not self._pages:
+                return ignore(name, stacklevel=4)
+            entry = self._entry(entry, hook, name, loader, asked)
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
@@ -176,21 +187,23 @@ class Logbook:
             if self.batch is not self._sized:
                 self._sized, self._batch_size = self.batch, _batch_size(self.batch)
             batch_size = self._batch_size
+        elif type(batch_size) is not int or batch_size < 0:
+            batch_size = _given_size(name, batch_size)
         entry.latest = value
         entry.total = entry.total + value * batch_size
         entry.weight += batch_size
 
     def _entry(
-        self, entry: _Entry | None, name: str, index: int | None, asked: tuple[Any, ...]
+        self, entry: _Entry | None, hook: str | None, name: str, loader: int | None, asked: tuple[Any, ...]
     ) -> _Entry:
         """A new entry for `name`, its settings checked against the running hook."""
-        hook, prog_bar, logger, on_step, on_epoch = asked
-        if hook is None or not self._pages:
-            raise LogError(f"log({name!r}): called outside of a hook; log from the hooks of a running trainer")
+        prog_bar, logger, on_step, on_epoch, add_dataloader_idx = asked
         if not isinstance(name, str):
             raise LogError(f"log: the name must be a str, not {name!r}")
-        if hook not in RULES:
+        if hook is not None and hook not in RULES:
             raise LogError(f"log({name!r}): {hook} may not log; training_step and the hooks around it may")
+        if hook is None or not self._pages:
+            raise LogError(f"log({name!r}): called outside of a hook; log from the hooks of a running trainer")
         step_default, epoch_default, step_allowed = RULES[hook]
         on_step = step_default if on_step is None else on_step
         on_epoch = epoch_default if on_epoch is None else on_epoch
@@ -199,18 +212,19 @@ class Logbook:
         if not on_step and not on_epoch:
             raise LogError(f"log({name!r}): on_step=False and on_epoch=False would keep nothing")
         settings = (prog_bar, logger, on_step, on_epoch)
+        shown = f"{name}/dataloader_idx_{loader}" if loader is not None and add_dataloader_idx else name
         if entry is not None:
             before = (entry.prog_bar, entry.logger, entry.on_step, entry.on_epoch)
-            if before != settings:
+            if before != settings or entry.name != shown:
                 raise LogError(
-                    f"log({name!r}) in {hook}: (prog_bar, logger, on_step, on_epoch) = {settings}, but in "
-                    f"{entry.hook} it was {before}; use another name"
+                    f"log({name!r}) in {hook}: (prog_bar, logger, on_step, on_epoch) = {settings}, "
+                    f"add_dataloader_idx={add_dataloader_idx}, but before in this hook it was {before}, "
+                    f"shown as {entry.name!r}; use another name"
                 )
             entry.asked = asked
             return entry
-        shown = name if index is None else f"{name}/dataloader_idx_{index}"
-        entry = _Entry(hook, asked, prog_bar, logger, on_step, on_epoch, shown, index)
-        self._pages[-1].entries[name, index] = entry
+        entry = _Entry(asked, prog_bar, logger, on_step, on_epoch, shown, loader)
+        self._pages[-1].entries[hook, name, loader] = entry
         return entry
 
     # ---- read by everybody -----------------------------------------------------------------------
@@ -236,13 +250,18 @@ class Logbook:
 
     @staticmethod
     def _by_loader(page: _Page) -> list[dict[str, float]]:
-        loaders: dict[int, dict[str, float]] = {}
-        everywhere: dict[str, float] = {}
+        """One dict per loader; what was logged in none of several, such as in an epoch's end, is in each."""
+        loaders: list[dict[str, float]] = [{} for _ in range(page.loaders)]
         for entry in page.entries.values():
-            target = everywhere if entry.dataloader_idx is None else loaders.setdefault(entry.dataloader_idx, {})
-            shown = entry.values(True).items()
-            target.update({name: float(value) for name, (value, what) in shown if what == "epoch"})
-        return [{**values, **everywhere} for _, values in sorted(loaders.items())] or [everywhere]
+            shown = {name: float(value) for name, (value, what) in entry.values(True).items() if what == "epoch"}
+            for values in loaders if entry.loader is None else [loaders[entry.loader]]:
+                values.update(shown)
+        return loaders
+
+
+def ignore(name: str, stacklevel: int = 3) -> None:
+    """No run is going on: a module can be used by hand, and what it logs then goes nowhere."""
+    warnings.warn(f"self.log({name!r}) is ignored: no trainer is running this module", stacklevel=stacklevel)
 
 
 def _running_hook() -> str | None:
@@ -252,7 +271,7 @@ def _running_hook() -> str | None:
     """
     frame = sys._getframe(3)  # skip this function, Logbook.log and LightningModule.log
     hook = None
-    while frame is not None and frame.f_globals["__name__"] != "refimpl.loops":
+    while frame is not None and frame.f_globals.get("__name__") != "refimpl.loops":
         name = frame.f_code.co_name
         if name in RULES or name in REFUSED:
             hook = name
@@ -262,21 +281,35 @@ def _running_hook() -> str | None:
 
 def _number(name: str, value: Any) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise LogError(
-            f"log({name!r}): {type(value).__name__} {value!r}; a number or a scalar tensor is accepted"
-        ) from None
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise LogError(f"log({name!r}): {type(value).__name__} {value!r}; a number or a scalar tensor is accepted")
+
+
+def _given_size(name: str, size: Any) -> int:
+    try:
+        if index(size) >= 0:
+            return index(size)
+    except TypeError:
+        pass
+    raise LogError(f"log({name!r}, batch_size={size!r}): an int from 0 is accepted")
 
 
 def _batch_size(batch: Any) -> int:
     """The first dimension of the first tensor in the batch; 1 where there is none."""
+    tensor = next(_tensors(batch), None)
+    return tensor.size(0) if tensor is not None and tensor.ndim else 1
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    """The tensors in a batch of any nesting, in order."""
     if isinstance(batch, Tensor):
-        return batch.size(0) if batch.ndim else 1
-    if isinstance(batch, Mapping):
-        batch = list(batch.values())
-    if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from _tensors(value)
+    elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
         for item in batch:
-            if isinstance(item, (Tensor, Mapping, list, tuple)):
-                return _batch_size(item)
-    return 1
+            yield from _tensors(item)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from .callbacks import Callback
 
@@ -40,20 +40,18 @@ def summarize(module: nn.Module) -> str:
 
 
 def human(count: int) -> str:
-    """A count with at most three digits and a unit: 7850 is "7.9 K"."""
+    """A count with at most three digits and a unit, halves rounded up: 7850 is "7.9 K"."""
     if count < 1000:
         return str(count)
-    number, unit = float(count), ""
-    for unit in "KMBT":
-        number /= 1000
-        if number < 999.5:
-            break
-    return f"{number:.1f} {unit}" if number < 99.95 else f"{number:.0f} {unit}"
+    one = next((1000**power for power in (1, 2, 3) if 2 * count < 1999 * 1000**power), 1000**4)
+    unit = {1000: "K", 1000**2: "M", 1000**3: "B", 1000**4: "T"}[one]
+    tenths, ones = (20 * count + one) // (2 * one), (2 * count + one) // (2 * one)
+    return f"{tenths / 10:.1f} {unit}" if tenths < 1000 else f"{ones} {unit}"
 
 
 def _initialized(module: nn.Module) -> list[Any]:
     """The parameters that have a size; those of lazy layers get theirs with the first batch."""
-    return [p for p in module.parameters() if not isinstance(p, UninitializedTensorMixin)]
+    return [p for p in module.parameters() if not is_lazy(p)]
 
 
 def _parameters(module: nn.Module, trainable: bool = False) -> int:

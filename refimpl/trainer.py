@@ -9,18 +9,19 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 
 from . import loops
 from .callbacks import Callback
-from .data import EvalLoaders, TrainLoader
+from .data import EvalLoaders, TrainLoader, has_loader
 from .datamodule import LightningDataModule
 from .dispatch import Hooks, resolve
 from .module import LightningModule
 from .optimization import ConfigurationError, Schedule
-from .plan import validates
+from .plan import epochs, validates
 from .precision import PRECISIONS, in_precision
 from .progress import ProgressBar
 from .results import Logbook
@@ -87,9 +88,9 @@ class Trainer:
         **unknown: Any,
     ) -> None:
         for name in unknown:
-            near = difflib.get_close_matches(name, Trainer.__init__.__kwdefaults__, n=1)
+            near = difflib.get_close_matches(name, Trainer.__init__.__kwdefaults__ or {}, n=1)
             raise TypeError(f"Trainer has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        batches = _count("fast_dev_run", int(fast_dev_run), 0)
+        batches = int(fast_dev_run) if isinstance(fast_dev_run, bool) else _count("fast_dev_run", fast_dev_run, 0)
         if batches:
             limit_train_batches = limit_val_batches = limit_test_batches = limit_predict_batches = batches
             max_epochs, max_steps, num_sanity_val_steps, val_check_interval = 1, batches, 0, 1.0
@@ -113,13 +114,13 @@ class Trainer:
             raise ConfigurationError(f"precision={precision!r}; accepted are {', '.join(map(repr, PRECISIONS))}")
         self.precision = precision
         self.callbacks = _callbacks(callbacks)
-        if enable_model_summary:
+        if enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
             self.callbacks.append(ModelSummary())
         if enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
             self.callbacks.append(ProgressBar())
 
         self.state = TrainerState()
-        self.stage: str | None = None
+        self._stages: list[str] = []  # a validation runs inside of the training
         self.current_epoch = self.global_step = self.updates = 0
         self.should_stop = self.interrupted = False
         self.global_rank = 0
@@ -127,6 +128,7 @@ class Trainer:
         self.logbook = Logbook()
         self.module: LightningModule = None  # type: ignore[assignment]  # given by the first run
         self.datamodule: LightningDataModule | None = None
+        self.train_loader: TrainLoader | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules: list[Schedule] = []
 
@@ -193,6 +195,10 @@ class Trainer:
         datamodule: LightningDataModule | None,
     ) -> Any:
         """Attach everything, run the loop, and close what it opened, whatever happens."""
+        if self.state.status == "running":
+            raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
+        model = self._module_of(function, model)
+        outer = model.trainer
         self._attach(function, model, loaders, datamodule)
         try:
             self.state = TrainerState(function, "running")
@@ -205,16 +211,18 @@ class Trainer:
         except BaseException as exception:
             self._close_after(exception, "failed")
             raise
+        finally:
+            if outer is not None and outer.state.status == "running":
+                model.trainer = outer  # which called this run from one of its hooks
 
     def _close_after(self, exception: BaseException, status: str) -> None:
         """Modes as after a run, then `on_exception` and `teardown`. What they raise themselves is
         shown as a warning, so that the first exception is the one that surfaces."""
         running, self.state.status = self.state.status == "running", status
-        self.stage = None
+        self._stages.clear()
         self.logbook.abandon()
-        self.module.train()
         hooks = self.hooks
-        closing = [(hooks.on_exception, exception)]
+        closing = [(self.module.train, True), (hooks.on_exception, exception)]
         if running:
             closing.append((hooks.teardown, self.state.fn))
         for hook, argument in closing:
@@ -224,25 +232,34 @@ class Trainer:
             except Exception as another:
                 warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=4)
 
+    def _module_of(self, function: str, model: LightningModule | None) -> LightningModule:
+        """The module to run: the one given, or that of the last run."""
+        model = model if model is not None else self.module
+        if isinstance(model, LightningModule):
+            return model
+        given = f"the class {model.__name__}; pass an instance" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"{function} needs a LightningModule, not {given}")
+
     def _attach(
         self,
         function: str,
-        model: LightningModule | None,
+        model: LightningModule,
         loaders: dict[str, Any],
         datamodule: LightningDataModule | None,
     ) -> None:
         """Check what a run was given, before anything happens."""
-        model = model if model is not None else self.module
-        if not isinstance(model, LightningModule):
-            raise TypeError(f"{function} needs a LightningModule, not {type(model).__name__}")
         for stage, given in loaders.items():
             if isinstance(given, LightningDataModule):  # trainer.predict(model, data_module)
                 loaders[stage], datamodule = None, given
+        if datamodule is not None and not isinstance(datamodule, LightningDataModule):
+            given = f"the class {datamodule.__name__}" if isinstance(datamodule, type) else type(datamodule).__name__
+            raise TypeError(f"datamodule={given}; an instance of LightningDataModule is accepted")
         if datamodule is not None and any(given is not None for given in loaders.values()):
             raise ConfigurationError(f"{function} was given loaders and a datamodule; give one of them")
         self.module, self.datamodule = model, datamodule
         self.given_loaders = loaders
-        self.train_loader: TrainLoader | None = None
+        self.logbook = Logbook()
+        self.train_loader = None
         self.eval_loaders: dict[str, EvalLoaders] = {}
         self.should_stop = self.interrupted = False
         self.deadline = None if self.max_time is None else time.monotonic() + self.max_time
@@ -252,6 +269,8 @@ class Trainer:
         self.hooks = self._resolve()
         self._check_defined(function)
         self.checks_val = function == "fit" and validates(self)
+        if function == "fit":
+            self._warn_of_nothing_to_do()
 
     def _resolve(self) -> Hooks:
         hooks = resolve(self, self.module, self.datamodule, self.callbacks)
@@ -277,12 +296,28 @@ class Trainer:
                 f"{function} needs batches: pass a loader or a datamodule, or define {name}.{stage}_dataloader"
             )
 
+    def _warn_of_nothing_to_do(self) -> None:
+        """A fit that will not train, or not validate although half of what that takes is there."""
+        if next(epochs(self), None) is None:
+            warnings.warn(
+                f"fit will train nothing: current_epoch={self.current_epoch} of max_epochs={self.max_epochs}, "
+                f"global_step={self.global_step} of max_steps={self.max_steps}, "
+                f"limit_train_batches={self.limit_train_batches}",
+                stacklevel=5,
+            )
+        name, step = type(self.module).__name__, self.hooks.validation_step is not None
+        if self.limit_val_batches != 0 and step != has_loader(self, "val"):
+            there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
+            warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=5)
+
     # ---- what the loops ask for ------------------------------------------------------------------
 
     def add_callbacks(self, configured: Sequence[Callback] | Callback | None) -> None:
         """Take in what `configure_callbacks` returned: each replaces those of its type."""
         new = _callbacks(configured)
         types = {type(callback) for callback in new}
+        if any(isinstance(callback, ProgressBar) for callback in new):
+            types.add(ProgressBar)  # two bars would overwrite each other
         self.callbacks = [cb for cb in self.callbacks if type(cb) not in types] + new
         vars(self.hooks).update(vars(self._resolve()))  # the loops hold on to this object
 
@@ -292,20 +327,23 @@ class Trainer:
 
     def open(self, stage: str) -> None:
         """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
-        self._outer_stage, self.stage = self.stage, stage
+        self._stages.append(stage)
         self.logbook.open()
 
     def close(self) -> list[dict[str, float]]:
         """The pass is over; returns its epoch values, one dict per loader."""
-        values = self.logbook.close(forget=self.stage == "sanity_check")
-        self.stage = self._outer_stage
-        return values
+        return self.logbook.close(forget=self._stages.pop() == "sanity_check")
 
     def finish(self) -> None:
         """All loops have run; only teardown follows."""
         self.state.status = "finished"
 
     # ---- what users read -------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> str | None:
+        """The pass that runs, as `open` names it; None between passes."""
+        return self._stages[-1] if self._stages else None
 
     training = property(lambda self: self.stage == "train", doc="Whether a training batch or epoch runs.")
     sanity_checking = property(lambda self: self.stage == "sanity_check", doc="Whether the sanity check runs.")
@@ -356,21 +394,31 @@ class Trainer:
 # ---- options, checked at the boundary ---------------------------------------------------------------------
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy or another library as Python's own; bool, which counts nothing, stays as it is."""
+    if isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
+
+
 def _count(name: str, value: Any, least: int) -> int:
-    if type(value) is not int or value < least:
+    number = _plain(value)
+    if type(number) is not int or number < least:
         raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
-    return value
+    return number
 
 
 def _limit(name: str, value: Any) -> int | float:
-    if (type(value) is int and value >= 0) or (type(value) is float and 0.0 <= value <= 1.0):
-        return value  # type: ignore[no-any-return]
+    number = _plain(value)
+    if (type(number) is int and number >= 0) or (type(number) is float and 0.0 <= number <= 1.0):
+        return number
     raise ConfigurationError(f"{name}={value!r}; an int from 0 or a float from 0.0 to 1.0 is accepted")
 
 
 def _interval(value: Any) -> int | float:
-    if (type(value) is int and value >= 1) or (type(value) is float and 0.0 < value <= 1.0):
-        return value  # type: ignore[no-any-return]
+    number = _plain(value)
+    if (type(number) is int and number >= 1) or (type(number) is float and 0.0 < number <= 1.0):
+        return number
     raise ConfigurationError(
         f"val_check_interval={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
     )
@@ -387,16 +435,17 @@ def _duration(value: str | timedelta | dict[str, float] | None) -> float | None:
         elif isinstance(value, dict):
             value = timedelta(**value)
         return value.total_seconds()
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         raise ConfigurationError(
             f"max_time={value!r}; 'DD:HH:MM:SS', a timedelta or a dict such as {{'minutes': 5}} is accepted"
         ) from None
 
 
 def _callbacks(given: Callback | Iterable[Callback] | None) -> list[Callback]:
-    callbacks = [] if given is None else [given] if isinstance(given, Callback) else list(given)
+    several = isinstance(given, Iterable) and not isinstance(given, Callback)
+    callbacks: list[Any] = [] if given is None else list(given) if several else [given]  # type: ignore[arg-type]
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            hint = "an instance, not the class" if isinstance(callback, type) else "a subclass of Callback"
-            raise ConfigurationError(f"callbacks holds {callback!r}; {hint} is accepted")
+            hint = " (not the class)" if isinstance(callback, type) else ""
+            raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
     return callbacks

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
-from ..scenario import Scenario
+from ..scenario import TRAINER_DEFAULTS, Scenario
 
 __all__ = ["CALLBACK_ONLY", "Events", "Expected", "Oracle", "UserError"]
 
@@ -40,6 +40,7 @@ CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_e
 LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
 TRANSFER_HOOKS = frozenset({"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"})
 
+CLOSING_HOOKS = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
 BEFORE_TRANSFER = frozenset({"on_before_batch_transfer", "transfer_batch_to_device"})
 
 
@@ -55,6 +56,7 @@ class Oracle:
 
     def __init__(self, scenario: Scenario) -> None:
         self.s = scenario
+        self.options = _options(scenario)
         self.callbacks = [f"callback:{i}" for i in range(scenario.callbacks)]
         self.calls_seen: dict[tuple[str, str], int] = {}
         self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when}
@@ -115,9 +117,16 @@ class Oracle:
     def hook(self, name: str, inside: Callable[[], Events] | None = None, **args: Any) -> Events:
         """Call a hook on everybody; `inside` happens between its begin and its end. Returns what the
         module was told to return, if anything."""
-        told = None
+        told = first = None
         for receiver in self.receivers(name):
-            told = yield from self.span(receiver, name, inside, args)
+            try:
+                told = yield from self.span(receiver, name, inside, args)
+            except UserError as raised:
+                if name not in CLOSING_HOOKS:
+                    raise
+                first = first or raised
+        if first is not None:
+            raise first
         return told
 
     def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:
@@ -156,43 +165,41 @@ class Oracle:
 
     def limited(self, stage: str, batches: int) -> int:
         """How many of a loader's batches are used."""
-        limit = self.s.option(f"limit_{stage}_batches")
-        if self.s.option("fast_dev_run"):
-            limit = int(self.s.option("fast_dev_run"))
+        limit = self.options[f"limit_{stage}_batches"]
         return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
     def validates(self) -> bool:
-        wanted = self.s.option("limit_val_batches") != 0
+        wanted = self.options["limit_val_batches"] != 0
         return wanted and bool(self.s.loaders("val")) and self.s.defines("validation_step")
 
     def should_check_val(self, batch_idx: int, batches: int) -> bool:
         """Every val_check_interval batches of every check_val_every_n_epoch-th epoch, and before a
         stop that somebody asked for [R26]."""
-        if not self.validates() or (self.epoch + 1) % self.s.option("check_val_every_n_epoch"):
+        if not self.validates() or (self.epoch + 1) % self.options["check_val_every_n_epoch"]:
             return False
         if self.may_stop(running=1):
             return True
-        interval = self.s.option("val_check_interval")
+        interval = self.options["val_check_interval"]
         if interval == 1.0 and isinstance(interval, float):
             return batch_idx + 1 == batches
         every = interval if isinstance(interval, int) else max(1, int(batches * interval))
         return (batch_idx + 1) % every == 0
 
     def steps_are_done(self) -> bool:
-        most = int(self.s.option("fast_dev_run")) or self.s.option("max_steps")
+        most = self.options["max_steps"]
         return most != -1 and self.step >= most
 
     def another_epoch(self) -> bool:
-        most = 1 if self.s.option("fast_dev_run") else self.s.option("max_epochs")
+        most = self.options["max_epochs"]
         if most != -1 and self.epoch >= most:
             return False
-        if self.steps_are_done() or self.s.option("limit_train_batches") == 0:
+        if self.steps_are_done() or self.options["limit_train_batches"] == 0:
             return False
         return not self.may_stop()
 
     def may_stop(self, running: int = 0) -> bool:
         """Asked to stop, and min_epochs and min_steps are met; `running` steps are not counted yet."""
-        minima_met = self.epoch >= self.s.option("min_epochs") and self.step + running >= self.s.option("min_steps")
+        minima_met = self.epoch >= self.options["min_epochs"] and self.step + running >= self.options["min_steps"]
         return self.should_stop and bool(minima_met)
 
     def batches(self, stage: str, at_most: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -201,6 +208,17 @@ class Oracle:
             batches = self.limited(stage, batches)
             for batch_idx in range(batches if at_most is None else min(batches, at_most)):
                 yield index, {"batch": f"{stage}/{index}/{batch_idx}", "batch_idx": batch_idx}
+
+
+def _options(scenario: Scenario) -> dict[str, Any]:
+    """The trainer's options; fast_dev_run=n sets those that say how long and how often."""
+    options = {name: scenario.option(name) for name in TRAINER_DEFAULTS}
+    batches = int(options["fast_dev_run"])
+    if batches:
+        limits = {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
+        often = {"val_check_interval": 1.0, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0}
+        options.update(**limits, **often, max_epochs=1, max_steps=batches)
+    return options
 
 
 STAGE_OF = {

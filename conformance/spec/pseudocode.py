@@ -11,6 +11,7 @@ Where the text is silent, the rule applied is a row of `docs/interpretations.md`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ..scenario import Scenario
@@ -36,7 +37,6 @@ class Pseudocode(Oracle):
 
     def train_on_device(self) -> Events:
         # called PER DEVICE
-        self.opened = True
         yield from self.hook("on_fit_start")
         yield from self.hook("setup", stage="fit")
         yield from self.hook("configure_optimizers")
@@ -127,7 +127,6 @@ class Pseudocode(Oracle):
     def evaluate(self, function: str) -> Events:
         yield from self.hook("prepare_data")
         yield from self.configure_callbacks()
-        self.opened = True
         yield from self.hook("setup", stage=function)
         loop, scope = {
             "validate": (self.val_loop, "val_loop"),
@@ -259,8 +258,8 @@ class Pseudocode(Oracle):
 
     def sanity_check(self) -> Events:
         """A val_loop of at most num_sanity_val_steps batches of each loader [R5]."""
-        steps = self.s.option("num_sanity_val_steps")
-        if steps == 0 or self.s.option("fast_dev_run") or not self.validates():
+        steps = self.options["num_sanity_val_steps"]
+        if steps == 0 or not self.validates():
             return
         yield from self.hook("on_sanity_check_start")
         self.in_sanity_check = True
@@ -294,7 +293,7 @@ class Pseudocode(Oracle):
     def call(self, function: str) -> Events:
         """`trainer.fit()` and its siblings: what was opened is closed, whatever happens."""
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
-        self.should_stop, self.opened, self.scope = False, False, function
+        self.should_stop, self.opened, self.scope = False, True, function
         self.loaded = set()
         yield self.event("B", "trainer", function, {})
         try:
@@ -302,13 +301,19 @@ class Pseudocode(Oracle):
         except UserError as raised:
             self.training, self.grad_enabled, self.scope = True, True, function
             self.in_sanity_check = False
-            yield from self.hook("on_exception")
+            yield from self.closing("on_exception")
             if self.opened:
-                yield from self.hook("teardown", stage=function)
+                yield from self.closing("teardown", stage=function)
             if not raised.text.startswith("KeyboardInterrupt"):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
         yield self.event("E", "trainer", function, {})
+
+
+    def closing(self, hook: str, **args: Any) -> Events:
+        """After an exception: what a closing hook raises itself does not hide the first one."""
+        with suppress(UserError):
+            yield from self.hook(hook, **args)
 
 
 def expected(scenario: Scenario) -> Iterator[Expected]:

@@ -1,0 +1,149 @@
+"""Scenarios drawn at random: every one is legal, so that a trainer must run it and the oracle knows how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from conformance.scenario import ACTS_IN, OPTIONAL_HOOKS, Data, Model, Scenario, When
+from conformance.spec.pseudocode import expected
+
+__all__ = ["scenarios"]
+
+LOADER_COUNTS = st.lists(st.integers(1, 4), max_size=3).map(tuple)
+CALLS = st.one_of(
+    st.just(("fit",)),
+    st.sampled_from(
+        [
+            ("validate",),
+            ("test",),
+            ("predict",),
+            ("fit", "fit"),
+            ("fit", "validate"),
+            ("fit", "test"),
+            ("validate", "fit"),
+            ("fit", "test", "predict"),
+            ("predict", "fit", "validate", "test"),
+        ]
+    ),
+)
+CLOSING = ("on_exception", "teardown")
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """A legal scenario of any kind: data, model, trainer options, and what is made to happen."""
+    calls = draw(CALLS)
+    data = draw(_data(calls))
+    model = draw(_model(calls))
+    callbacks = draw(st.integers(0, 3))
+    trainer = draw(_trainer(data, model))
+    scenario = Scenario("drawn", "", calls, (), callbacks, data, model, trainer)
+    for _ in range(draw(st.integers(0, 3))):
+        event = draw(_event(scenario))
+        if all((event.receiver, event.hook, event.nth) != (w.receiver, w.hook, w.nth) for w in scenario.when):
+            scenario = replace(scenario, when=(*scenario.when, event))
+    return Scenario.from_dict(scenario.to_dict())
+
+
+@st.composite
+def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
+    several = {stage: draw(LOADER_COUNTS) for stage in ("val", "test", "predict")}
+    for call in calls:
+        stage = "val" if call == "validate" else call
+        if several.get(stage) == ():
+            several[stage] = (draw(st.integers(1, 4)),)
+    size = draw(st.integers(1, 3))
+    return Data(
+        train=draw(st.integers(1 if "fit" in calls else 0, 6)),
+        sized=draw(st.booleans()),
+        source=draw(st.sampled_from(["module", "datamodule", "argument"])),
+        batch=draw(st.sampled_from(["tuple", "dict", "nested", "custom"])),
+        batch_size=size,
+        last=draw(st.integers(1, size)),
+        **several,
+    )
+
+
+@st.composite
+def _model(draw: st.DrawFn, calls: tuple[str, ...]) -> Model:
+    lacks = ["predict_step"] if "validate" in calls else ["predict_step", "validation_step"]
+    optimizer = draw(st.sampled_from(["sgd", "momentum", "adam", "none"]))
+    return Model(
+        defines=tuple(draw(st.lists(st.sampled_from(OPTIONAL_HOOKS), unique=True))),
+        lacks=tuple(draw(st.lists(st.sampled_from(lacks), unique=True, max_size=1))),
+        returns=draw(st.sampled_from(["tensor", "dict"])),
+        eval_returns=draw(st.sampled_from(["", "tensor", "dict", "none"])),
+        optimizer=optimizer,
+        scheduler="none" if optimizer == "none" else draw(st.sampled_from(["none", "step", "epoch"])),
+        dtype=draw(st.sampled_from(["float64", "float32"])),
+        callbacks=tuple(draw(st.lists(st.sampled_from(["new", "same"]), max_size=2))),
+        starts_in_eval=draw(st.booleans()),
+        logs=draw(st.booleans()),
+    )
+
+
+@st.composite
+def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
+    """Some of the options, each with a value that is legal beside the others."""
+    limits = {f"limit_{stage}_batches": _limit(data, stage) for stage in ("train", "val", "test", "predict")}
+    rules: dict[str, st.SearchStrategy[Any]] = {
+        "max_epochs": st.integers(0, 3),
+        "min_epochs": st.integers(0, 3),
+        "max_steps": st.integers(-1, 8),
+        "min_steps": st.integers(0, 8),
+        "check_val_every_n_epoch": st.integers(1, 3),
+        "num_sanity_val_steps": st.integers(-1, 4),
+        **limits,
+    }
+    names = draw(st.lists(st.sampled_from(list(rules)), unique=True))
+    options = {name: draw(rules[name]) for name in names}
+    if options.get("max_steps", -1) > 0 and draw(st.booleans()):
+        options["max_epochs"] = -1
+    if draw(st.integers(0, 2)) == 0:
+        options["val_check_interval"] = draw(_interval(data, options.get("limit_train_batches", 1.0)))
+    if model.dtype == "float32" and draw(st.booleans()):
+        options["precision"] = "bf16"
+    if draw(st.integers(0, 7)) == 0:
+        options["fast_dev_run"] = draw(st.one_of(st.booleans(), st.integers(1, 4)))
+    return options
+
+
+def _limit(data: Data, stage: str) -> st.SearchStrategy[int | float]:
+    """A count, or a fraction that leaves at least one batch of each loader; 0 for none at all."""
+    counts = (data.train,) if stage == "train" else getattr(data, stage)
+    fractions: st.SearchStrategy[int | float] = st.sampled_from([0.0, 1.0])
+    if data.sized:
+        least = 1 / min((count for count in counts if count), default=1)
+        fractions = st.one_of(st.sampled_from([0.0, least, 1.0]), st.floats(least, 1.0))
+    return st.one_of(st.integers(0, 7), fractions)
+
+
+def _interval(data: Data, limit: int | float) -> st.SearchStrategy[int | float]:
+    """A number of batches that an epoch has, or, where its length is known, a fraction of it."""
+    if not data.sized:
+        most = limit if isinstance(limit, int) and limit > 0 else 9
+        return st.one_of(st.integers(1, most), st.just(1.0))
+    batches = min(data.train, limit) if isinstance(limit, int) else int(data.train * limit)
+    return st.one_of(st.integers(1, max(1, batches)), st.floats(0.0, 1.0, exclude_min=True))
+
+
+@st.composite
+def _event(draw: st.DrawFn, scenario: Scenario) -> When:
+    """Something unusual, at a call that the scenario comes to."""
+    calls = Counter((e.receiver, e.hook) for e in expected(scenario) if e.ph == "B" and _can_act(e.receiver))
+    receiver, hook = draw(st.sampled_from(sorted(calls)))
+    does = ["raise", "interrupt", "stop", *(do for do, hooks in ACTS_IN.items() if hook in hooks)]
+    if receiver != "module":
+        does = [do for do in does if do not in ("return-none", "skip-closure")]
+    if hook in CLOSING:  # a second Ctrl-C, while the first or an exception is being closed, is undocumented
+        does.remove("interrupt")
+    nth = draw(st.integers(0, min(calls[receiver, hook], 12) - 1))
+    return When(hook, draw(st.sampled_from(does)), nth, receiver)
+
+
+def _can_act(receiver: str) -> bool:
+    return receiver != "trainer" and not receiver.startswith("optimizer")

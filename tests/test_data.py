@@ -1,0 +1,303 @@
+"""Loaders: who provides them, their limits, and what is said of those that cannot be iterated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from models import Batches, Line, Stream, pairs, quiet
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from refimpl import DataError, LightningDataModule, LightningModule
+from refimpl.data import EvalLoaders, TrainLoader, limited
+
+
+def trainer_with(limit: int | float = 1.0, interval: int | float = 1.0) -> Any:
+    return SimpleNamespace(limit_train_batches=limit, val_check_interval=interval, checks_val=True)
+
+
+# ---- limits --------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 200), st.integers(0, 300))
+def test_a_count_is_at_most_so_many(batches: int, limit: int) -> None:
+    assert limited(batches, limit, "limit") == len(range(batches)[:limit])
+    assert limited(None, limit, "limit") == limit
+
+
+@given(st.integers(1, 200), st.floats(0, 1))
+def test_a_fraction_is_rounded_down_but_never_to_nothing(batches: int, limit: float) -> None:
+    fit_in = sum(batch + 1 <= batches * limit for batch in range(batches))
+    if fit_in == 0 and limit > 0:
+        with pytest.raises(DataError, match=f"leaves 0 of {batches} batches"):
+            limited(batches, limit, "limit")
+    else:
+        assert limited(batches, limit, "limit") == fit_in
+
+
+def test_an_unknown_length_takes_no_fraction() -> None:
+    assert limited(None, 1.0, "limit") is None
+    assert limited(None, 0.0, "limit") == 0
+    with pytest.raises(DataError, match=r"limit=0\.5 needs a loader with a length"):
+        limited(None, 0.5, "limit")
+
+
+# ---- training loaders ----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 8), st.one_of(st.integers(1, 10), st.just(1.0)), st.booleans())
+def test_exactly_the_last_batch_is_the_last(batches: int, limit: int | float, sized: bool) -> None:
+    kind = Batches if sized else Stream
+    loader = TrainLoader(kind(range(batches)), trainer_with(limit))
+    used = batches if limit == 1.0 and type(limit) is float else min(batches, int(limit))
+    for _ in range(2):  # epochs
+        seen = [(batch, loader.is_last(idx)) for idx, batch in enumerate(loader.batches())]
+        assert seen == [(idx, idx == used - 1) for idx in range(used)]
+
+
+def test_a_stream_is_read_one_batch_ahead_and_never_beyond_its_limit() -> None:
+    stream = Stream(range(9))
+    batches = iter(TrainLoader(stream, trainer_with()).batches())
+    next(batches)
+    assert stream.handed_out == 2
+    stream = Stream(range(9))
+    assert list(TrainLoader(stream, trainer_with(3)).batches()) == [0, 1, 2]
+    assert stream.handed_out == 3  # an endless iterator can give each epoch its next batches
+
+
+def test_an_endless_iterator_feeds_each_epoch() -> None:
+    def endless() -> Iterator[Any]:
+        while True:
+            yield from pairs(3)
+
+    trainer = quiet(max_epochs=3, limit_train_batches=4, limit_val_batches=2, num_sanity_val_steps=2)
+    trainer.fit(Line(), endless(), endless())
+    assert trainer.global_step == 12
+
+
+def test_an_exhausted_iterator_is_told_from_an_empty_loader() -> None:
+    with pytest.raises(DataError, match="an iterator gives its batches only once"):
+        quiet(max_epochs=2, limit_val_batches=0).fit(Line(), iter(pairs(3)))
+    with pytest.raises(DataError, match=r"val_dataloader: .*an iterator gives its batches only once"):
+        quiet(max_epochs=2).fit(Line(), pairs(2), iter(pairs(3)))
+    with pytest.raises(DataError, match=r"the loader has no batch$"):
+        quiet(limit_val_batches=0).fit(Line(), Stream([]))
+    with pytest.raises(DataError, match=r"test_dataloader: the loader has no batch$"):
+        quiet().test(Line(), Stream([]))
+
+
+def test_a_loader_shorter_than_it_says_is_reported() -> None:
+    class Boasting(Batches):
+        def __len__(self) -> int:
+            return 7
+
+    with pytest.warns(UserWarning, match="7 batches were expected of the loader's length, 3 came"):
+        quiet().fit(Line(), Boasting(pairs(3)), pairs(1))
+
+
+def test_a_loader_longer_than_it_says_is_cut() -> None:
+    class Modest(Batches):
+        def __len__(self) -> int:
+            return 2
+
+    trainer = quiet()
+    trainer.fit(Line(), Modest(pairs(3)), pairs(1))
+    assert trainer.global_step == 2
+
+
+class Old:
+    """Iterable by the old sequence protocol only."""
+
+    def __getitem__(self, index: int) -> Any:
+        return pairs(2).batches[index]
+
+
+class Numbers(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(pairs(3))
+
+
+@pytest.mark.parametrize("loader, batches", [(Old(), 2), (DataLoader(Numbers(), batch_size=None), 3)])
+def test_anything_iterable_is_a_loader(loader: Any, batches: int) -> None:
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(Line(), loader)
+    assert trainer.global_step == batches
+
+
+def test_a_data_loader_with_a_short_last_batch() -> None:
+    x, y = torch.ones(5, 2, dtype=torch.float64), torch.ones(5, 1, dtype=torch.float64)
+    loader = DataLoader(TensorDataset(x, y), batch_size=2)
+    sizes = quiet().predict(Line(), loader)
+    assert sizes is not None and [len(prediction) for prediction in sizes] == [2, 2, 1]
+
+
+DATASET = TensorDataset(torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("loader, told", [
+    ([pairs(1), pairs(1)], "one iterable of batches is accepted, not a list of 2"),
+    ({"a": pairs(1)}, "not a dict of 1"),
+    (torch.zeros(2, 2), "a loader is an iterable of batches, not Tensor"),
+    ("batches", "not str"),
+    (3, "not int"),
+    (DataLoader, "not type"),
+    (DATASET, "TensorDataset is a data set of single samples; wrap it in a DataLoader"),
+    (DataLoader(TensorDataset(torch.zeros(0, 2))), r"no batch \(its length is 0\)"),
+])  # fmt: skip
+def test_what_is_no_training_loader(loader: Any, told: str) -> None:
+    with pytest.raises(DataError, match=rf"train_dataloader.*{told}"):
+        quiet(limit_val_batches=0).fit(Line(), loader)
+
+
+def test_train_dataloader_that_returns_nothing() -> None:
+    class Forgetful(Line):
+        def train_dataloader(self) -> Any:
+            pairs(1)
+
+    with pytest.raises(DataError, match="train_dataloader returned None; return a loader"):
+        quiet(limit_val_batches=0).fit(Forgetful())
+
+
+# ---- evaluation loaders --------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    st.integers(1, 6),
+    st.one_of(st.none(), st.integers(0, 6)),
+    st.booleans(),
+)
+def test_each_loader_gives_its_batches_up_to_the_limits(
+    lengths: list[int], limit: int, at_most: int | None, sized: bool
+) -> None:
+    kind = Batches if sized else Stream
+    loaders = EvalLoaders([kind(range(length)) for length in lengths], limit, "val")
+    seen = [(index, list(batches)) for index, batches in loaders.batches(at_most)]
+    counts = [min(length, limit, 6 if at_most is None else at_most) for length in lengths]
+    assert seen == [(index, [(b, b) for b in range(count)]) for index, count in enumerate(counts)]
+    assert loaders.several == (len(lengths) > 1)
+    if sized:
+        assert loaders.total == sum(counts)
+
+
+def test_the_wrong_one_of_several_loaders_is_named() -> None:
+    with pytest.raises(DataError, match=r"test_dataloader\[1\]: a loader is an iterable of batches, not int"):
+        quiet().test(Line(), [pairs(1), 3])
+
+
+@pytest.mark.parametrize("nothing", [[], ()])
+def test_no_loader_at_all(nothing: Any) -> None:
+    with pytest.warns(UserWarning, match="no loader to iterate over"):
+        assert quiet().validate(Line(), nothing) == []
+
+
+class Steps(Line):
+    """Writes down the arguments of its steps after the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[tuple[Any, ...]] = []
+
+
+def with_step(step: Any) -> Steps:
+    module: Steps = type("Steps", (Steps,), {"validation_step": step})()
+    return module
+
+
+def optional(self: Steps, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    self.given.append((batch_idx, dataloader_idx))
+
+
+def required(self: Steps, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+    self.given.append((batch_idx, dataloader_idx))
+
+
+def anything(self: Steps, *args: Any) -> None:
+    self.given.append(args[1:])
+
+
+def two(self: Steps, batch: Any, batch_idx: int) -> None:
+    self.given.append((batch_idx,))
+
+
+def one(self: Steps, batch: Any) -> None:
+    self.given.append(())
+
+
+def by_name(self: Steps, batch: Any, batch_idx: int, **more: Any) -> None:
+    self.given.append((batch_idx,))
+
+
+@pytest.mark.parametrize("step, alone, among", [
+    (optional, (1, 0), (1, 1)), (required, (1, 0), (1, 1)), (anything, (1,), (1, 1)),
+    (two, (1,), None), (one, (), None), (by_name, (1,), None),
+])  # fmt: skip
+def test_dataloader_idx_is_given_with_several_loaders(step: Any, alone: Any, among: Any) -> None:
+    module = with_step(step)
+    quiet().validate(module, pairs(2))
+    assert module.given[-1] == alone
+    several = [pairs(1), pairs(2)]
+    if among is None:
+        with pytest.raises(DataError, match="validation_step has no argument dataloader_idx"):
+            quiet().validate(module, several)
+    else:
+        quiet().validate(module, several)
+        assert module.given[-1] == among
+
+
+# ---- who provides them ---------------------------------------------------------------------------------
+
+
+class Data(LightningDataModule):
+    def train_dataloader(self) -> Any:
+        return pairs(4)
+
+    def predict_dataloader(self) -> Any:
+        return pairs(4)
+
+
+class Own(Line):
+    def train_dataloader(self) -> Any:
+        return pairs(2)
+
+    def predict_dataloader(self) -> Any:
+        return pairs(2)
+
+
+def steps(module: LightningModule, *args: Any, **kwargs: Any) -> int:
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(module, *args, **kwargs)
+    return trainer.global_step
+
+
+def test_given_loaders_come_before_the_data_module_and_that_before_the_module() -> None:
+    assert steps(Own()) == 2
+    assert steps(Own(), datamodule=Data()) == 4
+    assert steps(Own(), Data()) == 4  # the documentation passes it in the loaders' place
+    assert steps(Own(), pairs(3)) == 3
+    predictions = quiet().predict(Own(), Data())
+    assert predictions is not None and len(predictions) == 4
+
+
+def test_loaders_are_asked_for_once_per_fit() -> None:
+    class Counting(Line):
+        asked = 0
+
+        def train_dataloader(self) -> Any:
+            self.asked += 1
+            self.loader = pairs(2)
+            return self.loader
+
+    module = Counting()
+    quiet(max_epochs=3, limit_val_batches=0).fit(module)
+    assert (module.asked, module.loader.passes) == (1, 3)
+
+
+def test_a_missing_loader_is_named() -> None:
+    with pytest.raises(ValueError, match=r"test needs batches: .* or define Line\.test_dataloader"):
+        quiet().test(Line())

@@ -1,0 +1,257 @@
+"""Who receives a hook, with which arguments, and what is said of a hook that would never be called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from models import Line, pairs, quiet
+
+from refimpl import Callback, HookError, LightningDataModule, LightningModule
+from refimpl.dispatch import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, Hooks, fitted, named, resolve
+from refimpl.results import REFUSED, RULES
+
+NO_TRAINER: Any = object()
+
+
+def hooks_of(
+    module: LightningModule, *callbacks: Callback, datamodule: LightningDataModule | None = None
+) -> Hooks:
+    return resolve(NO_TRAINER, module, datamodule, callbacks)
+
+
+def module_with(**hooks: Any) -> LightningModule:
+    return type("Mine", (Line,), hooks)()  # type: ignore[no-any-return]
+
+
+# ---- what is called ------------------------------------------------------------------------------------
+
+STEPS = {"training_step", "validation_step", "test_step", "predict_step", "configure_optimizers"}
+WITH_DEFAULT = {
+    *("optimizer_step", "optimizer_zero_grad", "backward", "transfer_batch_to_device"),
+    *(f"on_{stage}_model_eval" for stage in ("validation", "test", "predict")),
+    *(f"on_{stage}_model_train" for stage in ("validation", "test", "predict")),
+}
+
+
+def test_what_nobody_overrides_is_not_called() -> None:
+    hooks = vars(hooks_of(Line()))
+    assert {hook for hook, call in hooks.items() if call is not None} == STEPS | WITH_DEFAULT
+    assert set(hooks) == {*MODULE_HOOKS, *CALLBACK_HOOKS}
+
+
+@pytest.mark.parametrize("hook", sorted({*MODULE_HOOKS} - STEPS))
+def test_overriding_is_seen_wherever_it_is_done(hook: str) -> None:
+    """In the class, on the instance, as a static method or a partial; None switches it off."""
+    arguments = [None] * (len(inspect.signature(getattr(LightningModule, hook)).parameters) - 1)
+    in_class = module_with(**{hook: lambda self, *args: "class"})
+    static = module_with(**{hook: staticmethod(lambda *args: "static")})
+    on_instance, partial, off = Line(), Line(), Line()
+    setattr(on_instance, hook, lambda *args: "instance")
+    setattr(partial, hook, functools.partial(lambda told, *args: told, "partial"))
+    setattr(off, hook, None)
+    modules = [in_class, static, on_instance, partial]
+    told = [getattr(hooks_of(module), hook)(*arguments) for module in modules]
+    assert told == ["class", "static", "instance", "partial"]
+    assert (getattr(hooks_of(off), hook) is None) == (hook not in WITH_DEFAULT)
+
+
+@pytest.mark.parametrize("step", ["validation_step", "test_step", "training_step"])
+def test_a_step_set_to_none_is_not_defined(step: str) -> None:
+    module = Line()
+    setattr(module, step, None)
+    assert getattr(hooks_of(module), step) is None
+    assert getattr(hooks_of(module_with(**{step: None})), step) is None
+
+
+def test_a_default_set_to_none_is_the_default() -> None:
+    module = Line()
+    module.backward = module.on_validation_model_eval = None  # type: ignore[method-assign, assignment]
+    quiet().fit(module, pairs(2), pairs(1))
+    assert not torch.equal(module.layer.weight, Line().layer.weight)
+
+
+# ---- receivers, and their order ------------------------------------------------------------------------
+
+
+def test_data_module_then_callbacks_in_order_then_module() -> None:
+    order: list[str] = []
+
+    class Told(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def setup(self, trainer: Any, pl_module: LightningModule, stage: str | None = None) -> None:
+            assert trainer is NO_TRAINER and stage == "fit"
+            order.append(self.name)
+
+    class Data(LightningDataModule):
+        def setup(self, stage: str | None = None) -> None:
+            order.append(f"data {stage}")
+
+    module = module_with(setup=lambda self, stage: order.append(f"module {stage}"))
+    hooks_of(module, Told("one"), Told("two"), datamodule=Data()).setup("fit")
+    assert order == ["data fit", "one", "two", "module fit"]
+
+
+def test_the_modules_return_value_counts() -> None:
+    class Skipping(Callback):
+        def on_train_batch_start(self, *args: Any) -> int:  # type: ignore[override]
+            return -1
+
+    assert hooks_of(Line(), Skipping()).on_train_batch_start(None, 0, 0) is None
+    module = module_with(on_train_batch_start=lambda self, *args: 7)
+    assert hooks_of(module, Skipping()).on_train_batch_start(None, 0, 0) == 7
+
+
+@pytest.mark.parametrize("hook", sorted(DATA_HOOKS))
+def test_a_data_modules_hook_replaces_the_modules_except_for_the_shared_ones(hook: str) -> None:
+    order: list[str] = []
+    data = type("Data", (LightningDataModule,), {hook: lambda self, *args: order.append("data")})()
+    hooks = hooks_of(module_with(**{hook: lambda self, *args: order.append("module")}), datamodule=data)
+    getattr(hooks, hook)("batch")
+    assert order == (["data", "module"] if hook in ("prepare_data", "setup", "teardown") else ["data"])
+
+
+@pytest.mark.parametrize("hook", ["teardown", "on_exception"])
+def test_closing_hooks_reach_everybody(hook: str) -> None:
+    closed: list[str] = []
+
+    def boom(self: Callback, *args: Any) -> None:
+        closed.append("first")
+        raise ValueError("first")
+
+    first = type("First", (Callback,), {hook: boom})()
+    second = type("Second", (Callback,), {hook: lambda self, *args: closed.append("second")})()
+    with pytest.raises(ValueError, match="first"):
+        getattr(hooks_of(Line(), first, second), hook)("fit")
+    assert closed == ["first", "second"]
+
+
+def test_a_module_with_an_open_getattr_receives_its_own_hooks_only() -> None:
+    class Delegating(Line):
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return lambda *args: pytest.fail(f"{name} was called")
+
+    quiet(num_sanity_val_steps=1).fit(Delegating(), pairs(1), pairs(1))
+
+
+def test_a_callbacks_hook_on_the_module_is_reported() -> None:
+    with pytest.warns(UserWarning, match=r"callback's hook: Mine\.on_exception is not called"):
+        hooks_of(module_with(on_exception=lambda self, exception: None))
+
+
+# ---- arguments -----------------------------------------------------------------------------------------
+
+
+def takes_none() -> str:
+    return ""
+
+
+def takes_two(batch: Any, device: Any) -> str:
+    return f"{batch}{device}"
+
+
+def takes_three(batch: Any, device: Any, idx: Any) -> str:
+    return f"{batch}{device}{idx}"
+
+
+def takes_more(batch: Any, device: Any, idx: Any, more: Any = "-") -> str:
+    return f"{batch}{device}{idx}{more}"
+
+
+def takes_any(*args: Any) -> str:
+    return "".join(map(str, args))
+
+
+@pytest.mark.parametrize("method, told", [
+    (takes_none, ""), (takes_two, "bd"), (takes_three, "bd0"), (takes_more, "bd0-"), (takes_any, "bd0"),
+    (functools.partial(takes_more, more="+"), "bd0+"), (max, "d"),
+])  # fmt: skip
+def test_arguments_that_a_method_does_not_take_are_left_out(method: Callable[..., str], told: str) -> None:
+    """The documentation itself writes `transfer_batch_to_device(batch, device)`."""
+    assert fitted(method, "transfer_batch_to_device", LightningModule)("b", "d", "0") == told
+
+
+@pytest.mark.parametrize("method, told", [
+    (lambda batch, batch_idx, hiddens: 0, r"training_step\(batch, batch_idx, hiddens\) requires 3 arguments"),
+    (lambda batch, *, batch_idx: 0, r"takes \['batch_idx'\] by keyword only"),
+    (3, "training_step is 3, which cannot be called"),
+])  # fmt: skip
+def test_a_method_that_cannot_be_called_as_documented(method: Any, told: str) -> None:
+    with pytest.raises(HookError, match=told + r".* called as training_step\(self, batch"):
+        fitted(method, "training_step", LightningModule)
+
+
+def test_a_wrong_hook_is_refused_before_anything_runs() -> None:
+    calls: list[str] = []
+    module = module_with(
+        on_train_end=lambda self, trainer, more: 0, prepare_data=lambda self: calls.append("prepare_data")
+    )
+    with pytest.raises(HookError, match="on_train_end"):
+        quiet(limit_val_batches=0).fit(module, pairs(1))
+    assert calls == []
+
+
+# ---- names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, meant", [
+    ("training_setp", "training_step"), ("trainning_step", "training_step"),
+    ("predicts_step", "predict_step"),
+    ("configure_optimizer", "configure_optimizers"), ("train_dataloaders", "train_dataloader"),
+    ("on_train_epoch_ends", "on_train_epoch_end"), ("on_training_start", "on_train_start"),
+    ("val_step", "validation_step"), ("on_val_epoch_end", "on_validation_epoch_end"),
+    ("val_epoch_end", "validation_epoch_end"), ("train_epoch_end", "training_epoch_end"), ("set_up", "setup"),
+])  # fmt: skip
+def test_a_misspelt_hook_is_an_error_with_the_nearest_name(name: str, meant: str) -> None:
+    class Plain(LightningModule): ...
+
+    module = type("Mine", (Plain,), {name: lambda self, *args: None})()
+    with pytest.raises(HookError, match=rf"Mine\.{name} is no hook .* did you mean {meant}\?"):
+        hooks_of(module)
+
+
+@pytest.mark.parametrize("name", [
+    "shared_step", "loss", "training_loss", "train_step", "val_step", "on_my_own", "_training_step",
+    "test_data", "validate", "predict", "compute_metrics", "on_save", "val_loader", "train_transforms",
+])  # fmt: skip
+def test_a_helper_may_have_any_other_name(name: str) -> None:
+    hooks_of(module_with(**{name: lambda self, *args: None}))
+
+
+def test_callbacks_and_data_modules_are_spelt_checked_too() -> None:
+    callback = type("Told", (Callback,), {"on_train_strat": lambda self, *args: None})()
+    with pytest.raises(HookError, match=r"Told\.on_train_strat .* did you mean on_train_start\?"):
+        hooks_of(Line(), callback)
+    data = type("Data", (LightningDataModule,), {"train_dataloaders": lambda self: None})()
+    with pytest.raises(HookError, match=r"did you mean train_dataloader\?"):
+        hooks_of(Line(), datamodule=data)
+
+
+def test_every_hook_is_known_to_the_rules_of_logging() -> None:
+    known = {*RULES, *REFUSED}
+    assert {*MODULE_HOOKS, *CALLBACK_HOOKS} == known
+
+
+@pytest.mark.parametrize("method", [
+    lambda: inspect.currentframe(),
+    functools.partial(lambda told: inspect.currentframe(), 1),
+    Line.configure_optimizers,
+    max,
+])  # fmt: skip
+def test_named_runs_in_a_frame_of_the_hooks_name(method: Any) -> None:
+    call: Any = named(method, "training_step")
+    assert call.__code__.co_name == "training_step"
+
+
+def test_a_method_of_the_hooks_own_name_needs_no_frame_more() -> None:
+    module = Line()
+    assert named(module.training_step, "training_step") == module.training_step

@@ -1,0 +1,180 @@
+"""The pages in `docs/` and the README: links lead somewhere, code runs, and what is named exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conformance.adapters import model
+from conformance.checker import judge_file
+from conformance.clauses import load_clauses
+from conformance.scenario import DIRECTORY, load_scenario
+from conformance.verdicts import Status
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+SOURCES = [*(ROOT / "conformance").rglob("*.py"), *(ROOT / "refimpl").rglob("*.py")]
+LABELS = ("Question", "Texts", "Reading", "Why", "1.5.10", "2.6.6", "Clauses")
+
+# ---- links ----------------------------------------------------------------------------------------------
+
+
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to this page can point at: its headings, as GitHub writes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    for link in links:
+        if re.match(r"https?:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {link}, which does not exist"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}: no such heading"
+
+
+# ---- docs/interpretations.md ----------------------------------------------------------------------------
+
+
+def rows() -> dict[str, str]:
+    """The interpretations, by the number in their heading: "R1"."""
+    text = (ROOT / "docs" / "interpretations.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## (R\d+)\. ", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_interpretations_are_numbered_and_complete() -> None:
+    assert list(rows()) == [f"R{number}" for number in range(1, len(rows()) + 1)]
+    for name, row in rows().items():
+        missing = [label for label in LABELS if f"**{label}**" not in row]
+        assert not missing, f"{name} lacks {', '.join(missing)}"
+
+
+def test_every_interpretation_that_the_sources_name_has_a_row() -> None:
+    named = {name for path in SOURCES for name in re.findall(r"\[(R\d+)\]", path.read_text(encoding="utf-8"))}
+    assert {"R1", "R24", "R26"} <= named
+    assert named <= set(rows())
+
+
+def test_clauses_that_interpretations_name_exist() -> None:
+    named = set()
+    for name, row in rows().items():
+        [listed] = re.findall(r"\*\*Clauses\*\*: (.*?)(?:\n\n|\Z)", row, re.DOTALL)
+        found = re.findall(r"`([^`]+)`", listed)
+        assert found or re.match(r"none|those of", listed), f"{name} names no clause and does not say why"
+        assert set(found) <= set(load_clauses()), f"{name}: {sorted(set(found) - set(load_clauses()))}"
+        named |= set(found)
+    assert len(named) > 100
+
+
+# ---- docs/adapters.md -----------------------------------------------------------------------------------
+
+
+def blocks() -> dict[str, str]:
+    """The programs of the page, by the file name in their first line."""
+    text = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    found = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        first = re.match(r"# (\w+\.py)\n", code)
+        assert first, f"a code block has no file name in its first line:\n{code[:80]}"
+        found[first[1]] = code
+    return found
+
+
+def run(code: str, directory: Path) -> None:
+    """Run a program in a directory of its own; it must end well and warn of nothing."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def check(*traces: Path) -> int:
+    """The exit status of `python -m conformance check`."""
+    command = [sys.executable, "-m", "conformance", "check", *map(str, traces)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
+
+
+def statuses(trace: Path, status: Status) -> set[str]:
+    return {verdict.clause for verdict in judge_file(trace, load_clauses()) if verdict.status is status}
+
+
+def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:
+    run(blocks()["like_lightning.py"], tmp_path)
+    traces = sorted((tmp_path / "traces").glob("*.jsonl"))
+    assert [trace.stem for trace in traces] == ["fit-basic", "fit-val", "predict"]
+    assert check(*traces) == 0
+
+
+def test_a_trainer_written_by_hand_is_judged(tmp_path: Path) -> None:
+    run(blocks()["by_hand.py"], tmp_path)
+    trace = tmp_path / "fit-basic.jsonl"
+    assert check(trace) == 0
+    assert not statuses(trace, Status.FAIL)
+    passed = statuses(trace, Status.PASS)
+    assert {"fit.sequence", "train.closure.through-optimizer", "train.batch", "train.parameters.updated"} <= passed
+    assert "train.on_train_batch_start" in statuses(trace, Status.UNSUPPORTED)
+
+
+def test_a_trainer_written_by_hand_is_broken_as_the_page_says(tmp_path: Path) -> None:
+    code = blocks()["by_hand.py"]
+    clear = re.search(r' *span\("optimizer_zero_grad".*\n', code)
+    backward = re.search(r' *span\("backward".*\n', code)
+    assert clear is not None
+    assert backward is not None
+    changes = {
+        "train.parameters.updated": (clear[0] + backward[0], backward[0] + clear[0]),
+        "train.closure.through-optimizer": ("optimizer.step(closure)", "(closure(), optimizer.step())"),
+    }
+    for clause, (before, after) in changes.items():
+        assert before in code
+        run(code.replace(before, after), tmp_path)
+        assert {clause, "fit.sequence"} <= statuses(tmp_path / "fit-basic.jsonl", Status.FAIL)
+
+
+def test_the_formulas_are_those_of_the_scenario_model() -> None:
+    formulas: dict[str, object] = {}
+    exec(blocks()["formulas.py"], formulas)  # its assertions hold
+    sample = formulas["sample"]
+    assert callable(sample)
+    scenario = load_scenario(DIRECTORY / "fit-val-loaders.toml")
+    for stage, number in (("train", 0), ("val", 1)):
+        provided = model.loaders(scenario, stage)
+        for loader, batches in enumerate(provided if isinstance(provided, list) else [provided]):
+            for batch, (x, y) in enumerate(batches):
+                rows = [sample(number, loader, batch, row) for row in range(len(x))]
+                assert x.tolist() == [row[0] for row in rows]
+                assert y.tolist() == [[row[1]] for row in rows]
+
+
+def test_a_run_ends_where_the_formulas_do(tmp_path: Path) -> None:
+    """The page's arithmetic in plain Python, against the trainer written by hand."""
+    formulas: dict[str, object] = {}
+    exec(blocks()["formulas.py"], formulas)
+    code = blocks()["by_hand.py"].replace('trainer.fit(model, lambda: loaders(scenario, "train"))', "given(model)")
+    code = code.replace("class Model", "def given(model):\n    MODELS.append(model)\n\n\nclass Model", 1)
+    own: dict[str, object] = {"__name__": "by_hand", "MODELS": (models := [])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        exec(blocks()["by_hand.py"].replace("trainer.fit(model,", "MODELS.append(model) or trainer.fit(model,"), own)
+        main = own["main"]
+        assert callable(main)
+        main()
+    [trained] = models
+    assert trained.weight.tolist()[0] == pytest.approx(formulas["weights"])
+    assert trained.bias.item() == pytest.approx(formulas["bias"])

@@ -1,0 +1,130 @@
+"""The engine against the oracle, on drawn scenarios: two readings of one text that must tell the same.
+
+    CONFORMANCE_DRAWS=2000 python -m pytest tests/test_oracle.py
+
+draws anew, and that many. A counterexample is printed as a scenario file that can be recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+from hypothesis import given, note, settings
+
+from conformance.adapters.refimpl import RefimplAdapter
+from conformance.checker import judge_file
+from conformance.clauses import load_clauses
+from conformance.produce import produce
+from conformance.scenario import Scenario, load_scenarios, to_toml
+from conformance.spec.oracle import Expected
+from conformance.spec.pseudocode import expected
+from conformance.trace import Event, open_trace
+from conformance.verdicts import Status
+from tests.strategies import scenarios
+
+ADAPTER = RefimplAdapter()
+DRAWS = int(os.environ.get("CONFORMANCE_DRAWS", "120"))  # 2,000 before a release
+
+
+def differs(event: Event | None, due: Expected | None) -> str:
+    """How an event departs from what is due; empty if it does not."""
+    if event is None or due is None:
+        return "one of the two has ended"
+    for field in ("ph", "receiver", "hook"):
+        if getattr(event, field) != getattr(due, field):
+            return field
+    for name, wanted in {"raised": None, **due.args}.items():
+        if event.args.get(name) != wanted:
+            return f"argument {name}: {event.args.get(name)}, not {wanted}"
+    for name, wanted in due.fx.items():
+        if event.fx.get(name) != wanted and not (wanted == "clear" and event.fx.get(name) in ("none", "zero")):
+            return f"effect {name}: {event.fx.get(name)}, not {wanted}"
+    return ""
+
+
+def compare(scenario: Scenario, path: Path) -> set[str]:
+    """Fail where a trace first departs from the oracle, in its outcome too. Returns what it came to."""
+    last, seen = None, set()
+    with open_trace(path) as reader:
+        for index, (event, due) in enumerate(zip_longest(reader, expected(scenario))):
+            problem = differs(event, due)
+            assert not problem, f"event {index}, {problem}:\n  trace:  {event}\n  oracle: {due}"
+            assert due is not None
+            last, seen = due, seen | told(due)
+        assert last is not None
+        raised = last.args.get("raised", "")
+        assert (reader.footer.outcome, reader.footer.error) == ("raised" if raised else "returned", raised)
+    return seen
+
+
+def told(due: Expected) -> set[str]:
+    """In words, what an event shows that the draws are to come to."""
+    words = {due.hook} & {"on_sanity_check_end", "on_test_epoch_end", "on_predict_end", "training_epoch_end"}
+    words |= {f"{due.hook} raises"} if due.args.get("raised", "").startswith("Runtime") else set()
+    words |= {"interrupt"} if due.args.get("raised", "").startswith("Keyboard") else set()
+    words |= {"None"} if due.args.get("outputs") == "none" and due.hook == "on_train_batch_end" else set()
+    words |= {"third loader"} if due.args.get("dataloader_idx") == 2 else set()
+    words |= {"third epoch"} if due.args.get("epoch") == 2 else set()
+    words |= {"scheduler"} if due.receiver == "scheduler" else set()
+    return words
+
+
+WANTED = {
+    *("on_sanity_check_end", "on_test_epoch_end", "on_predict_end", "training_epoch_end"),
+    *("fit raises", "on_exception raises", "interrupt", "None", "third loader", "third epoch", "scheduler"),
+    *("stop", "return-minus-1", "skip-closure", "three events", "unsized", "fit twice", "bf16"),
+}
+
+
+def test_the_engine_does_what_the_oracle_says() -> None:
+    seen: set[str] = set()
+
+    @settings(max_examples=DRAWS, derandomize="CONFORMANCE_DRAWS" not in os.environ, deadline=None)
+    @given(scenarios())
+    def agree(scenario: Scenario) -> None:
+        note("# save as drawn.toml, then: python -m conformance record refimpl drawn.toml -o t.jsonl")
+        note(to_toml(scenario))
+        seen.update(event.do for event in scenario.when)
+        seen.update({"three events"} if len(scenario.when) == 3 else ())
+        seen.update({"unsized"} if not scenario.data.sized else ())
+        seen.update({"fit twice"} if scenario.calls == ("fit", "fit") else ())
+        seen.add(str(scenario.option("precision")))
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "trace.jsonl"
+            error = produce(ADAPTER, scenario, path)
+            assert error is None, error
+            seen.update(compare(scenario, path))
+            judged = judge_file(path, load_clauses())
+        bad = [v for v in judged if v.status in (Status.FAIL, Status.ERROR)]
+        assert not bad, "\n".join(f"{v.clause}: {v.reason}" for v in bad)
+
+    agree()
+    assert not WANTED - seen, "the draws do not come to what they are for"
+
+
+@pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)
+def test_the_built_in_scenarios_too(scenario: Scenario, tmp_path: Path) -> None:
+    assert produce(ADAPTER, scenario, tmp_path / "trace.jsonl") is None
+    compare(scenario, tmp_path / "trace.jsonl")
+
+
+def test_a_departure_of_the_trace_is_seen(tmp_path: Path) -> None:
+    scenario = Scenario("plain", callbacks=0)
+    path = tmp_path / "trace.jsonl"
+    produce(ADAPTER, scenario, path)
+    text = path.read_text()
+    for good, bad, problem in [
+        ('"batch":"train/0/1"', '"batch":"train/0/0"', "argument batch: train/0/0, not train/0/1"),
+        ('"params":2', '"params":1', "effect params: 1, not 2"),
+        ('"outcome":"returned","error":""', '"outcome":"raised","error":"boom"', "boom"),
+        ('"hook":"on_train_end"', '"hook":"on_fit_end"', "hook"),
+        ('"hook":"backward","depth":3,"args":{', '"hook":"backward","depth":3,"args":{"raised":"x",', "raised: x"),
+    ]:
+        assert good in text
+        path.write_text(text.replace(good, bad))
+        with pytest.raises(AssertionError, match=problem):
+            compare(scenario, path)

@@ -1,0 +1,184 @@
+"""The progress bar: what can be read in the terminal, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import tqdm.auto
+from models import Batches, Line, Stream, pairs, quiet
+
+from refimpl import LightningModule, ProgressBar, progress
+
+
+@pytest.fixture(autouse=True)
+def every_update_is_drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Bars as they are after each batch, however fast; none may be open afterwards."""
+
+    class Eager(tqdm.tqdm):  # type: ignore[misc]
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(mininterval=0, miniters=1, ascii=True, **{**kwargs, "dynamic_ncols": False})
+
+    monkeypatch.setattr(progress, "tqdm", Eager)
+    yield
+    assert not Eager._instances
+
+
+class Telling(Line):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("seen", float(batch_idx), prog_bar=True)
+        self.log("hidden", 7.0)
+        return self.loss(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        self.log("checked", 0.25, prog_bar=True)
+
+
+def drawn(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Everything that the bars have written, one entry for each state of a line."""
+    return [part.strip() for part in re.split(r"[\r\n]|\x1b\[A", capsys.readouterr().err) if part.strip()]
+
+
+def fit(module: LightningModule, loader: Any, val: Any = None, **options: Any) -> None:
+    options = {"callbacks": ProgressBar(), **({} if val else {"limit_val_batches": 0}), **options}
+    quiet(**options).fit(module, loader, val)
+
+
+def test_a_training_epoch_is_drawn_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Telling(), pairs(4), max_epochs=2)
+    lines = drawn(capsys)
+    for epoch in (0, 1):
+        mine = [line for line in lines if line.startswith(f"Epoch {epoch}:")]
+        assert next(line for line in mine if "/4" in line).count("0/4") == 1
+        assert "100%" in mine[-1] and "4/4" in mine[-1] and "seen=3" in mine[-1] and "hidden" not in mine[-1]
+    assert any("2/4" in line and "seen=1" in line for line in lines)
+
+
+def test_a_loader_without_a_length_has_a_bar_without_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Telling(), Stream(pairs(3)))
+    last = drawn(capsys)[-1]
+    assert "3it" in last and "%" not in last
+
+
+def test_validations_have_a_bar_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Telling(), pairs(2), [pairs(2), pairs(3)], num_sanity_val_steps=1)  # one step of each loader
+    lines = drawn(capsys)
+    assert any(line.startswith("Sanity check: 100%") and "2/2" in line for line in lines)
+    assert any(line.startswith("Validating: 100%") and "5/5" in line for line in lines)
+    assert lines[-1].startswith("Epoch 0: 100%") and "checked/dataloader_idx_1=0.25" in lines[-1]
+
+
+@pytest.mark.parametrize("stage, name", [
+    ("test", "Testing"), ("predict", "Predicting"), ("validate", "Validating")
+])  # fmt: skip
+def test_every_stage_has_a_bar(stage: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    getattr(quiet(callbacks=ProgressBar()), stage)(Line(), pairs(3))
+    assert any(line.startswith(f"{name}: 100%") and "3/3" in line for line in drawn(capsys))
+
+
+def test_numbers_are_refreshed_at_the_rate_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Telling(), pairs(5), callbacks=ProgressBar(refresh_rate=2))
+    seen = {match for line in drawn(capsys) for match in re.findall(r"seen=(\d)", line)}
+    assert seen == {"1", "3", "4"}  # every second batch, and the end
+    for rate in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match="an int from 1 is accepted"):
+            ProgressBar(refresh_rate=rate)  # type: ignore[arg-type]
+
+
+class Printing(Line):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.print("batch", batch_idx, sep="=", flush=True)
+        return self.loss(batch)
+
+
+def test_print_goes_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Printing(), pairs(3))
+    assert capsys.readouterr().out == "batch=0\nbatch=1\nbatch=2\n"
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"sep": ""}, {"end": "!\n"}, {"flush": True}, {"sep": None, "end": None}, {"sep": "-", "end": "\n\n"}
+])  # fmt: skip
+def test_print_takes_what_pythons_print_takes(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ProgressBar().print("one", 2, None, **settings)
+    mine = capsys.readouterr().out
+    print("one", 2, None, **settings)
+    assert mine == capsys.readouterr().out
+    into = io.StringIO()
+    ProgressBar().print("one", file=into, **settings)
+    assert into.getvalue().startswith("one")
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), KeyboardInterrupt()])
+@pytest.mark.parametrize("step", ["training_step", "validation_step"])
+def test_bars_are_closed_after_an_exception(error: BaseException, step: str) -> None:
+    """The fixture looks for open bars."""
+
+    def boom(self: Any, *args: Any) -> None:
+        raise error
+
+    module = type("Broken", (Telling,), {step: boom})()
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.warns(UserWarning, match="interrupted"):
+            fit(module, pairs(2), pairs(1))
+    else:
+        with pytest.raises(ValueError):
+            fit(module, pairs(2), pairs(1))
+
+
+def test_an_epoch_without_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    class Skipping(Line):
+        def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int) -> int:
+            return -1
+
+    fit(Skipping(), Batches(pairs(2)))
+    assert drawn(capsys)[-1].startswith("Epoch 0: 0it")
+
+
+NOTEBOOK = """
+import sys, types
+
+class Widget:  # as much of ipywidgets as tqdm uses
+    def __init__(self, children=(), **kwargs):
+        self.children, self.layout, self.style = children, types.SimpleNamespace(), types.SimpleNamespace()
+        self.__dict__.update(kwargs)
+
+    def close(self):
+        pass
+
+def module(name, **contents):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__dict__.update(contents)
+
+module("ipykernel.zmqshell")
+module("IPython", get_ipython=lambda: None)
+module("IPython.display", display=lambda *widgets: None)
+module("ipywidgets", HBox=Widget, HTML=Widget, FloatProgress=Widget)
+
+from models import Line, pairs, quiet
+from refimpl import ProgressBar, progress
+from tqdm.notebook import tqdm_notebook
+
+assert issubclass(progress.tqdm, tqdm_notebook)
+quiet(callbacks=ProgressBar()).fit(Line(), pairs(3), pairs(2))
+assert not progress.tqdm._instances
+print("drawn")
+"""
+
+
+def test_in_a_notebook_the_bars_are_widgets() -> None:
+    """tqdm decides at import, so this is a process of its own, which takes itself for a kernel."""
+    command, environment = [sys.executable, "-c", NOTEBOOK], {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    assert done.stdout == "drawn\n", done.stderr
+    assert done.stderr == ""

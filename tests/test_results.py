@@ -1,0 +1,410 @@
+"""self.log: which values are kept, under which names, for whom, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from models import Batches, Line, pairs, quiet
+
+from refimpl import Callback, LightningModule, LogError
+from refimpl.results import REFUSED, RULES, _batch_size
+
+Metrics = dict[str, Any]
+
+
+def batch_of(size: int) -> Any:
+    return torch.ones(size, 2, dtype=torch.float64), torch.ones(size, 1, dtype=torch.float64)
+
+
+class Logging(Line):
+    """Logs what the test says, in the hook that the test says; notes the metrics in later ones."""
+
+    def __init__(self, **logs: Callable[[LightningModule, int], None]) -> None:
+        super().__init__()
+        self.logs = logs
+        self.seen: dict[str, Metrics] = {}
+
+    def tell(self, hook: str, batch_idx: int = 0) -> None:
+        assert self.trainer is not None
+        if hook in self.logs:
+            self.logs[hook](self, batch_idx)
+        self.seen[hook] = self.trainer.callback_metrics
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.tell("training_step", batch_idx)
+        return self.loss(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        self.tell("validation_step", batch_idx)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        self.tell("on_train_batch_end", batch_idx)
+
+    def training_epoch_end(self, outputs: list[Any]) -> None:
+        self.tell("training_epoch_end")
+
+    def validation_epoch_end(self, outputs: list[Any]) -> None:
+        self.tell("validation_epoch_end")
+
+    def on_train_epoch_end(self) -> None:
+        self.tell("on_train_epoch_end")
+
+    def on_train_start(self) -> None:
+        self.tell("on_train_start")
+
+
+def fit(module: Logging, data: Batches | None = None, val: Batches | None = None, **options: Any) -> Any:
+    trainer = quiet(**({} if val else {"limit_val_batches": 0}), **options)
+    trainer.fit(module, data or pairs(3), val)
+    return trainer
+
+
+VALUES = st.lists(
+    st.tuples(st.floats(-1e6, 1e6), st.integers(1, 9)), min_size=1, max_size=6
+)  # values and batch sizes
+
+
+# ---- values --------------------------------------------------------------------------------------------
+
+
+@given(VALUES, st.booleans())
+def test_an_epochs_value_is_the_mean_weighted_by_batch_size(
+    logged: list[tuple[float, int]], as_tensor: bool
+) -> None:
+    values, sizes = zip(*logged)
+
+    def log(module: LightningModule, batch_idx: int) -> None:
+        value = values[batch_idx]
+        module.log("v", torch.tensor(value, dtype=torch.float64) if as_tensor else value, on_epoch=True)
+
+    loader = Batches(batch_of(size) for size in sizes)
+    module = Logging(training_step=log, validation_step=log)
+    trainer = fit(module, loader)
+    mean = np.average(values, weights=sizes)
+    assert trainer.logged_metrics["v_epoch"] == pytest.approx(mean, rel=1e-9, abs=1e-6)
+    assert trainer.logged_metrics["v_step"] == values[-1]
+    assert float(trainer.callback_metrics["v_epoch"]) == pytest.approx(mean, rel=1e-6, abs=1e-6)  # float32
+    [evaluated] = quiet().validate(module, loader)
+    assert evaluated == {"v": pytest.approx(mean, rel=1e-9, abs=1e-6)}
+
+
+@given(VALUES, st.integers(1, 9))
+def test_a_given_batch_size_comes_before_the_batchs_own(logged: list[tuple[float, int]], first: int) -> None:
+    values, sizes = zip(*logged)
+    given_sizes = [first, *sizes][: len(values)]
+    module = Logging(validation_step=lambda m, i: m.log("v", values[i], batch_size=given_sizes[i]))
+    [evaluated] = quiet().validate(module, Batches(batch_of(size) for size in sizes))
+    assert evaluated["v"] == pytest.approx(np.average(values, weights=given_sizes), rel=1e-9, abs=1e-6)
+
+
+@pytest.mark.parametrize("batch, size", [
+    (torch.ones(3, 2), 3), (torch.ones(()), 1), ([torch.ones(4), torch.ones(5)], 4),
+    ({"id": ["a", "b"], "x": torch.ones(6)}, 6), ([[], ["a"], (torch.ones(7),)], 7),
+    ("text", 1), (None, 1), ([], 1),
+])  # fmt: skip
+def test_a_batchs_size_is_the_first_dimension_of_its_first_tensor(batch: Any, size: int) -> None:
+    assert _batch_size(batch) == size
+
+
+@pytest.mark.parametrize("value, shown", [
+    (2, 2.0), (True, 1.0), (np.float32(0.5), 0.5), (np.array(3), 3.0), (torch.tensor([[2.0]]), 2.0),
+    (torch.tensor(0.5, dtype=torch.bfloat16), 0.5), (torch.tensor(3), 3.0), (torch.tensor(True), 1.0),
+])  # fmt: skip
+def test_scalars_of_any_kind(value: Any, shown: float) -> None:
+    module = Logging(validation_step=lambda m, i: m.log("v", value))
+    assert quiet().validate(module, pairs(2)) == [{"v": shown}]
+
+
+def test_the_graph_is_not_kept() -> None:
+    module = Logging(training_step=lambda m, i: m.log("w", next(m.parameters()).sum(), on_epoch=True))
+    metrics = fit(module).callback_metrics
+    assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_logged_twice_in_a_hook_counts_twice() -> None:
+    def log(module: LightningModule, batch_idx: int) -> None:
+        for value in (1.0, 4.0):
+            module.log("v", value, on_epoch=True)
+
+    metrics = fit(Logging(training_step=log)).callback_metrics
+    assert (float(metrics["v_step"]), float(metrics["v_epoch"])) == (4.0, 2.5)
+
+
+# ---- names, and when they can be read ------------------------------------------------------------------
+
+
+def one(module: LightningModule, batch_idx: int) -> None:
+    module.log("v", float(batch_idx + 1))
+
+
+def forked(module: LightningModule, batch_idx: int) -> None:
+    module.log("v", float(batch_idx + 1), on_step=True, on_epoch=True, prog_bar=True)
+
+
+def test_a_step_value_is_there_at_once() -> None:
+    module = Logging(training_step=one)
+    trainer = fit(module)
+    assert module.seen["on_train_batch_end"] == {"v": 3.0}
+    assert trainer.callback_metrics == trainer.logged_metrics == {"v": 3.0}
+    assert trainer.progress_bar_metrics == {}
+
+
+def test_step_and_epoch_values_are_told_apart() -> None:
+    module = Logging(training_step=forked)
+    trainer = fit(module)
+    assert module.seen["on_train_batch_end"] == {"v": 3.0, "v_step": 3.0}
+    ended = {"v": 2.0, "v_step": 3.0, "v_epoch": 2.0}
+    assert module.seen["training_epoch_end"] == module.seen["on_train_epoch_end"] == ended
+    assert trainer.callback_metrics == ended
+    assert trainer.logged_metrics == trainer.progress_bar_metrics == {"v_step": 3.0, "v_epoch": 2.0}
+
+
+def test_an_epoch_starts_anew() -> None:
+    def log(module: LightningModule, batch_idx: int) -> None:
+        module.log("v", float(module.current_epoch), on_step=False, on_epoch=True)
+
+    assert fit(Logging(training_step=log), max_epochs=3).callback_metrics == {"v": 2.0}
+
+
+def test_a_validations_values_can_be_read_at_its_end_and_later() -> None:
+    module = Logging(validation_step=one)
+    fit(module, pairs(1), pairs(3))
+    assert module.seen["validation_step"] == {}
+    assert module.seen["validation_epoch_end"] == module.seen["on_train_epoch_end"] == {"v": 2.0}
+
+
+def test_the_sanity_check_is_forgotten() -> None:
+    module = Logging(validation_step=one)
+    trainer = fit(module, pairs(1), pairs(3), num_sanity_val_steps=2, check_val_every_n_epoch=2)
+    assert module.seen["validation_epoch_end"] == {"v": 1.5}
+    assert module.seen["on_train_start"] == trainer.callback_metrics == {}
+
+
+def test_where_two_hooks_log_a_name_the_later_one_is_read() -> None:
+    module = Logging(
+        training_step=one,
+        training_epoch_end=lambda m, i: m.log("v", 7.0),
+        validation_step=one,
+        validation_epoch_end=lambda m, i: m.log("v", 9.0),
+    )
+    assert quiet().validate(module, pairs(3)) == [{"v": 9.0}]
+    assert fit(module).callback_metrics == {"v": 7.0}
+
+
+def test_a_run_begins_without_the_values_of_the_last() -> None:
+    module = Logging(training_step=one, validation_step=lambda m, i: m.log("w", 1.0))
+    trainer = fit(module, pairs(1), pairs(1))
+    assert trainer.callback_metrics == {"v": 1.0, "w": 1.0}
+    trainer.validate(module, pairs(1))
+    assert trainer.callback_metrics == {"w": 1.0}
+
+
+def test_log_dict_logs_each_item() -> None:
+    values = {"a": 1.0, "b": torch.tensor(2.0)}
+    module = Logging(validation_step=lambda m, i: m.log_dict(values, prog_bar=True))
+    trainer = quiet()
+    assert trainer.validate(module, pairs(2)) == [{"a": 1.0, "b": 2.0}]
+    assert trainer.progress_bar_metrics == {"a": 1.0, "b": 2.0}
+
+
+def test_logger_false_keeps_a_value_from_the_loggers_only() -> None:
+    trainer = fit(Logging(training_step=lambda m, i: m.log("v", 1.0, logger=False)))
+    assert (trainer.callback_metrics, trainer.logged_metrics) == ({"v": 1.0}, {})
+
+
+# ---- several loaders -----------------------------------------------------------------------------------
+
+
+class PerLoader(Line):
+    def __init__(self, add: bool) -> None:
+        super().__init__()
+        self.add = add
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        name = "v" if self.add else f"v{dataloader_idx}"
+        self.log(name, float(10 * dataloader_idx + batch_idx), add_dataloader_idx=self.add)
+
+    def validation_epoch_end(self, outputs: list[Any]) -> None:
+        self.log("all", 5.0)
+
+
+@pytest.mark.parametrize("add, names", [
+    (True, ["v/dataloader_idx_0", "v/dataloader_idx_1"]), (False, ["v0", "v1"])
+])  # fmt: skip
+def test_each_loader_has_its_dict(add: bool, names: list[str]) -> None:
+    trainer = quiet()
+    results = trainer.validate(PerLoader(add), [pairs(2), pairs(3)])
+    assert results == [{names[0]: 0.5, "all": 5.0}, {names[1]: 11.0, "all": 5.0}]
+    assert trainer.callback_metrics == {names[0]: 0.5, names[1]: 11.0, "all": 5.0}
+
+
+def test_loaders_that_log_nothing_have_an_empty_dict() -> None:
+    assert quiet().test(Line(), [pairs(1), pairs(1), pairs(1)]) == [{}, {}, {}]
+    assert quiet().test(Line(), pairs(1)) == [{}]
+
+
+def test_one_loader_needs_no_suffix() -> None:
+    assert quiet().validate(PerLoader(True), [pairs(2)]) == [{"v": 0.5, "all": 5.0}]
+
+
+# ---- which hook runs -----------------------------------------------------------------------------------
+
+CALLBACKS_OWN = {"on_exception", "on_sanity_check_start", "on_sanity_check_end"}
+
+
+def logs_in(hook: str, **settings: Any) -> Any:
+    """The trainer's `callback_metrics` after a run in which `hook` logged "v" once."""
+    base: type = Callback if hook in CALLBACKS_OWN else Line
+    inner = getattr(base, hook)
+    done: list[str] = []
+
+    def call(self: Any, *args: Any) -> Any:
+        module = args[1] if base is Callback else self
+        if not done:
+            done.append(hook)
+            module.log("v", 1.0, **settings)
+        return inner(self, *args)
+
+    owner = type("Mine", (base,), {hook: call})()
+    module, callbacks = (Line(), [owner]) if base is Callback else (owner, [])
+    if hook == "on_exception":
+        vars(module)["on_fit_end"] = lambda: 1 / 0
+    for loader in ("train", "val", "test", "predict"):
+        if hook != f"{loader}_dataloader":
+            setattr(module, f"{loader}_dataloader", lambda: pairs(1))
+    trainer = quiet(callbacks=callbacks, num_sanity_val_steps=int("sanity" in hook))
+    stage = "test" if "test" in hook else "predict" if "predict" in hook else "fit"
+    getattr(trainer, stage)(module)
+    assert done, hook
+    return trainer.callback_metrics
+
+
+@pytest.mark.parametrize("hook", sorted(RULES))
+def test_the_hook_decides_what_is_kept_by_default(hook: str) -> None:
+    on_step, on_epoch, step_allowed = RULES[hook]
+    assert on_step != on_epoch
+    assert set(logs_in(hook)) == {"v"}
+    assert set(logs_in(hook, on_epoch=True)) == ({"v", "v_step", "v_epoch"} if on_step else {"v"})
+    if step_allowed:
+        assert set(logs_in(hook, on_step=True, on_epoch=True)) == {"v", "v_step", "v_epoch"}
+    else:
+        with pytest.raises(LogError, match=rf"on_step=True\): {hook} belongs to no step"):
+            logs_in(hook, on_step=True)
+
+
+@pytest.mark.parametrize("hook", sorted(REFUSED - {"on_exception"}))
+def test_other_hooks_may_not_log_and_are_named(hook: str) -> None:
+    with pytest.raises(LogError, match=rf"log\('v'\): {hook} may not log"):
+        logs_in(hook)
+
+
+def test_what_is_logged_while_a_failed_run_is_closed_is_ignored() -> None:
+    with pytest.raises(ZeroDivisionError), pytest.warns(UserWarning, match=r"self\.log\('v'\) is ignored"):
+        logs_in("on_exception")
+
+
+def test_a_step_under_another_name_is_known_by_the_hook_it_serves() -> None:
+    """In training a step logs per step, in validation per epoch, whatever the method is called."""
+
+    class Shared(Line):
+        def shared(self, batch: Any, batch_idx: int) -> Any:
+            loss = self.loss(batch)
+            self.log("v", 1.0)
+            return loss
+
+        training_step = shared
+        validation_step: Any = shared
+        test_step = validation_step
+
+    module = Shared()
+    trainer = quiet()
+    trainer.fit(module, pairs(2), pairs(1))
+    assert trainer.callback_metrics == {"v": 1.0}
+    assert trainer.test(module, pairs(2)) == [{"v": 1.0}]
+    module.validation_step = lambda batch, batch_idx: module.log("w", 2.0)
+    assert trainer.validate(module, pairs(2)) == [{"w": 2.0}]
+
+
+def test_a_callback_logs_through_the_module() -> None:
+    class Telling(Callback):
+        def on_validation_batch_end(self, trainer: Any, pl_module: LightningModule, *rest: Any) -> None:
+            pl_module.log("v", 3.0)
+
+    assert quiet(callbacks=Telling()).validate(Line(), pairs(2)) == [{"v": 3.0}]
+
+
+# ---- what is refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (("v", "3"), "str '3'; a number or a scalar tensor is accepted"),
+    (("v", [1.0]), "list"), (("v", None), "NoneType"), (("v", {"a": 1.0}), "dict"), (("v", 10**999), "int"),
+    (("v", torch.ones(2)), r"a tensor of shape \(2,\); a scalar is accepted"),
+    (("v", torch.ones(0)), r"a tensor of shape \(0,\)"),
+    ((3, 1.0), "the name must be a str, not 3"),
+])  # fmt: skip
+def test_what_cannot_be_logged(arguments: Any, told: str) -> None:
+    with pytest.raises(LogError, match=told):
+        quiet().validate(Logging(validation_step=lambda m, i: m.log(*arguments)), pairs(1))
+
+
+@pytest.mark.parametrize("settings, told", [
+    ({"on_step": False, "on_epoch": False}, "on_step=False and on_epoch=False would keep nothing"),
+    ({"batch_size": -1}, "batch_size=-1"), ({"batch_size": "3"}, "batch_size='3'"),
+    ({"batch_size": 2.5}, r"batch_size=2\.5"),
+])  # fmt: skip
+def test_settings_that_make_no_sense(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(LogError, match=told):
+        quiet().validate(Logging(validation_step=lambda m, i: m.log("v", 1.0, **settings)), pairs(1))
+
+
+def test_a_name_has_one_kind_of_settings_in_a_hook() -> None:
+    def log(module: LightningModule, batch_idx: int) -> None:
+        module.log("v", 1.0, prog_bar=batch_idx == 1)
+
+    with pytest.raises(LogError, match=r"log\('v'\) in validation_step.*before in this hook it was"):
+        quiet().validate(Logging(validation_step=log), pairs(2))
+
+
+def test_without_a_run_logging_is_ignored_with_a_warning() -> None:
+    """A module is an nn.Module, whose methods can be called by hand."""
+    module = Logging(training_step=one)
+    with pytest.warns(UserWarning, match=r"self\.log\('v'\) is ignored: no trainer is running") as caught:
+        one(module, 0)
+    assert caught[0].filename == __file__
+    trainer = fit(module)
+    with pytest.warns(UserWarning, match=r"self\.log\('v'\) is ignored") as caught:
+        one(module, 0)
+    assert caught[0].filename == __file__
+    assert trainer.callback_metrics == {"v": 3.0}
+
+
+# ---- what is not kept ----------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_no_batch_behind() -> None:
+    class Big:
+        pass
+
+    class Holding(tuple[Any, ...]):
+        """A batch that can be watched."""
+
+    batches = [Holding(batch_of(2)) for _ in range(2)]
+    for batch in batches:
+        batch.big = Big()  # type: ignore[attr-defined]
+    watched = weakref.ref(batches[-1].big)  # type: ignore[attr-defined]
+    trainer = quiet()
+    trainer.validate(Logging(validation_step=one), iter(batches))
+    trainer.eval_loaders.clear()
+    batches.clear()
+    del batch
+    gc.collect()
+    assert watched() is None
