@@ -453,7 +453,8 @@ class Sequence(Check):
 
     def finish(self, whole: bool) -> None:
         if self.due:
-            self.fail(None, f"the run ends where {shown(self.due[0])} is due", shown(self.due[0]), "the end of the trace")
+            due = shown(self.due[0])
+            self.fail(None, f"the run ends where {due} is due", due, "the end of the trace")
 
 
 KINDS: Mapping[str, type[Check]] = {
@@ -474,7 +475,7 @@ CONDITIONS = frozenset({"kind", "given"})
 
 def build(check: Mapping[str, Any]) -> Check:
     """A fresh check from a clause's data. Raises CheckError for an unknown kind or parameter."""
-    kind = check.get("kind")
+    kind = str(check.get("kind"))
     if kind not in KINDS:
         raise CheckError(f"kind {kind!r} is none of {', '.join(KINDS)}")
     try:

@@ -69,8 +69,8 @@ class Model:
 
     `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
     output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
-    included; `callbacks` are those of `configure_callbacks`: "new" for one of a type
-    of its own, "same" for one of the type of the trainer's. With `logs` the steps log their loss, as "train_loss" or "eval_loss".
+    included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for
+    one of the type of the trainer's. With `logs` the steps log their loss, as "train_loss" or "eval_loss".
     """
 
     defines: Tuple[str, ...] = ()
@@ -247,8 +247,10 @@ def _check(scenario: Scenario) -> None:
     for call in scenario.calls:
         _one_of(name + ": calls", call, CALLS)
         stage = {"fit": "train", "validate": "val"}.get(call, call)
-        if not scenario.loaders(stage) or STEPS[stage] in model.lacks and stage != "predict":
-            raise ScenarioError("%s: %s needs data.%s, and model.lacks without its step" % (name, call, stage))
+        if not scenario.loaders(stage):
+            raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
+        if call == "validate" and "validation_step" in model.lacks:
+            raise ScenarioError("%s: validate needs the validation_step that model.lacks takes away" % name)
     if not 0 <= scenario.callbacks <= MOST_CALLBACKS:
         raise ScenarioError("%s: callbacks: %r; 0 to %d are accepted" % (name, scenario.callbacks, MOST_CALLBACKS))
     _natural(name + ": data.train", data.train)
@@ -280,9 +282,8 @@ def _check(scenario: Scenario) -> None:
         _one_of(name + ": when.do", event.do, ACTIONS)
         _one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
         if not re.fullmatch(r"module|datamodule|scheduler|callback:\d{1,4}", event.receiver):
-            raise ScenarioError(
-                "%s: when.receiver: %r; module, datamodule, scheduler or callback:N is accepted" % (name, event.receiver)
-            )
+            accepted = "module, datamodule, scheduler or callback:N is accepted"
+            raise ScenarioError("%s: when.receiver: %.80r; %s" % (name, event.receiver, accepted))
         _natural(name + ": when.nth", event.nth)
 
 

@@ -22,7 +22,7 @@ class DataHooks:
     def prepare_data(self) -> None:
         """Download or write data: once, in the process of global rank 0, before devices start.
 
-        Assign no state here: other processes do not run it. (`fit.prepare-data`)
+        Assign no state here: other processes do not run it. (`fit.prepare_data`)
         """
 
     def setup(self, stage: str | None = None) -> None:

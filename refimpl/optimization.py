@@ -151,12 +151,17 @@ def loss_of(output: Any) -> Tensor | None:
     if output is None or isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):
-        if "loss" not in output:
-            raise ConfigurationError(f"training_step returned a dict with the keys {sorted(output)}, but no 'loss'")
-        if output["loss"] is None or isinstance(output["loss"], Tensor):
-            return output["loss"]
+        if "loss" in output:
+            return _tensor_or_none(output["loss"])
+        raise ConfigurationError(f"training_step returned a dict with the keys {sorted(output)}, but no 'loss'")
+    return _tensor_or_none(output)
+
+
+def _tensor_or_none(loss: Any) -> Tensor | None:
+    if loss is None or isinstance(loss, Tensor):
+        return loss
     raise ConfigurationError(
-        f"training_step returned {_shown(output)}; a loss tensor, a dict with 'loss', or None is accepted"
+        f"training_step returned {_shown(loss)}; a loss tensor, a dict with 'loss', or None is accepted"
     )
 
 

@@ -105,7 +105,8 @@ def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
         options["max_epochs"] = -1
     if draw(st.integers(0, 2)) == 0:
         options["val_check_interval"] = draw(_interval(data, options.get("limit_train_batches", 1.0)))
-    if model.dtype == "float32" and draw(st.booleans()):
+    # In bfloat16 a line through one point is soon exact, and then there is no gradient.
+    if model.dtype == "float32" and data.last > 1 and draw(st.booleans()):
         options["precision"] = "bf16"
     if draw(st.integers(0, 7)) == 0:
         options["fast_dev_run"] = draw(st.one_of(st.booleans(), st.integers(1, 4)))
@@ -135,8 +136,9 @@ def _interval(data: Data, limit: int | float) -> st.SearchStrategy[int | float]:
 def _event(draw: st.DrawFn, scenario: Scenario) -> When:
     """Something unusual, at a call that the scenario comes to."""
     calls = Counter((e.receiver, e.hook) for e in expected(scenario) if e.ph == "B" and _can_act(e.receiver))
-    receiver, hook = draw(st.sampled_from(sorted(calls)))
-    does = ["raise", "interrupt", "stop", *(do for do, hooks in ACTS_IN.items() if hook in hooks)]
+    particular = [key for key in sorted(calls) if any(key[1] in hooks for hooks in ACTS_IN.values())]
+    receiver, hook = draw(st.sampled_from(draw(st.sampled_from([sorted(calls), particular or sorted(calls)]))))
+    does = [*(do for do, hooks in ACTS_IN.items() if hook in hooks), "raise", "interrupt", "stop"]
     if receiver != "module":
         does = [do for do in does if do not in ("return-none", "skip-closure")]
     if hook in CLOSING:  # a second Ctrl-C, while the first or an exception is being closed, is undocumented

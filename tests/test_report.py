@@ -207,8 +207,8 @@ def test_summary_says_who_was_judged_and_what_came_of_it() -> None:
 
 
 def test_summary_tells_each_failure_in_full() -> None:
-    failures, known = summary(every_status()).split("Known departures (1)")
-    failures = joined(failures.split("Failures (2)")[1])
+    failures = joined(summary(every_status()).split("Failures (2)")[1].split("Known departures")[0])
+    known = summary(every_status(), verbose=True).split("Known departures (1)")[1]
     assert (
         "train.order MUST The sentence of train.order. source section of train.order "
         "line on_before_batch_transfer() "
@@ -224,6 +224,12 @@ def test_summary_tells_each_failure_in_full() -> None:
         f"known departure {NOTE.text} evidence {NOTE.evidence}"
     ) in joined(known)
     assert "train.fine" not in known + failures
+
+
+def test_a_brief_summary_tells_each_note_once_with_its_clauses() -> None:
+    text = summary(every_status())
+    assert f"Known departures of broken@1.0 (1 note) {NOTE.text} train.known" in joined(text)
+    assert NOTE.evidence not in text
 
 
 def test_only_a_verbose_summary_shows_the_events() -> None:

@@ -105,6 +105,14 @@ def test_a_given_batch_size_comes_before_the_batchs_own(logged: list[tuple[float
     assert evaluated["v"] == pytest.approx(np.average(values, weights=given_sizes), rel=1e-9, abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [3, np.int64(3), torch.tensor(3)])
+def test_a_batch_size_is_an_int_of_any_kind(size: Any) -> None:
+    def log(module: LightningModule, batch_idx: int) -> None:
+        module.log("v", float(batch_idx), batch_size=size if batch_idx else 1)
+
+    assert quiet().validate(Logging(validation_step=log), pairs(2)) == [{"v": 0.75}]
+
+
 @pytest.mark.parametrize("batch, size", [
     (torch.ones(3, 2), 3), (torch.ones(()), 1), ([torch.ones(4), torch.ones(5)], 4),
     ({"id": ["a", "b"], "x": torch.ones(6)}, 6), ([[], ["a"], (torch.ones(7),)], 7),
@@ -372,6 +380,17 @@ def test_a_name_has_one_kind_of_settings_in_a_hook() -> None:
 
     with pytest.raises(LogError, match=r"log\('v'\) in validation_step.*before in this hook it was"):
         quiet().validate(Logging(validation_step=log), pairs(2))
+
+
+def test_a_loader_belongs_to_no_hook() -> None:
+    class Talking(Batches):
+        def __iter__(self) -> Any:
+            yield self.batches[0]
+            module.log("v", 1.0)
+
+    module = Line()
+    with pytest.raises(LogError, match=r"log\('v'\): called outside of a hook"):
+        quiet(limit_val_batches=0).fit(module, Talking(pairs(1)))
 
 
 def test_without_a_run_logging_is_ignored_with_a_warning() -> None:

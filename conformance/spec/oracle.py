@@ -186,7 +186,7 @@ class Oracle:
         return (batch_idx + 1) % every == 0
 
     def steps_are_done(self) -> bool:
-        most = self.options["max_steps"]
+        most: int = self.options["max_steps"]
         return most != -1 and self.step >= most
 
     def another_epoch(self) -> bool:

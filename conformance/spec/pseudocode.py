@@ -271,7 +271,8 @@ class Pseudocode(Oracle):
         """The step of an evaluation; several loaders bring it `dataloader_idx`. Returns its output."""
         stage = "val" if name == "validation" else name
         several = len(self.s.loaders(stage)) > 1
-        told = yield from self.hook(f"{name}_step", **batch, **({"dataloader_idx": dataloader_idx} if several else {}))
+        where = {**batch, "dataloader_idx": dataloader_idx} if several else batch
+        told = yield from self.hook(f"{name}_step", **where)
         form = "tensor" if name == "predict" else self.s.model.eval_returns or self.s.model.returns
         output = "none" if told == "return-none" else form
         if self.s.defines(f"{name}_step_end"):
