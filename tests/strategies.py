@@ -42,7 +42,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     callbacks = draw(st.integers(0, 3))
     trainer = draw(_trainer(data, model))
     scenario = Scenario("drawn", "", calls, (), callbacks, data, model, trainer)
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
         if all((event.receiver, event.hook, event.nth) != (w.receiver, w.hook, w.nth) for w in scenario.when):
             scenario = replace(scenario, when=(*scenario.when, event))
@@ -91,16 +91,16 @@ def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
     """Some of the options, each with a value that is legal beside the others."""
     limits = {f"limit_{stage}_batches": _limit(data, stage) for stage in ("train", "val", "test", "predict")}
     rules: dict[str, st.SearchStrategy[Any]] = {
-        "max_epochs": st.integers(0, 3),
         "min_epochs": st.integers(0, 3),
         "max_steps": st.integers(-1, 8),
         "min_steps": st.integers(0, 8),
         "check_val_every_n_epoch": st.integers(1, 3),
-        "num_sanity_val_steps": st.integers(-1, 4),
+        "num_sanity_val_steps": st.sampled_from([2, -1, 1, 3, 4, 0]),
         **limits,
     }
     names = draw(st.lists(st.sampled_from(list(rules)), unique=True))
     options = {name: draw(rules[name]) for name in names}
+    options["max_epochs"] = draw(st.sampled_from([2, 1, 3, 0]))
     if options.get("max_steps", -1) > 0 and draw(st.booleans()):
         options["max_epochs"] = -1
     if draw(st.integers(0, 2)) == 0:
@@ -116,11 +116,11 @@ def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
 def _limit(data: Data, stage: str) -> st.SearchStrategy[int | float]:
     """A count, or a fraction that leaves at least one batch of each loader; 0 for none at all."""
     counts = (data.train,) if stage == "train" else getattr(data, stage)
-    fractions: st.SearchStrategy[int | float] = st.sampled_from([0.0, 1.0])
+    fractions: st.SearchStrategy[int | float] = st.sampled_from([1.0, 0.0])
     if data.sized:
         least = 1 / min((count for count in counts if count), default=1)
-        fractions = st.one_of(st.sampled_from([0.0, least, 1.0]), st.floats(least, 1.0))
-    return st.one_of(st.integers(0, 7), fractions)
+        fractions = st.one_of(st.sampled_from([1.0, least, 0.0]), st.floats(least, 1.0))
+    return st.one_of(st.sampled_from([2, 1, 3, 5, 7, 0]), fractions)
 
 
 def _interval(data: Data, limit: int | float) -> st.SearchStrategy[int | float]:
@@ -136,8 +136,9 @@ def _interval(data: Data, limit: int | float) -> st.SearchStrategy[int | float]:
 def _event(draw: st.DrawFn, scenario: Scenario) -> When:
     """Something unusual, at a call that the scenario comes to."""
     calls = Counter((e.receiver, e.hook) for e in expected(scenario) if e.ph == "B" and _can_act(e.receiver))
-    particular = [key for key in sorted(calls) if any(key[1] in hooks for hooks in ACTS_IN.values())]
-    receiver, hook = draw(st.sampled_from(draw(st.sampled_from([sorted(calls), particular or sorted(calls)]))))
+    hooks = {hook for hooks in ACTS_IN.values() for hook in hooks} | {*(CLOSING if scenario.when else ())}
+    particular = [call for call in sorted(calls) if call[1] in hooks]
+    receiver, hook = draw(st.sampled_from(draw(st.sampled_from([particular or sorted(calls), sorted(calls)]))))
     does = [*(do for do, hooks in ACTS_IN.items() if hook in hooks), "raise", "interrupt", "stop"]
     if receiver != "module":
         does = [do for do in does if do not in ("return-none", "skip-closure")]

@@ -284,7 +284,7 @@ def logs_in(hook: str, **settings: Any) -> Any:
     owner = type("Mine", (base,), {hook: call})()
     module, callbacks = (Line(), [owner]) if base is Callback else (owner, [])
     if hook == "on_exception":
-        vars(module)["on_fit_end"] = lambda: 1 / 0
+        vars(module)["on_train_epoch_end"] = lambda: 1 / 0  # with the epoch still open
     for loader in ("train", "val", "test", "predict"):
         if hook != f"{loader}_dataloader":
             setattr(module, f"{loader}_dataloader", lambda: pairs(1))
@@ -390,7 +390,7 @@ def test_a_loader_belongs_to_no_hook() -> None:
 
     module = Line()
     with pytest.raises(LogError, match=r"log\('v'\): called outside of a hook"):
-        quiet(limit_val_batches=0).fit(module, Talking(pairs(1)))
+        quiet(limit_val_batches=0).fit(module, Talking(pairs(2)))
 
 
 def test_without_a_run_logging_is_ignored_with_a_warning() -> None:

@@ -13,7 +13,6 @@ from conformance.mutants import selftest as tool
 from conformance.mutants.engine import Mutant, Patch, StaleMutant, engine_source, mutated
 from conformance.mutants.generated import hook_calls, mutants_for, systematic
 from conformance.scenario import load_scenarios
-from conformance.verdicts import Status
 
 CLAUSE = "modes.val.training"
 
@@ -99,9 +98,8 @@ def test_a_runaway_mutant_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     [scenario] = [s for s in load_scenarios() if s.name == "fit-basic"]
     with mutated([patch]) as module:
         verdicts, error = engine.judge_mutant(module, scenario, load_clauses(), tmp_path / "t.jsonl")
-    assert error == ""
-    failing = {v.clause: v.reason for v in verdicts if v.status is Status.FAIL}
-    assert "is never called" in failing["train.training_step"]
+    assert verdicts == []
+    assert error == "still running after 1 seconds"
 
 
 def test_clauses_without_a_mutant_are_unproven(monkeypatch: pytest.MonkeyPatch) -> None:

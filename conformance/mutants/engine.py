@@ -135,20 +135,23 @@ def mutated(patches: Sequence[Patch]) -> Iterator[ModuleType]:
 
 
 @contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    """Stop what runs away, where the platform has alarms and this is the main thread."""
+def _time_limit(seconds: int) -> Iterator[list[str]]:
+    """Stop what runs away, where the platform has alarms and this is the main thread; the list says if it
+    did, for the adapter takes the exception for the trainer's own."""
+    stopped: list[str] = []
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        stopped.append(f"still running after {seconds} seconds")
         raise Runaway
 
     try:
         before = signal.signal(signal.SIGALRM, stop)
     except (AttributeError, ValueError):
-        yield
+        yield stopped
         return
     signal.alarm(seconds)
     try:
-        yield
+        yield stopped
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -158,12 +161,11 @@ def judge_mutant(
     module: ModuleType, scenario: Scenario, clauses: Mapping[str, Clause], path: Path
 ) -> tuple[list[Verdict], str]:
     """The verdicts on one scenario, and what broke outside of the trainer, if anything did."""
-    torch.set_grad_enabled(True)  # a mutant before this one may have left them disabled
     try:
-        with _time_limit(SECONDS):
+        with torch.enable_grad(), _time_limit(SECONDS) as stopped:  # a mutant may leave gradients disabled
             error = produce(RefimplAdapter(module), scenario, path)
     except Runaway:
-        error = f"still running after {SECONDS} seconds"
-    if error is not None:
-        return [], error
+        error = None
+    if stopped or error is not None:
+        return [], error or stopped[0]
     return judge_file(path, clauses), ""

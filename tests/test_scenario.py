@@ -1,0 +1,233 @@
+"""Scenarios: what is accepted, what is refused and how, and that a file says what its scenario is."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import scenarios
+
+from conformance.features import applies, features
+from conformance.hooks import HOOKS
+from conformance.scenario import (
+    MOST_CALLBACKS,
+    TRAINER_DEFAULTS,
+    Data,
+    Model,
+    Scenario,
+    ScenarioError,
+    When,
+    load_scenario,
+    load_scenarios,
+    to_toml,
+)
+from conformance.spec.pseudocode import expected
+
+FULL = Scenario(
+    name="full",
+    title='Quotes ", a backslash \\, a tab \t, \x7f, 漢字',
+    calls=("fit", "validate", "test", "predict"),
+    needs=("bf16",),
+    callbacks=2,
+    data=Data(train=4, val=(1, 2), test=(3,), predict=(1,), sized=False, source="datamodule", batch="dict",
+              batch_size=3, last=1),  # fmt: skip
+    model=Model(("training_epoch_end",), ("predict_step",), "dict", "none", "adam", "step", "float32", ("new", "same"),
+                True, True),  # fmt: skip
+    trainer={"max_epochs": 2, "limit_val_batches": 1.0, "val_check_interval": 0.5, "fast_dev_run": True, "precision": "bf16"},
+    when=(When("training_step", "raise", 3), When("on_fit_start", "stop", receiver="callback:1")),
+)
+
+
+def refused(**given: Any) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.from_dict({"name": "mine", **given})
+    message = str(caught.value)
+    assert len(message) < 500
+    return message
+
+
+# ---- TOML and plain data -------------------------------------------------------------------------------
+
+
+def test_a_scenario_survives_a_file_and_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text(to_toml(FULL), encoding="utf-8")
+    assert load_scenario(path) == FULL
+    assert Scenario.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
+
+
+@pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)
+def test_the_built_in_ones_survive_too(scenario: Scenario) -> None:
+    assert Scenario.from_dict(tomllib.loads(to_toml(scenario))) == scenario
+    assert scenario.title, "a built-in scenario says what it is about"
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(scenarios())
+def test_drawn_ones_survive_too(scenario: Scenario) -> None:
+    again = Scenario.from_dict(tomllib.loads(to_toml(scenario)))
+    assert again == scenario
+    assert {k: type(v) for k, v in again.trainer.items()} == {k: type(v) for k, v in scenario.trainer.items()}
+
+
+def test_defaults_are_left_out_of_the_file() -> None:
+    assert to_toml(Scenario("plain")) == 'name = "plain"\n'
+    assert to_toml(Scenario("one", data=Data(train=1))) == 'name = "one"\n[data]\ntrain = 1\n'
+
+
+def test_a_file_names_its_scenario_unless_it_says_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("callbacks = 0\n")
+    assert load_scenario(path) == Scenario("mine", callbacks=0)
+
+
+@pytest.mark.parametrize("content", [b"callbacks = ", b"\xff\xfe", None])
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "mine.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ScenarioError, match=r"mine\.toml: "):
+        load_scenario(path)
+
+
+# ---- what is refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"callback": 2}, "mine: unknown key 'callback'; did you mean 'callbacks'?"),
+        ({"data": {"trains": 2}}, "mine: data: unknown key 'trains'; did you mean 'train'?"),
+        ({"model": {"define": ["x"]}}, "mine: model: unknown key 'define'; did you mean 'defines'?"),
+        ({"data": 5}, "mine: data: a table is expected, not 5"),
+        ({"trainer": [1]}, "mine: trainer is [1]; a table is accepted"),
+        ({"callbacks": True}, "mine: callbacks is True; an int is accepted"),
+        ({"callbacks": 10**9}, f"mine: callbacks: 1000000000; 0 to {MOST_CALLBACKS} are accepted"),
+        ({"calls": "fit"}, "mine: calls is 'fit'; a list of strings is accepted"),
+        ({"calls": []}, "mine: calls is empty; name one of fit, validate, test, predict"),
+        ({"calls": ["fitt"]}, "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict'; did you mean 'fit'?"),
+        ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
+        ({"data": {"train": 0}}, "mine: fit needs batches: set data.train"),
+        ({"calls": ["validate"], "data": {"val": [1]}, "model": {"lacks": ["validation_step"]}},
+         "mine: validate needs the validation_step that model.lacks takes away"),
+        ({"data": {"val": [0]}}, "mine: data.val: 0; an int from 1 is accepted"),
+        ({"data": {"val": 2}}, "mine: data: val is 2; a list of numbers of batches is accepted"),
+        ({"data": {"val": ["a"]}}, "mine: data: val is ['a']; a list of numbers of batches is accepted"),
+        ({"data": {"last": 3}}, "mine: data.last=3 is more than batch_size=2"),
+        ({"data": {"source": "modul"}}, "did you mean 'module'?"),
+        ({"model": {"scheduler": "step", "optimizer": "none"}},
+         "mine: model.scheduler='step' needs an optimizer, not \"none\""),
+        ({"trainer": {"max_epoch": 2}}, "did you mean 'max_epochs'?"),
+        ({"trainer": {"max_epochs": "many"}}, "mine: trainer.max_epochs: 'many'; an int from -1 is accepted"),
+        ({"trainer": {"val_check_interval": 0}},
+         "mine: trainer.val_check_interval: 0; an int from 1 or a float in (0, 1] is accepted"),
+        ({"trainer": {"limit_val_batches": 1.5}},
+         "mine: trainer.limit_val_batches: 1.5; an int from 0 or a float in [0, 1] is accepted"),
+        ({"trainer": {"check_val_every_n_epoch": 0}}, "mine: trainer.check_val_every_n_epoch: 0; an int from 1"),
+        ({"trainer": {"precision": 16}}, "mine: trainer.precision: 16 is none of 32, 'bf16'"),
+        ({"trainer": {"fast_dev_run": -1}}, "mine: trainer.fast_dev_run: -1; an int from 0 is accepted"),
+        ({"trainer": {"max_time": 5}}, 'mine: trainer.max_time: 5; a string "DD:HH:MM:SS" is accepted'),
+        ({"when": 5}, "mine: when is 5; a list of tables is accepted"),
+        ({"when": [5]}, "mine: when: a table is expected, not 5"),
+        ({"when": [{"do": "raise"}]}, "mine: when: missing 1 required positional argument: 'hook'"),
+        ({"when": [{"hook": "trainin_step", "do": "raise"}]}, "did you mean 'training_step'?"),
+        ({"when": [{"hook": "training_step", "do": "rais"}]}, "did you mean 'raise'?"),
+        ({"when": [{"hook": "backward", "do": "return-none"}]},
+         "mine: when return-none: hook: 'backward' is none of 'training_step', 'validation_step'"),
+        ({"when": [{"hook": "setup", "do": "stop", "receiver": "callback:x"}]},
+         "mine: when.receiver: 'callback:x'; module, datamodule, scheduler or callback:N is accepted"),
+        ({"when": [{"hook": "setup", "do": "stop", "nth": -1}]}, "mine: when.nth: -1; an int from 0 is accepted"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_scenario_the_value_and_the_fix(given: dict[str, Any], message: str) -> None:
+    assert message in refused(**given)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\\b", "..", "a\0b", "", None, 5])
+def test_a_name_becomes_a_file_name_and_nothing_else(name: Any) -> None:
+    refused(name=name)
+
+
+@pytest.mark.parametrize("given", [5, [], None, "fit", {}])
+def test_no_table_at_all(given: Any) -> None:
+    with pytest.raises(ScenarioError, match="a scenario is a table with a 'name'"):
+        Scenario.from_dict(given)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+PLACES = [
+    *((key,) for key in FULL.to_dict()),
+    *(("data", key) for key in FULL.to_dict()["data"]),
+    *(("model", key) for key in FULL.to_dict()["model"]),
+    *(("trainer", key) for key in TRAINER_DEFAULTS),
+    *(("when", 0, key) for key in FULL.to_dict()["when"][0]),
+]
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(PLACES), JSON)
+def test_whatever_a_header_holds_is_refused_or_understood(place: tuple[Any, ...], value: Any) -> None:
+    row: Any = FULL.to_dict()
+    inner = row
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    try:
+        scenario = Scenario.from_dict(row)
+    except ScenarioError:
+        return
+    assert features(scenario)
+    for _, _ in zip(range(200), expected(scenario)):
+        pass  # the oracle understands it, too
+
+
+# ---- what the module is asked --------------------------------------------------------------------------
+
+
+def test_loaders_options_and_what_the_module_defines() -> None:
+    assert FULL.loaders("train") == (4,) and FULL.loaders("val") == (1, 2)
+    assert Scenario("x", data=Data(train=0)).loaders("train") == ()
+    assert FULL.option("max_epochs") == 2 and FULL.option("max_steps") == -1
+    assert FULL.defines("training_epoch_end") and not FULL.defines("test_epoch_end")
+    assert FULL.defines("validation_step") and not FULL.defines("predict_step")
+    assert Scenario("x").defines("predict_step") and not Scenario("x").defines("test_step")
+
+
+def test_features_are_the_words_of_given() -> None:
+    words = features(FULL)
+    assert {
+        "call:test", "option:max_epochs", "source:datamodule", "batch:dict", "returns:dict", "optimizer:adam",
+        "scheduler:step", "precision:bf16", "defines:training_epoch_end", "lacks:predict_step", "model-callback:new",
+        "when", "does:raise", "training_step:raise", "callback:on_fit_start:stop", "several-loaders", "several:val",
+        "unsized", "starts-in-eval", "logs", "several-callbacks",
+    } <= words  # fmt: skip
+    assert not {"several:test", "on_fit_start:stop", "option:max_steps"} & words
+
+
+@pytest.mark.parametrize(
+    "check, selected",
+    [
+        ({}, False),  # something unusual happens: by default not judged
+        ({"given": []}, True),
+        ({"given": ["when", "unsized"]}, True),
+        ({"given": ["unsized", "call:nothing"]}, False),
+        ({"given": ["!call:nothing"]}, True),
+        ({"given": ["!logs"]}, False),
+    ],
+)
+def test_given_selects_scenarios(check: dict[str, Any], selected: bool) -> None:
+    assert applies(check, features(FULL)) is selected
+    assert applies({}, features(Scenario("plain")))
+
+
+def test_every_hook_of_an_event_is_a_hook_the_recorder_knows() -> None:
+    assert {event.hook for scenario in load_scenarios() for event in scenario.when} <= set(HOOKS)
