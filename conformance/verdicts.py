@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 __all__ = ["Note", "Status", "TrainerRun", "Verdict", "worst"]
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """The five outcomes, from the one that matters least to the one that matters most."""
 
     NOT_APPLICABLE = "not-applicable"

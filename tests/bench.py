@@ -205,7 +205,11 @@ def peers() -> Iterator[tuple[str, Callable[[Batches], None], Callable[[Batches]
         yield f"{name}: training step", lambda data: trainer().fit(kind(), data), bare_train
         yield f"{name}: one self.log per step", lambda data: trainer().fit(logs(), data), bare_train
         yield f"{name}: validation batch", lambda data: trainer().validate(validated(), data, verbose=False), bare_eval
-        yield f"{name}: prediction batch", lambda data: trainer().predict(predicted(), data, return_predictions=False), bare_eval
+        yield (
+            f"{name}: prediction batch",
+            lambda data: trainer().predict(predicted(), data, return_predictions=False),
+            bare_eval,
+        )
     if importlib.util.find_spec("ignite"):
         import ignite
         from ignite.engine import Engine
@@ -236,8 +240,14 @@ def peers() -> Iterator[tuple[str, Callable[[Batches], None], Callable[[Batches]
 
         def skorch_train(data: Batches) -> None:
             net = Net(
-                nn.Linear, nn.MSELoss, module__in_features=32, module__out_features=2, train_split=None,
-                lr=0.001, max_epochs=1, verbose=0,
+                nn.Linear,
+                nn.MSELoss,
+                module__in_features=32,
+                module__out_features=2,
+                train_split=None,
+                lr=0.001,
+                max_epochs=1,
+                verbose=0,
             )
             net.initialize()
             net.fit(data, None)
@@ -350,7 +360,9 @@ def main() -> None:
 
     def row(name: str, **values: float) -> None:
         figures[name] = values
-        shown = "  ".join(f"{key} {value:.2f}" if value < 100 else f"{key} {value:.0f}" for key, value in values.items())
+        shown = "  ".join(
+            f"{key} {value:.2f}" if value < 100 else f"{key} {value:.0f}" for key, value in values.items()
+        )
         print(f"{name:<50} {shown}", flush=True)
 
     row("bare training loop against itself", ratio=control(bare_train, pairs), calls=calls(bare_train))

@@ -81,7 +81,9 @@ def main() -> None:
     if arguments.judge:
         print(json.dumps(judge(Path(arguments.judge))))
         return
-    print(f"{'events':>10} {'file':>9} {'CPU s':>7} {'wall s':>7} {'us/event':>9} {'memory before, peak':>21}  verdicts")
+    print(
+        f"{'events':>10} {'file':>9} {'CPU s':>7} {'wall s':>7} {'us/event':>9} {'memory before, peak':>21}  verdicts"
+    )
     for events in arguments.events:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "trace.jsonl"

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -75,7 +75,7 @@ class Mutant:
         return f"{self.name}: {self.why}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def engine_source(file: str) -> str:
     """The text of one of the engine's files."""
     spec = importlib.util.find_spec(PACKAGE)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 
 from ..clauses import Clause
 from .engine import Mutant, Patch, engine_source
@@ -77,7 +78,7 @@ def _called(node: ast.AST) -> str | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def hook_calls() -> tuple[HookCall, ...]:
     """Every hook call of the loops, in the order of the file."""
     found: list[HookCall] = []
@@ -130,27 +131,42 @@ _CONSEQUENCES = {
 def drop(call: HookCall) -> Mutant:
     """The engine without this call."""
     patch = _replaced({call.start: _dropped(call)}, (call,))
-    return Mutant(f"drop {call.function}.{call.hook}", f"{call.hook} is not called in {call.function}", (patch,),
-                  reason=r"never called|is called \d+ times, not", hooks=frozenset({call.hook}),
-                  also=tuple(g for end, globs in _CONSEQUENCES.items() if call.hook.endswith(end) for g in globs))
+    return Mutant(
+        f"drop {call.function}.{call.hook}",
+        f"{call.hook} is not called in {call.function}",
+        (patch,),
+        reason=r"never called|is called \d+ times, not",
+        hooks=frozenset({call.hook}),
+        also=tuple(g for end, globs in _CONSEQUENCES.items() if call.hook.endswith(end) for g in globs),
+    )
 
 
 def double(call: HookCall) -> Mutant:
     """The engine with this call twice."""
     patch = _replaced({call.start: f"{call.text}\n{call.text}"}, (call,))
-    return Mutant(f"double {call.function}.{call.hook}", f"{call.hook} is called twice in {call.function}", (patch,),
-                  reason=r"more often", hooks=frozenset({call.hook}))
+    return Mutant(
+        f"double {call.function}.{call.hook}",
+        f"{call.hook} is called twice in {call.function}",
+        (patch,),
+        reason=r"more often",
+        hooks=frozenset({call.hook}),
+    )
 
 
 def swap(one: HookCall, other: HookCall) -> Mutant:
     """The engine with two neighbouring calls exchanged."""
+
     def at(place: HookCall, moved: HookCall) -> str:
-        return "\n".join(place.indent + line[len(moved.indent):] for line in moved.text.split("\n"))
+        return "\n".join(place.indent + line[len(moved.indent) :] for line in moved.text.split("\n"))
 
     patch = _replaced({one.start: at(one, other), other.start: at(other, one)}, (one, other))
-    return Mutant(f"swap {one.function}.{one.hook}, {other.hook}",
-                  f"{other.hook} is called before {one.hook} in {one.function}", (patch,),
-                  reason=r"before", hooks=frozenset({one.hook, other.hook}))
+    return Mutant(
+        f"swap {one.function}.{one.hook}, {other.hook}",
+        f"{other.hook} is called before {one.hook} in {one.function}",
+        (patch,),
+        reason=r"before",
+        hooks=frozenset({one.hook, other.hook}),
+    )
 
 
 def systematic() -> Iterator[tuple[str, Mutant]]:
@@ -160,7 +176,7 @@ def systematic() -> Iterator[tuple[str, Mutant]]:
         yield "drop", drop(call)
         if not call.text.strip().startswith("return"):
             yield "double", double(call)
-    for one, other in zip(calls, calls[1:]):
+    for one, other in pairwise(calls):
         if one.block == other.block:
             yield "swap", swap(one, other)
 
@@ -213,8 +229,13 @@ def _turned_round(first: str, then: str) -> Mutant | None:
 
 def _leads_to(place: str, function: str) -> str | None:
     """The text of the statement of `function` that runs the lines of `place`."""
-    parents = {"train_loop": "train_on_device", "run": "train_loop", "closure": "run",
-               "training_step": "closure", "sanity_check": "train_on_device"}
+    parents = {
+        "train_loop": "train_on_device",
+        "run": "train_loop",
+        "closure": "run",
+        "training_step": "closure",
+        "sanity_check": "train_on_device",
+    }
     while place in parents:
         if parents[place] == function:
             return CALLS[place]
@@ -230,7 +251,7 @@ def _moved(call: HookCall, line: int, before: bool, hooks: frozenset[str]) -> Mu
     """The engine with a call moved to before (or after) a line of the same file."""
     lines = engine_source(FILE).split("\n")
     indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
-    text = [indent + t[len(call.indent):] for t in call.text.split("\n")]
+    text = [indent + t[len(call.indent) :] for t in call.text.split("\n")]
     crossed = [t.strip() for t in lines[line - 1 : call.start - 1]]
     needs = [
         indent + made
@@ -243,6 +264,11 @@ def _moved(call: HookCall, line: int, before: bool, hooks: frozenset[str]) -> Mu
     del marked[start : start + len(text)]
     where = "before" if before else "after"
     patch = Patch(FILE, engine_source(FILE), "\n".join(marked))
-    return Mutant(f"move {call.function}.{call.hook}", f"{call.hook} is called {where} {lines[line - 1].strip()!r}",
-                  (patch,), reason=r"before|outside", hooks=hooks,
-                  also=("train.*", "val.*", "test.*") if needs else ())
+    return Mutant(
+        f"move {call.function}.{call.hook}",
+        f"{call.hook} is called {where} {lines[line - 1].strip()!r}",
+        (patch,),
+        reason=r"before|outside",
+        hooks=hooks,
+        also=("train.*", "val.*", "test.*") if needs else (),
+    )

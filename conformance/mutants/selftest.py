@@ -16,7 +16,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -56,7 +56,7 @@ class SelftestReport:
         return not self.problems and not self.unproven and self.tried == self.caught
 
 
-@lru_cache(maxsize=None)
+@cache
 def authored() -> tuple[Mutant, ...]:
     """The mutants written by hand. Raises ValueError naming the file for a malformed row."""
     mutants: list[Mutant] = []

@@ -62,8 +62,7 @@ def print_summary(
 def _only(rows: Iterable[Row], known: bool) -> list[Row]:
     """The rows in which a trainer departs, each with the cells that do, either known or not."""
     kept = (
-        replace(row, cells=tuple(cell for cell in row.cells if cell.departs and cell.known is known))
-        for row in rows
+        replace(row, cells=tuple(cell for cell in row.cells if cell.departs and cell.known is known)) for row in rows
     )
     return [row for row in kept if row.cells]
 
@@ -127,8 +126,7 @@ class _Printer:
         broken = any(counts[Status.ERROR] for row in tallies.values() for counts in row)
         shown = _COLUMNS if broken else _COLUMNS[:-1]
         lines = {
-            self.safe(family): [self._counts(tally, shown) for tally in row]
-            for family, row in _fold(tallies).items()
+            self.safe(family): [self._counts(tally, shown) for tally in row] for family, row in _fold(tallies).items()
         }
         first = min(max(map(len, lines), default=0), 20)
         share = (self.console.width - first) // max(len(runs), 1) - 3
@@ -173,7 +171,9 @@ class _Printer:
                     notes = explained.setdefault(cell.run.trainer, {})
                     notes.setdefault(cell.note.text, []).append(row.clause.id)
         for trainer, notes in explained.items():
-            self.line(Text(self.safe(f"Known departures of {trainer} ({plural(len(notes), 'note')})"), "bold underline"))
+            self.line(
+                Text(self.safe(f"Known departures of {trainer} ({plural(len(notes), 'note')})"), "bold underline")
+            )
             for text, ids in notes.items():
                 self.line(Text(self.safe(text)), indent=2)
                 self.line(Text(self.safe(", ".join(ids)), style="dim"), indent=4)

@@ -119,7 +119,8 @@ def main() -> float:
         [tested] = trainer.test(model, datamodule=data)
         predicted = torch.cat(trainer.predict(model, data))
     print(
-        f"test accuracy {tested['test_acc']:.3f}, loss {tested['test_loss']:.3f}; predicted {predicted[:10].tolist()} ..."
+        f"test accuracy {tested['test_acc']:.3f}, loss {tested['test_loss']:.3f}; "
+        f"predicted {predicted[:10].tolist()} ..."
     )
     return tested["test_acc"]
 

@@ -1,0 +1,315 @@
+"""Judging whole traces: every event finds its counterpart, memory stays bounded, and no trace hangs it."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traces import Row, conforming, drop, judge_rows, spans, write
+
+from conformance import checker
+from conformance.checker import judge_file
+from conformance.clauses import Clause, load_clauses
+from conformance.hooks import HOOKS
+from conformance.scenario import Data, Scenario, load_scenarios
+from conformance.spec.pseudocode import expected
+from conformance.trace import TraceError
+from conformance.verdicts import Status, Verdict
+
+PLAIN = Scenario("plain", data=Data(train=3, val=(2,)), trainer={"max_epochs": 2})
+EVERY = load_clauses()
+
+
+def judge_all(path: Path, scenario: Any, rows: Any, **declares: Any) -> dict[str, Verdict]:
+    return {verdict.clause: verdict for verdict in judge_file(write(path, scenario, rows, **declares), EVERY)}
+
+
+def failing(verdicts: dict[str, Verdict]) -> set[str]:
+    return {clause for clause, verdict in verdicts.items() if verdict.status is Status.FAIL}
+
+
+# ---- whole traces ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)
+def test_what_the_oracle_says_passes_every_clause(scenario: Scenario, tmp_path: Path) -> None:
+    assert failing(judge_all(tmp_path / "t.jsonl", scenario, conforming(scenario))) == set()
+
+
+def test_one_verdict_per_clause_in_the_registrys_order(tmp_path: Path) -> None:
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, conforming(PLAIN))
+    assert list(verdicts) == [clause.id for clause in EVERY.values() if not clause.excluded]
+    assert {verdict.scenario for verdict in verdicts.values()} == {"plain"}
+
+
+def test_a_hook_that_is_missing_fails_its_clauses_and_no_others(tmp_path: Path) -> None:
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, drop(conforming(PLAIN), "module.on_train_epoch_end"))
+    about = {clause for clause in failing(verdicts) if "on_train_epoch_end" in clause}
+    assert "train.on_train_epoch_end" in about
+    others = failing(verdicts) - about
+    assert others <= {"fit.sequence", "epoch.should_stop", "structure.receivers"}
+
+
+def test_every_failure_brings_the_lines_around_it(tmp_path: Path) -> None:
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, drop(conforming(PLAIN), "module.backward", 1))
+    for clause in failing(verdicts):
+        assert 1 <= len(verdicts[clause].context) <= checker.CONTEXT + 1, clause
+    first = verdicts["fit.sequence"]
+    assert f"{first.seq:>6}" in first.context[-2] and first.context[-1] == f"   due  {first.expected}"
+
+
+def test_a_hook_that_comes_late_keeps_its_own_counterpart(tmp_path: Path) -> None:
+    given = conforming(PLAIN)
+    begin, end = spans(given, "module.on_train_start")[0]
+    late = [*given[:begin], *given[end + 1 : -1], *given[begin : end + 1], given[-1]]
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, late)
+    assert verdicts["fit.on_train_start"].status is Status.PASS
+    assert verdicts["fit.on_train_start-then-on_epoch_start"].status is Status.FAIL
+    assert verdicts["train.batch_idx"].status is Status.PASS
+
+
+# ---- what an adapter declares ----------------------------------------------------------------------------
+
+
+def test_an_undeclared_hook_is_unsupported_and_not_expected(tmp_path: Path) -> None:
+    hooks = [hook for hook in HOOKS if hook != "on_fit_start"]
+    rows = [row for row in conforming(PLAIN) if row.hook != "on_fit_start"]
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, rows, hooks=hooks)
+    assert verdicts["fit.on_fit_start"].status is Status.UNSUPPORTED
+    assert verdicts["fit.on_fit_start"].reason == "the trainer has no on_fit_start"
+    assert verdicts["fit.on_fit_start-then-setup"].status is Status.UNSUPPORTED
+    assert failing(verdicts) == set()
+
+
+def test_an_undeclared_effect_is_unsupported(tmp_path: Path) -> None:
+    rows = [row._replace(fx={}) for row in conforming(PLAIN)]
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, rows, effects=())
+    assert verdicts["modes.train.training"].reason == "the trainer has no effect training"
+    assert verdicts["train.parameters.updated"].reason == "the trainer has no effect params"
+    assert failing(verdicts) == set()
+
+
+def test_what_is_declared_and_never_called_fails(tmp_path: Path) -> None:
+    rows = [row for row in conforming(PLAIN) if row.hook != "on_fit_start"]
+    assert "fit.on_fit_start" in failing(judge_all(tmp_path / "t.jsonl", PLAIN, rows))
+
+
+def test_declaring_nothing_at_all(tmp_path: Path) -> None:
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, [], hooks=(), effects=())
+    assert verdicts["fit.setup"].status is Status.UNSUPPORTED
+    assert failing(verdicts) == {"fit.sequence"}  # there was no call of fit either
+
+
+def test_hooks_nobody_knows_are_the_sequences_affair(tmp_path: Path) -> None:
+    given = conforming(PLAIN)
+    odd = [Row("B", "module", "on_tuesday", {}, {}), Row("E", "module", "on_tuesday", {}, {})]
+    rows = [row for place in given for row in (*odd, place)]
+    verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, rows)
+    assert failing(verdicts) == {"fit.sequence"}
+    assert verdicts["fit.sequence"].reason == "module.on_tuesday begins where trainer.fit begins is due"
+
+
+# ---- hostile headers and traces --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "scenario, message",
+    [
+        ({"name": "x", "callbacks": -1}, r"t\.jsonl:1: the header's scenario: x: callbacks: -1; 0 to 1000"),
+        ({"name": "x", "trainer": {"val_check_interval": 0}}, r"t\.jsonl:1: the header's scenario: x: trainer"),
+        ({"name": "x", "when": [{"hook": "on_mars", "do": "stop"}]}, r"t\.jsonl:1: the header's scenario: x: when stop"),
+        ({"name": "x", "colour": "red"}, r"t\.jsonl:1: the header's scenario: x: unknown key 'colour'"),
+    ],
+)
+def test_a_malformed_scenario_is_the_traces_fault(tmp_path: Path, scenario: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "t.jsonl", scenario, [])
+    with pytest.raises(TraceError, match=message):
+        judge_file(path, EVERY)
+
+
+def test_a_cut_trace_is_no_trace(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", PLAIN, conforming(PLAIN))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(TraceError, match="footer is missing"):
+        judge_file(path, EVERY)
+
+
+ABSURD = Scenario(
+    "absurd",
+    callbacks=1000,
+    data=Data(train=10**9, val=(10**9,)),
+    trainer={"max_epochs": 10**12, "num_sanity_val_steps": -1},
+)
+
+
+@pytest.mark.parametrize("scenario", [
+    ABSURD,
+    Scenario("endless", callbacks=0, trainer={"max_epochs": -1}),
+    Scenario("late", callbacks=0, data=Data(train=10**9)),
+])  # fmt: skip
+def test_an_endless_oracle_is_not_heard_out(
+    tmp_path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = 0
+
+    def counted(scenario: Scenario) -> Iterator[Any]:
+        nonlocal heard
+        for event in expected(scenario):
+            heard += 1
+            yield event
+
+    monkeypatch.setattr(checker, "expected", counted)
+    rows = [Row("B", "trainer", "fit", {}, {}), Row("E", "trainer", "fit", {}, {})]
+    verdicts = judge_all(tmp_path / "t.jsonl", scenario, rows)
+    assert heard <= 2 * checker.LOOKAHEAD + 2
+    assert verdicts["fit.sequence"].status is Status.FAIL
+    assert verdicts["fit.prepare_data"].reason == "module.prepare_data is never called"
+
+
+def test_what_is_missing_of_an_endless_run_is_counted_from_below(tmp_path: Path) -> None:
+    scenario = Scenario("late", callbacks=0, data=Data(train=10**9))
+    rows = [row for row, _ in zip(conforming(Scenario("late", callbacks=0, data=Data(train=9))), range(60))]
+    check = {"kind": "count", "hooks": ["training_step"]}
+    verdict = judge_rows(tmp_path / "t.jsonl", scenario, rows, check)
+    assert verdict.reason.startswith("module.training_step is called 1 times, not at least ")
+
+
+# ---- long traces: memory stays bounded, and counterparts are still found -----------------------------------
+
+LONG = Scenario("long", callbacks=0, data=Data(train=100), trainer={"max_epochs": 26})
+LOOKAHEAD = 2_000  # instead of 20,000, so that what lies behind is reached with fewer events
+FEW = {
+    clause: EVERY[clause]
+    for clause in (
+        "fit.sequence", "fit.on_train_end", "train.training_step", "train.backward", "train.batch_idx",
+        "train.on_train_batch_start", "train.on_train_batch_end", "structure.receivers", "structure.balanced",
+        "train.on_train_batch_start-then-on_before_batch_transfer", "train.backward-then-on_after_backward",
+        "epoch.global_step", "train.on_after_backward",
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def long_rows() -> list[Row]:
+    rows = conforming(LONG)
+    assert len(rows) >= 100_000
+    return rows
+
+
+def peak(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Verdict], float]:
+    """The verdicts on a trace, and the most memory that judging it held, in MiB."""
+    monkeypatch.setattr(checker, "LOOKAHEAD", LOOKAHEAD)
+    tracemalloc.start()
+    try:
+        verdicts = {verdict.clause: verdict for verdict in judge_file(path, FEW)}
+        return verdicts, tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def without(hook: str, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.hook != hook]
+
+
+def doubled(hook: str, rows: list[Row]) -> list[Row]:
+    """Each begin and end of a hook that encloses no other, twice."""
+    out: list[Row] = []
+    for row in rows:
+        out.append(row)
+        if row.hook == hook and row.ph == "E":
+            out += [row._replace(ph="B"), row]
+    return out
+
+
+def swapped(first: str, then: str, rows: list[Row]) -> list[Row]:
+    """Two neighbouring hooks in the other order, at each place."""
+    out: list[Row] = []
+    held: list[Row] = []
+    for row in rows:
+        if row.hook == first:
+            held.append(row)
+            continue
+        out.append(row)
+        if row.hook == then and row.ph == "E":
+            out += held
+            held = []
+    return out + held
+
+
+def test_a_long_trace(tmp_path: Path, long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts, memory = peak(write(tmp_path / "t.jsonl", LONG, long_rows), monkeypatch)
+    assert failing(verdicts) == set()
+    assert verdicts["fit.on_train_end"].status is Status.PASS
+    assert memory < 3
+
+
+def test_a_hook_that_never_comes(tmp_path: Path, long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "t.jsonl", LONG, without("on_after_backward", long_rows))
+    verdicts, memory = peak(path, monkeypatch)
+    assert failing(verdicts) == {"fit.sequence", "train.on_after_backward"}
+    assert verdicts["train.on_after_backward"].reason == "module.on_after_backward is never called"
+    assert memory < 8
+
+
+def test_half_of_all_hooks_never_come(tmp_path: Path, long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"on_train_batch_start", "training_step", "backward", "on_train_batch_end", "on_train_end", "fit"}
+    path = write(tmp_path / "t.jsonl", LONG, [row for row in long_rows if row.hook in kept])
+    verdicts, memory = peak(path, monkeypatch)
+    for clause in ("train.training_step", "train.batch_idx", "epoch.global_step", "fit.on_train_end"):
+        assert verdicts[clause].status is Status.PASS, verdicts[clause].reason
+    assert memory < 8
+
+
+def test_a_hook_that_comes_twice(tmp_path: Path, long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "t.jsonl", LONG, doubled("on_after_backward", long_rows))
+    verdicts, memory = peak(path, monkeypatch)
+    assert failing(verdicts) >= {"fit.sequence", "train.on_after_backward"}
+    assert "train.on_after_backward" in failing(verdicts)
+    assert "is called more often than" in verdicts["train.on_after_backward"].reason
+    for clause in ("train.batch_idx", "train.backward", "epoch.global_step", "fit.on_train_end"):
+        assert verdicts[clause].status is Status.PASS, verdicts[clause].reason
+    assert memory < 8
+
+
+def test_hooks_in_another_order(tmp_path: Path, long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = swapped("on_train_batch_start", "on_before_batch_transfer", long_rows)
+    verdicts, memory = peak(write(tmp_path / "t.jsonl", LONG, rows), monkeypatch)
+    assert failing(verdicts) == {"fit.sequence", "train.on_train_batch_start-then-on_before_batch_transfer"}
+    assert memory < 3
+
+
+def test_a_flood_of_hooks_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flood = [Row(ph, "module", f"on_{index % 50}_mars", {}, {}) for index in range(20_000) for ph in "BE"]
+    verdicts, memory = peak(write(tmp_path / "t.jsonl", LONG, flood), monkeypatch)
+    assert verdicts["fit.sequence"].seq == 0
+    assert memory < 8
+
+
+def test_a_check_that_failed_is_told_of_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    count = checker.build({"kind": "count", "hooks": ["on_mars" if False else "setup"]})
+    original = type(count).see
+
+    def see(self: Any, event: Any, due: Any) -> None:
+        seen.append(event.seq)
+        original(self, event, due)
+
+    monkeypatch.setattr(type(count), "see", see)
+    rows = [Row(ph, "module", "setup", {}, {}) for _ in range(50) for ph in "BE"]
+    clause = Clause("a.b", "MUST", "s", "s", {"kind": "count", "hooks": ["setup"], "given": []})
+    [verdict] = judge_file(write(tmp_path / "t.jsonl", PLAIN, rows), {"a.b": clause})
+    assert verdict.status is Status.FAIL and seen == [0, 2]
+
+
+def test_the_header_may_be_written_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    header = {"format": "refimpl-trace", "version": 1, "suite": "0", "scenario": {"name": "x"},
+              "trainer": {"name": "hand", "version": "0"}, "declares": {"hooks": ["setup"], "effects": []},
+              "environment": {}}  # fmt: skip
+    path.write_text(json.dumps(header) + '\n{"events":0,"outcome":"returned","error":""}\n')
+    verdicts = {verdict.clause: verdict for verdict in judge_file(path, EVERY)}
+    assert verdicts["fit.setup"].reason == "callback:0.setup is never called"

@@ -1,0 +1,374 @@
+"""Each kind of check: what it lets pass, what it refuses, and the words in which it does so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traces import Row, conforming, drop, judge_rows, spans
+
+from conformance.checks import KINDS, CheckError, build
+from conformance.clauses import load_clauses
+from conformance.scenario import Data, Model, Scenario, When
+from conformance.verdicts import Status, Verdict
+
+PLAIN = Scenario("plain", callbacks=2, data=Data(train=3, val=(2,)), trainer={"max_epochs": 2})
+Judge = Callable[..., Verdict]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    """`judge(rows, kind="count", ...)`: the verdict on these rows as a trace of PLAIN."""
+
+    def verdict(rows: list[Row], *, scenario: Scenario = PLAIN, **check: Any) -> Verdict:
+        return judge_rows(tmp_path / "trace.jsonl", scenario, rows, check)
+
+    return verdict
+
+
+def rows(scenario: Scenario = PLAIN) -> list[Row]:
+    return conforming(scenario)
+
+
+def moved(given: list[Row], call: tuple[int, int], to: int) -> list[Row]:
+    """The span of a call that holds no other moved to before the row that is now at `to`."""
+    begin, end = call
+    assert end == begin + 1
+    rest = given[:begin] + given[end + 1 :]
+    place = to if to <= begin else to - 2
+    return [*rest[:place], *given[begin : end + 1], *rest[place:]]
+
+
+def changed(given: list[Row], place: int, **what: Any) -> list[Row]:
+    """One row with other args or fx; a value None takes the key away."""
+    row = given[place]
+    for field, values in what.items():
+        merged = {k: v for k, v in {**getattr(row, field), **values}.items() if v is not None}
+        row = row._replace(**{field: merged})
+    return [*given[:place], row, *given[place + 1 :]]
+
+
+def fails(verdict: Verdict, reason: str, seq: int | None = -1) -> None:
+    assert (verdict.status, verdict.reason) == (Status.FAIL, reason)
+    if seq != -1:
+        assert verdict.seq == seq
+
+
+# ---- count -----------------------------------------------------------------------------------------------
+
+
+def test_count_passes_what_is_called_as_often_as_due(judge: Judge) -> None:
+    verdict = judge(rows(), kind="count", hooks=["training_step", "on_fit_start", "on_epoch_end@val_loop"])
+    assert verdict.status is Status.PASS and verdict.reason == "" and verdict.context == ()
+
+
+def test_count_of_a_hook_that_is_not_due_and_not_called(judge: Judge) -> None:
+    assert judge(rows(), kind="count", hooks=["on_test_start"]).status is Status.NOT_APPLICABLE
+
+
+def test_count_of_a_hook_that_never_comes(judge: Judge) -> None:
+    verdict = judge(drop(rows(), "module.on_fit_end"), kind="count", hooks=["on_fit_end"])
+    fails(verdict, "module.on_fit_end is never called", seq=None)
+    assert (verdict.expected, verdict.seen) == ("1 calls of module.on_fit_end", "0 calls")
+
+
+def test_count_of_a_hook_that_comes_too_seldom(judge: Judge) -> None:
+    verdict = judge(drop(rows(), "callback:1.on_train_batch_end", 3), kind="count", hooks=["on_train_batch_end"])
+    fails(verdict, "callback:1.on_train_batch_end is called 5 times, not 6 times", seq=None)
+
+
+def test_count_of_a_hook_that_comes_too_often(judge: Judge) -> None:
+    given = rows()
+    begin, end = spans(given, "module.on_train_end")[0]
+    verdict = judge(given[: end + 1] + given[begin:], kind="count", hooks=["on_train_end"])
+    fails(verdict, "module.on_train_end is called more often than 1 times", seq=end + 1)
+    assert verdict.seen == "module.on_train_end begins"
+
+
+def test_count_of_a_hook_that_is_not_due_but_called(judge: Judge) -> None:
+    given = [*rows(), Row("B", "module", "on_test_start", {}, {}), Row("E", "module", "on_test_start", {}, {})]
+    verdict = judge(given, kind="count", hooks=["on_test_start"])
+    fails(verdict, "module.on_test_start is called more often than 0 times")
+
+
+def test_count_of_one_functions_line_leaves_the_others_alone(judge: Judge) -> None:
+    given = rows()
+    begin, end = spans(given, "module.on_epoch_end")[-1]
+    twice = given[: end + 1] + given[begin:]
+    assert judge(twice, kind="count", hooks=["on_epoch_end@val_loop"]).status is Status.PASS
+    fails(judge(twice, kind="count", hooks=["on_epoch_end@train_loop"]),
+          "module.on_epoch_end is called more often than 2 times")  # fmt: skip
+
+
+def test_count_of_one_receivers_hook(judge: Judge) -> None:
+    scheduled = Scenario("scheduled", model=Model(scheduler="epoch"))
+    given = drop(rows(scheduled), "scheduler.step")
+    assert judge(given, scenario=scheduled, kind="count", hooks=["optimizer.step"]).status is Status.PASS
+    fails(judge(given, scenario=scheduled, kind="count", hooks=["scheduler.step"]), "scheduler.step is never called")
+
+
+# ---- order and encloses ----------------------------------------------------------------------------------
+
+
+def test_order_passes_and_fails(judge: Judge) -> None:
+    check = {"kind": "order", "first": "on_after_backward", "then": "on_before_optimizer_step"}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    late = spans(given, "module.on_after_backward")[2]
+    early = spans(given, "module.on_before_optimizer_step")[2]
+    verdict = judge(moved(given, late, early[1] + 1), **check)
+    fails(verdict, "on_before_optimizer_step begins before on_after_backward has ended", seq=early[0] - 2)
+    assert verdict.expected == "on_after_backward, then on_before_optimizer_step"
+
+
+def test_order_asks_the_module_not_the_callbacks(judge: Judge) -> None:
+    given = rows()
+    late = spans(given, "callback:0.on_after_backward")[0]
+    early = spans(given, "module.on_before_optimizer_step")[0]
+    check = {"kind": "order", "first": "on_after_backward", "then": "on_before_optimizer_step"}
+    assert judge(moved(given, late, early[1] + 1), **check).status is Status.PASS
+
+
+def test_order_of_ends_where_one_encloses_the_other(judge: Judge) -> None:
+    given = rows()
+    check = {"kind": "order", "first": "backward", "then": "optimizer_step"}
+    assert judge(given, point="E", **check).status is Status.PASS
+    step_end = spans(given, "module.optimizer_step")[0][1]
+    verdict = judge(moved(given, spans(given, "module.backward")[0], step_end + 1), point="E", **check)
+    fails(verdict, "optimizer_step ends before backward has ended")
+
+
+def test_order_where_the_first_never_comes_fails_at_the_second(judge: Judge) -> None:
+    given = drop(rows(), "module.on_train_end")
+    verdict = judge(given, kind="order", first="on_train_end", then="on_fit_end")
+    fails(verdict, "on_fit_end begins before on_train_end has ended")
+
+
+def test_order_is_not_applicable_where_nothing_precedes(judge: Judge) -> None:
+    given = rows()
+    check = {"kind": "order", "first": "on_sanity_check_end", "then": "on_train_start"}
+    assert judge(given, **check).status is Status.NOT_APPLICABLE
+
+
+def test_encloses_passes_and_fails(judge: Judge) -> None:
+    check = {"kind": "encloses", "outer": "optimizer_step", "inner": ["backward"]}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    out = spans(given, "module.backward")[1]
+    outer = spans(given, "module.optimizer_step")[1]
+    verdict = judge(moved(given, out, outer[0]), **check)
+    fails(verdict, "backward is called outside of optimizer_step", seq=outer[0])
+    assert verdict.expected == "backward within optimizer_step"
+
+
+def test_encloses_is_not_applicable_without_an_outer(judge: Judge) -> None:
+    check = {"kind": "encloses", "outer": "on_test_start", "inner": ["backward"]}
+    assert judge(rows(), **check).status is Status.NOT_APPLICABLE
+
+
+# ---- argument, effect ------------------------------------------------------------------------------------
+
+
+def test_argument_passes_and_fails(judge: Judge) -> None:
+    check = {"kind": "argument", "hooks": ["training_step"], "field": "batch_idx"}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    begin, end = spans(given, "module.training_step")[1]
+    verdict = judge(changed(given, begin, args={"batch_idx": 7}), **check)
+    fails(verdict, "module.training_step has batch_idx=7 where batch_idx=1 is due", seq=begin)
+    verdict = judge(changed(given, begin, args={"batch_idx": None}), **check)
+    fails(verdict, "module.training_step has no batch_idx where batch_idx=1 is due", seq=begin)
+    assert judge(changed(given, end, args={"batch_idx": 7}), **check).status is Status.PASS  # at the begin
+    assert verdict.expected == "module.training_step begins (batch=train/0/1, batch_idx=1)"
+
+
+def test_argument_that_the_contract_does_not_fix_is_not_judged(judge: Judge) -> None:
+    check = {"kind": "argument", "hooks": ["on_train_start"], "field": "batch_idx"}
+    assert judge(rows(), **check).status is Status.NOT_APPLICABLE
+
+
+def test_argument_raised_is_judged_where_nothing_is_raised_too(judge: Judge) -> None:
+    check = {"kind": "argument", "hooks": ["fit"], "field": "raised", "at": "E"}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    verdict = judge(changed(given, len(given) - 1, args={"raised": "ValueError: x"}), **check)
+    fails(verdict, "trainer.fit has raised=ValueError: x where raised=none is due")
+
+
+def test_effect_of_a_fixed_value(judge: Judge) -> None:
+    check = {"kind": "effect", "hooks": ["training_step"], "field": "training", "value": True}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    begin, end = spans(given, "module.training_step")[0]
+    verdict = judge(changed(given, end, fx={"training": False}), **check)
+    fails(verdict, "training is False, not True, at the end of module.training_step", seq=end)
+    assert verdict.expected == "training=True" and verdict.seen.endswith(" with training=False")
+    fails(judge(changed(given, begin, fx={"training": False}), **check),
+          "training is False, not True, at the begin of module.training_step")  # fmt: skip
+    assert judge(changed(given, end, fx={"training": False}), at="B", **check).status is Status.PASS
+
+
+def test_effect_that_the_oracle_knows(judge: Judge) -> None:
+    check = {"kind": "effect", "hooks": ["on_train_batch_end"], "field": "global_step"}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    begin, _ = spans(given, "callback:0.on_train_batch_end")[2]
+    verdict = judge(changed(given, begin, fx={"global_step": 3}), **check)
+    fails(verdict, "global_step is 3, not 2, at the begin of callback:0.on_train_batch_end")
+
+
+@pytest.mark.parametrize("grads, status", [("none", Status.PASS), ("zero", Status.PASS), ("set", Status.FAIL)])
+def test_effect_clear_is_none_or_zero(judge: Judge, grads: str, status: Status) -> None:
+    given = rows()
+    end = spans(given, "module.optimizer_zero_grad")[0][1]
+    check = {"kind": "effect", "hooks": ["optimizer_zero_grad"], "field": "grads", "value": "clear", "at": "E"}
+    assert judge(changed(given, end, fx={"grads": grads}), **check).status is status
+
+
+def test_effect_that_was_not_seen_is_not_judged(judge: Judge) -> None:
+    check = {"kind": "effect", "hooks": ["on_fit_start"], "field": "training", "value": True}
+    given = rows()
+    for place in [i for i, row in enumerate(given) if row.hook == "on_fit_start"]:
+        given = changed(given, place, fx={"training": None})
+    assert judge(given, **check).status is Status.NOT_APPLICABLE
+
+
+def test_effect_after_an_exception_is_not_judged(judge: Judge) -> None:
+    broken = Scenario("broken", when=(When("training_step", "raise"),))
+    given = rows(broken)
+    end = spans(given, "module.training_step")[0][1]
+    check = {"kind": "effect", "hooks": ["training_step"], "field": "training", "value": True}
+    assert judge(changed(given, end, fx={"training": False}), scenario=broken, **check).status is Status.PASS
+
+
+# ---- changes, updates ------------------------------------------------------------------------------------
+
+
+def test_changes_only_where_they_may(judge: Judge) -> None:
+    check = {"kind": "changes", "only_at": ["step", "optimizer_step"]}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    place = spans(given, "module.backward")[0][1]
+    later = [
+        row._replace(fx={**row.fx, "params": row.fx["params"] + (index >= place)}) for index, row in enumerate(given)
+    ]
+    fails(judge(later, **check), "the parameters change outside of the optimizer's step", seq=place)
+    still = [row._replace(fx={**row.fx, "params": 0}) for row in given]
+    assert judge(still, **check).status is Status.NOT_APPLICABLE
+
+
+def test_updates_where_they_are_due(judge: Judge) -> None:
+    check = {"kind": "updates", "hook": "optimizer_step"}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    begin, end = spans(given, "module.optimizer_step")[1]
+    verdict = judge(changed(given, end, fx={"params": given[begin].fx["params"]}), **check)
+    fails(verdict, "the parameters stay in this optimizer_step", seq=end)
+    assert verdict.expected == "parameters that change"
+
+
+def test_updates_where_none_is_due(judge: Judge) -> None:
+    skipping = Scenario("skipping", when=(When("training_step", "return-none", 1),))
+    given = rows(skipping)
+    end = spans(given, "module.optimizer_step")[1][1]
+    verdict = judge(changed(given, end, fx={"params": 2}), scenario=skipping, kind="updates", hook="optimizer_step")
+    fails(verdict, "the parameters change in this optimizer_step", seq=end)
+    assert verdict.expected == "parameters that stay"
+
+
+# ---- receivers, balance, sequence ------------------------------------------------------------------------
+
+
+def test_receivers_in_their_order(judge: Judge) -> None:
+    given = rows()
+    assert judge(given, kind="receivers").status is Status.PASS
+    one, other = spans(given, "callback:0.on_train_start")[0], spans(given, "callback:1.on_train_start")[0]
+    verdict = judge(moved(given, other, one[0]), kind="receivers")
+    fails(verdict, "on_train_start reaches callback:1 before callback:0", seq=one[0])
+    assert verdict.expected == "callback:0.on_train_start"
+
+
+def test_balance_passes(judge: Judge) -> None:
+    assert judge(rows(), kind="balance").status is Status.PASS
+
+
+def test_balance_of_a_span_that_never_ends(judge: Judge) -> None:
+    fails(judge(rows()[:-1], kind="balance"), "trainer.fit never ends", seq=None)
+
+
+def test_balance_of_an_end_without_a_begin(judge: Judge) -> None:
+    fails(judge([Row("E", "module", "setup", {}, {})], kind="balance"), "module.setup ends where nothing is open", seq=0)
+
+
+def test_balance_of_spans_that_cross(judge: Judge) -> None:
+    names = [("B", "fit_a"), ("B", "fit_b"), ("E", "fit_a"), ("E", "fit_b")]
+    crossed = [Row(ph, "module", hook, {}, {}) for ph, hook in names]
+    fails(judge(crossed, kind="balance"), "module.fit_a ends where module.fit_b (depth 1) is open", seq=2)
+
+
+def test_balance_of_a_wrong_depth(judge: Judge) -> None:
+    given = rows()
+    begin, end = spans(given, "module.on_train_start")[0]
+    verdict = judge([*given[:begin], given[begin]._replace(depth=4), *given[begin + 1 :]], kind="balance")
+    fails(verdict, "depth 4 where 1 spans are open", seq=begin)
+    verdict = judge([*given[:end], given[end]._replace(depth=4), *given[end + 1 :]], kind="balance")
+    fails(verdict, "module.on_train_start ends where module.on_train_start (depth 1) is open", seq=end)
+
+
+def test_balance_of_spans_without_end_is_bounded(judge: Judge) -> None:
+    endless = [Row("B", "module", "setup", {}, {})] * 3000
+    fails(judge(endless, kind="balance"), "more than 1000 spans are open", seq=1000)
+
+
+def test_an_instant_has_a_depth_and_no_end(judge: Judge) -> None:
+    given = rows()
+    marked = [*given[:3], Row("I", "trainer", "saved", {}, {}, depth=1), *given[3:]]
+    assert given[2].ph == "E"
+    assert judge(marked, kind="balance").status is Status.PASS
+    marked[3] = marked[3]._replace(depth=2)
+    fails(judge(marked, kind="balance"), "depth 2 where 1 spans are open", seq=3)
+
+
+def test_sequence_passes_and_names_the_first_difference(judge: Judge) -> None:
+    given = rows()
+    assert judge(given, kind="sequence").status is Status.PASS
+    verdict = judge(drop(given, "module.on_train_start"), kind="sequence")
+    place = spans(given, "module.on_train_start")[0][0]
+    fails(verdict, "callback:0.on_epoch_start begins where module.on_train_start begins is due", seq=place)
+    assert verdict.expected == "module.on_train_start begins"
+    assert verdict.context[-1] == "   due  module.on_train_start begins"
+    assert verdict.context[-2].split()[:3] == [str(place), "callback:0.on_epoch_start", "begins"]
+    assert verdict.context[-2].endswith("train_loop: on_epoch_start()")
+
+
+def test_sequence_of_a_run_that_ends_early_or_late(judge: Judge) -> None:
+    given = rows()
+    fails(judge(given[:-1], kind="sequence"), "the run ends where trainer.fit ends is due", seq=None)
+    verdict = judge([*given, Row("B", "module", "setup", {}, {})], kind="sequence")
+    fails(verdict, "module.setup begins where the end of the run is due", seq=len(given))
+
+
+# ---- malformed checks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "check, message",
+    [
+        ({"kind": "cuont", "hooks": []}, "kind 'cuont' is none of count, order, encloses"),
+        ({}, "kind 'None' is none of count"),
+        ({"kind": "count"}, "count: .*missing 1 required positional argument: 'hooks'"),
+        ({"kind": "count", "hooks": ["setup"], "field": "x"}, "count: .*unexpected keyword argument 'field'"),
+        ({"kind": "count", "hooks": ["on_train_stat"]}, "'on_train_stat' is no hook"),
+        ({"kind": "order", "first": "setup", "then": "on_nothing"}, "'on_nothing' is no hook"),
+    ],
+)
+def test_a_malformed_check_is_refused(check: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        build(check)
+
+
+def test_every_kind_is_used_and_tested_here() -> None:
+    assert {clause.kind for clause in load_clauses().values() if not clause.excluded} == set(KINDS)
+    assert all(f"def test_{kind}" in Path(__file__).read_text(encoding="utf-8") for kind in KINDS)
