@@ -9,6 +9,7 @@ torch, or any trainer.
 
 from __future__ import annotations
 
+import difflib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class Spec:
             receiver_and_hook, _, scope = text.partition("@")
             receiver, _, hook = receiver_and_hook.rpartition(".")
             if hook not in HOOKS:
-                raise CheckError(f"{hook!r} is no hook")
+                near = difflib.get_close_matches(hook, HOOKS, n=1)
+                raise CheckError(f"{hook!r} is no hook" + (f"; did you mean {near[0]!r}?" if near else ""))
             self.hooks.setdefault(hook, set()).add((receiver, scope))
         self.held: dict[tuple[str, str, str | None], bool] = {}
 
@@ -478,7 +480,10 @@ def build(check: Mapping[str, Any]) -> Check:
     kind = str(check.get("kind"))
     if kind not in KINDS:
         raise CheckError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+    given = check.get("given", [])
+    if not isinstance(given, list) or not all(isinstance(word, str) for word in given):
+        raise CheckError(f"given={given!r}; a list of words is accepted")
     try:
         return KINDS[kind](**{key: value for key, value in check.items() if key not in CONDITIONS})
     except TypeError as error:
-        raise CheckError(f"{kind}: {error}") from None
+        raise CheckError(f"{kind}: {str(error).rpartition('__init__() ')[2]}") from None

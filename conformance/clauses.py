@@ -7,6 +7,7 @@ its parameters) or the reason why it cannot be checked.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Clause", "ClauseError", "load_clauses"]
+from .checks import CheckError, build
+
+__all__ = ["Clause", "ClauseError", "load_clauses", "read_tables"]
 
 SPEC = Path(__file__).parent / "spec"
 LEVELS = ("MUST", "SHOULD", "MAY")
+SLUG = re.compile(r"[a-z]+(\.[A-Za-z0-9_-]+)+").fullmatch
 
 
 class ClauseError(ValueError):
@@ -55,13 +59,31 @@ def _clause(row: Mapping[str, Any], path: Path) -> Clause:
     unknown = row.keys() - {"id", "level", "sentence", "source", "check", "excluded", "line"}
     if unknown:
         raise ClauseError(f"{where} has unknown keys {', '.join(sorted(unknown))}")
+    if not SLUG(str(row["id"])):
+        raise ClauseError(f"{where}: an id is {path.stem}.some-slug: letters, digits, - and _ between dots")
     if row["level"] not in LEVELS:
         raise ClauseError(f"{where}: level {row['level']!r} is none of {', '.join(LEVELS)}")
     if bool(row.get("check")) == bool(row.get("excluded")):
         raise ClauseError(f"{where} needs either a check or the reason why it is excluded")
     if row["id"].split(".", 1)[0] != path.stem:
         raise ClauseError(f"{where} belongs into {row['id'].split('.', 1)[0]}.toml: one file per family")
+    if row.get("check"):
+        try:
+            build(row["check"])
+        except CheckError as error:
+            raise ClauseError(f"{where}: check: {error}") from None
     return Clause(**row)
+
+
+def read_tables(path: Path, name: str) -> list[Mapping[str, Any]]:
+    """The tables `[[name]]` of a file. Raises ClauseError naming the file."""
+    try:
+        rows: Any = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ClauseError(f"{path.name}: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise ClauseError(f"{path.name} has no [[{name}]] tables")
+    return rows
 
 
 @cache
@@ -69,7 +91,7 @@ def load_clauses() -> Mapping[str, Clause]:
     """Every clause by id, family by family in the order of the files' contents."""
     clauses: dict[str, Clause] = {}
     for path in sorted((SPEC / "clauses").glob("*.toml")):
-        for row in tomllib.loads(path.read_text(encoding="utf-8"))["clause"]:
+        for row in read_tables(path, "clause"):
             clause = _clause(row, path)
             if clause.id in clauses:
                 raise ClauseError(f"{path.name}: clause {clause.id!r} is defined twice")

@@ -9,12 +9,11 @@ profile it is what is expected, and its absence is a regression.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from .clauses import SPEC, ClauseError, load_clauses
+from .clauses import SPEC, ClauseError, load_clauses, read_tables
 from .verdicts import Note, Status, TrainerRun, Verdict
 
 __all__ = ["DOCUMENTATION", "PROFILES", "departures", "hold_against", "profile_of", "stale"]
@@ -36,10 +35,14 @@ def departures(profile: str) -> Mapping[str, Note]:
     if profile == DOCUMENTATION:
         return {}
     if profile not in PROFILES:
-        raise ClauseError(f"no profile {profile!r}; there are {', '.join(PROFILES)}")
+        near = difflib.get_close_matches(profile, PROFILES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ClauseError(f"no profile {profile!r}; there are {', '.join(PROFILES)}{hint}")
     path = SPEC / "profiles" / f"{profile}.toml"
     notes: dict[str, Note] = {}
-    for row in tomllib.loads(path.read_text(encoding="utf-8"))["departure"]:
+    for number, row in enumerate(read_tables(path, "departure"), 1):
+        if missing := {"clauses", "note", "evidence"} - row.keys():
+            raise ClauseError(f"{path.name}: departure {number} lacks {', '.join(sorted(missing))}")
         for clause in row["clauses"]:
             if clause not in load_clauses():
                 near = difflib.get_close_matches(clause, load_clauses(), n=1)

@@ -131,6 +131,25 @@ def test_scalars_of_any_kind(value: Any, shown: float) -> None:
     assert quiet().validate(module, pairs(2)) == [{"v": shown}]
 
 
+def test_a_scalar_of_any_shape_is_read_as_one_number() -> None:
+    metrics = fit(Logging(training_step=lambda m, i: m.log("v", torch.tensor([[2.0]])))).callback_metrics
+    assert metrics["v"].shape == ()
+
+
+def test_short_floats_are_summed_as_longer_ones() -> None:
+    one = torch.tensor(1.0, dtype=torch.bfloat16)  # which cannot count beyond 256
+    module = Logging(validation_step=lambda m, i: m.log("v", one))
+    assert quiet().validate(module, pairs(400, size=1)) == [{"v": 1.0}]
+
+
+def test_the_same_settings_may_be_said_in_different_ways() -> None:
+    def log(module: LightningModule, batch_idx: int) -> None:
+        spelt_out = {} if batch_idx else {"on_step": False, "on_epoch": True}
+        module.log("v", float(batch_idx), **spelt_out)
+
+    assert quiet().validate(Logging(validation_step=log), pairs(3)) == [{"v": 1.0}]
+
+
 def test_the_graph_is_not_kept() -> None:
     module = Logging(training_step=lambda m, i: m.log("w", next(m.parameters()).sum(), on_epoch=True))
     metrics = fit(module).callback_metrics

@@ -135,6 +135,13 @@ def test_fit_prints_it_once_when_everything_is_configured(capsys: pytest.Capture
     assert capsys.readouterr().out.count("Total params") == 1
 
 
+def test_only_rank_zero_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = quiet(callbacks=ModelSummary(), limit_val_batches=0)
+    trainer.global_rank = 1
+    trainer.fit(Line(), pairs(1))
+    assert capsys.readouterr().out == ""
+
+
 def test_other_runs_do_not_print_it(capsys: pytest.CaptureFixture[str]) -> None:
     quiet(callbacks=ModelSummary()).validate(Line(), Batches(pairs(1)))
     assert capsys.readouterr().out == ""

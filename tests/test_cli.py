@@ -1,0 +1,148 @@
+"""The command line: each command, its exit status, and what it says to a wrong question."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from conformance.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conforming trace."""
+    path = tmp_path_factory.mktemp("cli") / "fit-val.jsonl"
+    assert main(["record", "refimpl", "fit-val", "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def broken(trace: Path) -> Path:
+    """A well-formed trace of a trainer whose module comes first in on_fit_start."""
+    lines = trace.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    places = [i for i, row in enumerate(rows) if row.get("hook") == "on_fit_start"]
+    swapped = [{**rows[i], "seq": rows[j]["seq"]} for i, j in zip(places[2:] + places[:2], places)]
+    for place, row in zip(places, swapped):
+        rows[place] = row
+    path = trace.with_name("broken.jsonl")
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return path
+
+
+def test_run_writes_every_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "refimpl", "--scenario", "fit-*basic", "--clause", "fit.*", "--report", str(tmp_path / "r")]
+    arguments += ["--json", str(tmp_path / "v.json"), "--junit", str(tmp_path / "v.xml")]
+    assert main(arguments) == 0
+    assert "No failures" in capsys.readouterr().out
+    assert (tmp_path / "r" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "r" / "traces" / "refimpl" / "fit-basic.jsonl").exists()
+    verdicts = json.loads((tmp_path / "v.json").read_text())
+    assert verdicts["format"] == "refimpl-verdicts"
+    assert ET.parse(tmp_path / "v.xml").getroot().tag == "testsuites"
+
+
+def test_a_scenario_file_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "mine"\n[data]\ntrain = 2\n')
+    assert main(["--scenario", str(path), "--json", "-"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {v["scenario"] for run in said["runs"] for v in run["verdicts"]} == {"mine"}
+
+
+def test_check_judges_a_trace_made_elsewhere(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(trace)]) == 0
+    assert "No failures" in capsys.readouterr().out
+
+
+def test_check_fails_for_a_must(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(broken), "-v"]) == 1
+    said = capsys.readouterr().out
+    assert "fit.sequence" in said
+    assert "train_on_device: on_fit_start()" in said
+
+
+def test_check_needs_neither_torch_nor_a_trainer(trace: Path) -> None:
+    blocked = ["torch", "numpy", "refimpl", "pytorch_lightning"]
+    code = f"""import sys; sys.modules.update(dict.fromkeys({blocked}))
+from conformance.__main__ import main
+sys.exit(main(["check", {str(trace)!r}]))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "No failures" in done.stdout
+
+
+def test_check_refuses_what_is_no_trace(tmp_path: Path, trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text("\n".join(trace.read_text().splitlines()[:-1]) + "\n")
+    assert main(["check", str(cut)]) == 2
+    assert f"conformance: {cut}:" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "none.jsonl")]) == 2
+
+
+def test_diff(trace: Path, broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", str(trace), str(trace)]) == 0
+    assert "tell the same" in capsys.readouterr().out
+    assert main(["diff", str(trace), str(broken)]) == 1
+    assert "on_fit_start" in capsys.readouterr().out
+
+
+def test_spec_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spec"]) == 0
+    listed = capsys.readouterr().out
+    assert "train.backward " in listed
+    assert "excluded: " in listed
+    assert main(["spec", "fit.on_fit_start-then-setup"]) == 0
+    explained = capsys.readouterr().out
+    for part in ("source:", "check:", "mutant:", "lightning-2 departs:"):
+        assert part in explained
+
+
+def test_smoke(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoke", "refimpl"]) == 0
+    assert capsys.readouterr().out.count("sound") == 3
+
+
+def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", "--clause", "modes.val.training"]) == 0
+    assert "clauses proven by a mutant: 1 of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "refimp"], "no trainer 'refimp'; there are refimpl,"),
+        (["run", "--scenario", "fit-vall"], "no scenario matches 'fit-vall'"),
+        (["run", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
+        (["spec", "train.bakward"], "did you mean 'train.backward'?"),
+        (["record", "refimpl", "fit-*", "-o", "x"], "matches"),
+        (["record", "nobody", "fit-basic", "-o", "x"], "no trainer 'nobody'"),
+        (["run", "refimpl", "lightning@2.6.6", "--python", "python3"], "name exactly one"),
+        (["run", "--scenario", "missing.toml"], "missing.toml"),
+    ],
+)
+def test_wrong_questions(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_release_that_is_not_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REFIMPL_CACHE", str(tmp_path))
+    assert main(["run", "lightning@1.5.10"]) == 2
+    assert "python -m conformance prepare lightning@1.5.10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "check", "record", "diff", "spec", "smoke", "selftest", "prepare"])
+def test_each_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert f"example:\n  python -m conformance {command} " in capsys.readouterr().out
