@@ -123,7 +123,10 @@ def test_hooks_nobody_knows_are_the_sequences_affair(tmp_path: Path) -> None:
     [
         ({"name": "x", "callbacks": -1}, r"t\.jsonl:1: the header's scenario: x: callbacks: -1; 0 to 1000"),
         ({"name": "x", "trainer": {"val_check_interval": 0}}, r"t\.jsonl:1: the header's scenario: x: trainer"),
-        ({"name": "x", "when": [{"hook": "on_mars", "do": "stop"}]}, r"t\.jsonl:1: the header's scenario: x: when stop"),
+        (
+            {"name": "x", "when": [{"hook": "on_mars", "do": "stop"}]},
+            r"t\.jsonl:1: the header's scenario: x: when stop",
+        ),
         ({"name": "x", "colour": "red"}, r"t\.jsonl:1: the header's scenario: x: unknown key 'colour'"),
     ],
 )

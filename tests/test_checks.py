@@ -299,7 +299,8 @@ def test_balance_of_a_span_that_never_ends(judge: Judge) -> None:
 
 
 def test_balance_of_an_end_without_a_begin(judge: Judge) -> None:
-    fails(judge([Row("E", "module", "setup", {}, {})], kind="balance"), "module.setup ends where nothing is open", seq=0)
+    lonely = Row("E", "module", "setup", {}, {})
+    fails(judge([lonely], kind="balance"), "module.setup ends where nothing is open", seq=0)
 
 
 def test_balance_of_spans_that_cross(judge: Judge) -> None:

@@ -103,24 +103,34 @@ def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (GOOD + 'colour = "red"', "fit.toml: clause 'fit.one' has unknown keys colour"),
         (GOOD.replace("MUST", "MUSS"), "fit.toml: clause 'fit.one': level 'MUSS' is none of MUST, SHOULD, MAY"),
         (GOOD + 'excluded = "no"', "fit.toml: clause 'fit.one' needs either a check or the reason why"),
-        (GOOD.replace('{ kind = "count", hooks = ["setup"] }', "{}"), "fit.toml: clause 'fit.one' needs either a check"),
+        (
+            GOOD.replace('{ kind = "count", hooks = ["setup"] }', "{}"),
+            "fit.toml: clause 'fit.one' needs either a check",
+        ),
         (GOOD.replace("fit.one", "val.one"), "fit.toml: clause 'val.one' belongs into val.toml: one file per family"),
         (GOOD.replace("fit.one", "fit.one two"), "fit.toml: clause 'fit.one two': an id is fit.some-slug"),
         (GOOD.replace('"fit.one"', "5"), "fit.toml: clause 5: an id is fit.some-slug"),
         (GOOD + GOOD, "fit.toml: clause 'fit.one' is defined twice"),
         (GOOD.replace("count", "cuont"), "fit.toml: clause 'fit.one': check: kind 'cuont' is none of count, order"),
-        (GOOD.replace("setup", "stup"),
-         "fit.toml: clause 'fit.one': check: 'stup' is no hook; did you mean 'setup'?"),
-        (GOOD.replace("hooks =", "hoks ="),
-         "fit.toml: clause 'fit.one': check: count: got an unexpected keyword argument 'hoks'"),
-        (GOOD.replace(" }", ", given = 5 }"), "fit.toml: clause 'fit.one': check: given=5; a list of words is accepted"),
+        (
+            GOOD.replace("setup", "stup"),
+            "fit.toml: clause 'fit.one': check: 'stup' is no hook; did you mean 'setup'?",
+        ),
+        (
+            GOOD.replace("hooks =", "hoks ="),
+            "fit.toml: clause 'fit.one': check: count: got an unexpected keyword argument 'hoks'",
+        ),
+        (
+            GOOD.replace(" }", ", given = 5 }"),
+            "fit.toml: clause 'fit.one': check: given=5; a list of words is accepted",
+        ),
         ("[[clause]", "fit.toml: "),
         ("\xff", "fit.toml: "),
         ("", "fit.toml has no [[clause]] tables"),
         ("clause = 5", "fit.toml has no [[clause]] tables"),
         ("clause = [5]", "fit.toml has no [[clause]] tables"),
     ],
-)  # fmt: skip
+)
 def test_a_malformed_file_names_itself_the_clause_and_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:

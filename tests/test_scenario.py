@@ -34,11 +34,36 @@ FULL = Scenario(
     calls=("fit", "validate", "test", "predict"),
     needs=("bf16",),
     callbacks=2,
-    data=Data(train=4, val=(1, 2), test=(3,), predict=(1,), sized=False, source="datamodule", batch="dict",
-              batch_size=3, last=1),  # fmt: skip
-    model=Model(("training_epoch_end",), ("predict_step",), "dict", "none", "adam", "step", "float32", ("new", "same"),
-                True, True),  # fmt: skip
-    trainer={"max_epochs": 2, "limit_val_batches": 1.0, "val_check_interval": 0.5, "fast_dev_run": True, "precision": "bf16"},
+    data=Data(
+        train=4,
+        val=(1, 2),
+        test=(3,),
+        predict=(1,),
+        sized=False,
+        source="datamodule",
+        batch="dict",
+        batch_size=3,
+        last=1,
+    ),
+    model=Model(
+        defines=("training_epoch_end",),
+        lacks=("predict_step",),
+        returns="dict",
+        eval_returns="none",
+        optimizer="adam",
+        scheduler="step",
+        dtype="float32",
+        callbacks=("new", "same"),
+        starts_in_eval=True,
+        logs=True,
+    ),
+    trainer={
+        "max_epochs": 2,
+        "limit_val_batches": 1.0,
+        "val_check_interval": 0.5,
+        "fast_dev_run": True,
+        "precision": "bf16",
+    },
     when=(When("training_step", "raise", 3), When("on_fit_start", "stop", receiver="callback:1")),
 )
 
@@ -110,7 +135,10 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"callbacks": 10**9}, f"mine: callbacks: 1000000000; 0 to {MOST_CALLBACKS} are accepted"),
         ({"calls": "fit"}, "mine: calls is 'fit'; a list of strings is accepted"),
         ({"calls": []}, "mine: calls is empty; name one of fit, validate, test, predict"),
-        ({"calls": ["fitt"]}, "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict'; did you mean 'fit'?"),
+        (
+            {"calls": ["fitt"]},
+            "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict'; did you mean 'fit'?",
+        ),
         ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
         ({"data": {"train": 0}}, "mine: fit needs batches: set data.train"),
         ({"calls": ["validate"], "data": {"val": [1]}, "model": {"lacks": ["validation_step"]}},
