@@ -28,6 +28,8 @@ __all__ = ["judge", "judge_file"]
 LOOKAHEAD = 20_000
 RECENT = 65  # by how many events the place in the oracle is told
 CONTEXT = 4
+# What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
+UNDECLARED = frozenset({"fit", "validate", "test", "predict", "step"})
 
 # Phase, receiver, hook, and the stage of the batch where there is one: the transfer hooks are the same
 # in training and validation, and a trainer that skips one must not shift the other's counterparts.
@@ -37,7 +39,6 @@ Key = tuple[str, str, str, str]
 def _key(event: Event | Expected) -> Key:
     batch = event.args.get("batch")
     return event.ph, event.receiver, event.hook, batch.partition("/")[0] if isinstance(batch, str) else ""
-
 
 
 def judge_file(path: Path, clauses: Mapping[str, Clause]) -> list[Verdict]:
@@ -80,12 +81,10 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
 
 def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: frozenset[str]) -> str:
     """What the clause needs and the trainer's adapter does not declare; empty if nothing."""
-    own = {"fit", "validate", "test", "predict", "step"}
-    hooks = sorted((check.hooks or frozenset()) - declared - own)
-    if hooks and clause.kind in ("order", "encloses"):
-        return ", ".join(hooks)
-    if hooks and len(hooks) == len((check.hooks or frozenset()) - own):
-        return ", ".join(hooks)
+    hooks = check.hooks or frozenset()
+    absent, others = hooks - declared - UNDECLARED, hooks - check.needed
+    if absent & check.needed or (others and others <= absent):
+        return ", ".join(sorted(absent))
     field = {"changes": "params", "updates": "params"}.get(clause.kind, clause.check.get("field"))
     needs_effect = clause.kind in ("effect", "changes", "updates")
     return f"effect {field}" if needs_effect and field not in effects else ""
@@ -106,10 +105,8 @@ class _Lockstep:
 
     def __init__(self, scenario: Scenario, declared: frozenset[str], checks: Iterable[Check]) -> None:
         self.checks = list(checks)
-        own = {"fit", "validate", "test", "predict", "step"}
-        self.oracle: Iterator[Expected] = (
-            event for event in expected(scenario) if event.hook in declared or event.hook in own
-        )
+        heard = declared | UNDECLARED
+        self.oracle: Iterator[Expected] = (event for event in expected(scenario) if event.hook in heard)
         self.produced = self.pending = 0
         self.limit = LOOKAHEAD
         self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}

@@ -96,9 +96,11 @@ def _names(*specs: Spec) -> frozenset[str]:
 
 
 class Check:
-    """Base of all kinds. `hooks` are those it is about; None for all."""
+    """Base of all kinds. `hooks` are those it is about, None for all; `needed` are those of them without
+    which it cannot be judged, while of the others it takes any."""
 
     hooks: frozenset[str] | None = None
+    needed: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.failure: Failure | None = None
@@ -187,7 +189,7 @@ class Order(Check):
         super().__init__()
         self.first, self.then, self.point = Spec([first]), Spec([then]), point
         self.first_name, self.then_name = first.partition("@")[0], then.partition("@")[0]
-        self.hooks = _names(self.first, self.then)
+        self.hooks = self.needed = _names(self.first, self.then)
         self.expected_first = self.seen_first = 0
         self.queue: deque[tuple[Expected, int]] = deque(maxlen=MOST_PENDING)
 
@@ -233,7 +235,7 @@ class Encloses(Check):
     def __init__(self, outer: str, inner: list[str]) -> None:
         super().__init__()
         self.outer_name, self.outer, self.inner = outer, Spec([outer]), Spec(inner)
-        self.hooks = _names(self.outer, self.inner)
+        self.hooks, self.needed = _names(self.outer, self.inner), _names(self.outer)
         self.expected_open = self.seen_open = 0
         self.queue: deque[tuple[Expected, bool]] = deque(maxlen=MOST_PENDING)
 

@@ -155,7 +155,6 @@ TRAINER_DEFAULTS: Dict[str, Any] = {
     "min_epochs": 0,
     "max_steps": -1,
     "min_steps": 0,
-    "max_time": None,
     "limit_train_batches": 1.0,
     "limit_val_batches": 1.0,
     "limit_test_batches": 1.0,
@@ -278,6 +277,7 @@ def _check(scenario: Scenario) -> None:
         _one_of(name + ": model.callbacks", kind, ("new", "same"))
     for option, value in scenario.trainer.items():
         _check_option("%s: trainer.%s" % (name, option), option, value)
+    _check_plan(scenario)
     for event in scenario.when:
         _one_of(name + ": when.do", event.do, ACTIONS)
         _one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
@@ -308,8 +308,31 @@ def _check_option(where: str, option: str, value: Any) -> None:
         _natural(where, value)
     elif option == "precision":
         _one_of(where, value, (32, "bf16"))
-    elif option == "max_time" and not isinstance(value, str):
-        raise ScenarioError('%s: %.80r; a string "DD:HH:MM:SS" is accepted' % (where, value))
+
+
+def _check_plan(scenario: Scenario) -> None:
+    """That the options leave something to do, and an end: what a trainer refuses is no scenario."""
+    name, sized = scenario.name + ": trainer.", scenario.data.sized
+    for stage in STEPS:
+        limit = scenario.option("limit_%s_batches" % stage)
+        for batches in scenario.loaders(stage) if isinstance(limit, float) and 0 < limit < 1 else ():
+            where = "%slimit_%s_batches=%r" % (name, stage, limit)
+            if not sized:
+                raise ScenarioError("%s needs loaders with a length: give an int, or set data.sized" % where)
+            if int(batches * limit) == 0:
+                raise ScenarioError("%s leaves nothing of a loader of %d" % (where, batches))
+    interval, limit = scenario.option("val_check_interval"), scenario.option("limit_train_batches")
+    if isinstance(interval, float) and interval < 1 and not sized:
+        where = "%sval_check_interval=%r" % (name, interval)
+        raise ScenarioError("%s needs a loader with a length: give an int, or set data.sized" % where)
+    if isinstance(interval, int):
+        batches = scenario.data.train if sized else interval  # of unknown length: perhaps that many
+        most = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        if 0 < most < interval:
+            raise ScenarioError("%sval_check_interval=%d: an epoch has %d batches" % (name, interval, most))
+    stops = any(event.do == "stop" for event in scenario.when)
+    if scenario.option("max_epochs") == scenario.option("max_steps") == -1 and not stops:
+        raise ScenarioError(name + "max_epochs=-1 trains without end: set max_steps, or a `when` that stops")
 
 
 # ---- TOML out ---------------------------------------------------------------------------------------------

@@ -95,6 +95,30 @@ def test_an_undeclared_effect_is_unsupported(tmp_path: Path) -> None:
     assert failing(verdicts) == set()
 
 
+def declaring_all_but(path: Path, *absent: str) -> Verdict:
+    """The verdict on the closure of optimizer_step, of a trainer without these hooks."""
+    rows = [row for row in conforming(PLAIN) if row.hook not in absent]
+    hooks = [hook for hook in HOOKS if hook not in absent]
+    return judge_all(path, PLAIN, rows, hooks=hooks)[CLOSURE]
+
+
+CLOSURE = "train.closure.encloses"
+
+
+def test_enclosing_is_judged_by_those_of_the_inner_hooks_that_there_are(tmp_path: Path) -> None:
+    inner = EVERY[CLOSURE].check["inner"]
+    assert len(inner) > 2
+    assert declaring_all_but(tmp_path / "t.jsonl", inner[1]).status is Status.PASS
+    assert declaring_all_but(tmp_path / "t.jsonl", *inner[1:]).status is Status.PASS
+    without = declaring_all_but(tmp_path / "t.jsonl", *inner)
+    assert (without.status, without.reason) == (Status.UNSUPPORTED, f"the trainer has no {', '.join(sorted(inner))}")
+
+
+def test_enclosing_needs_what_encloses(tmp_path: Path) -> None:
+    without = declaring_all_but(tmp_path / "t.jsonl", "optimizer_step")
+    assert (without.status, without.reason) == (Status.UNSUPPORTED, "the trainer has no optimizer_step")
+
+
 def test_what_is_declared_and_never_called_fails(tmp_path: Path) -> None:
     rows = [row for row in conforming(PLAIN) if row.hook != "on_fit_start"]
     assert "fit.on_fit_start" in failing(judge_all(tmp_path / "t.jsonl", PLAIN, rows))
@@ -153,7 +177,7 @@ ABSURD = Scenario(
 
 @pytest.mark.parametrize("scenario", [
     ABSURD,
-    Scenario("endless", callbacks=0, trainer={"max_epochs": -1}),
+    Scenario("endless", callbacks=0, trainer={"max_epochs": -1, "max_steps": 10**15}),
     Scenario("late", callbacks=0, data=Data(train=10**9)),
 ])  # fmt: skip
 def test_an_endless_oracle_is_not_heard_out(

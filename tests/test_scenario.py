@@ -60,7 +60,7 @@ FULL = Scenario(
     trainer={
         "max_epochs": 2,
         "limit_val_batches": 1.0,
-        "val_check_interval": 0.5,
+        "val_check_interval": 2,
         "fast_dev_run": True,
         "precision": "bf16",
     },
@@ -159,7 +159,30 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"trainer": {"check_val_every_n_epoch": 0}}, "mine: trainer.check_val_every_n_epoch: 0; an int from 1"),
         ({"trainer": {"precision": 16}}, "mine: trainer.precision: 16 is none of 32, 'bf16'"),
         ({"trainer": {"fast_dev_run": -1}}, "mine: trainer.fast_dev_run: -1; an int from 0 is accepted"),
-        ({"trainer": {"max_time": 5}}, 'mine: trainer.max_time: 5; a string "DD:HH:MM:SS" is accepted'),
+        (
+            {"data": {"train": 3}, "trainer": {"limit_train_batches": 0.3}},
+            "mine: trainer.limit_train_batches=0.3 leaves nothing of a loader of 3",
+        ),
+        (
+            {"data": {"val": [4, 3]}, "trainer": {"limit_val_batches": 0.25}},
+            "mine: trainer.limit_val_batches=0.25 leaves nothing of a loader of 3",
+        ),
+        (
+            {"data": {"sized": False, "test": [4]}, "trainer": {"limit_test_batches": 0.5}},
+            "mine: trainer.limit_test_batches=0.5 needs loaders with a length: give an int, or set data.sized",
+        ),
+        (
+            {"data": {"sized": False}, "trainer": {"val_check_interval": 0.5}},
+            "mine: trainer.val_check_interval=0.5 needs a loader with a length: give an int, or set data.sized",
+        ),
+        (
+            {"data": {"train": 5}, "trainer": {"val_check_interval": 4, "limit_train_batches": 3}},
+            "mine: trainer.val_check_interval=4: an epoch has 3 batches",
+        ),
+        (
+            {"trainer": {"max_epochs": -1}},
+            "mine: trainer.max_epochs=-1 trains without end: set max_steps, or a `when` that stops",
+        ),
         ({"when": 5}, "mine: when is 5; a list of tables is accepted"),
         ({"when": [5]}, "mine: when: a table is expected, not 5"),
         ({"when": [{"do": "raise"}]}, "mine: when: missing 1 required positional argument: 'hook'"),
