@@ -1,8 +1,9 @@
-"""What every test of the engine needs."""
+"""What every test needs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,3 +19,9 @@ def same_numbers_and_modes() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     assert torch.is_grad_enabled()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A path for one trace after another; of module scope, for hypothesis runs a test many times."""
+    return tmp_path_factory.mktemp("trace") / "t.jsonl"

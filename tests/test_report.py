@@ -301,6 +301,8 @@ def test_summary_does_not_call_it_a_success_when_nothing_was_judged() -> None:
     assert summary().rstrip().endswith("Nothing was judged.")
     one = trainer("t", Verdict("plain", "train.fine", Status.PASS))
     assert summary(one).rstrip().endswith("No failures, 5 clauses not reached by any scenario.")
+    most = [Verdict("plain", name, Status.PASS) for name in CLAUSES if name != "train.fine"]
+    assert joined(summary(trainer("t", *most))).endswith("1 clause not reached by any scenario (train.fine).")
 
 
 def test_summary_survives_a_console_that_knows_only_ascii() -> None:

@@ -75,9 +75,10 @@ def _conclusion(rows: Sequence[Row]) -> str:
     parts = [plural(failing, "failure") if failing else "No failures"]
     if known:
         parts.append(plural(known, "known departure"))
-    silent = sum(not any(cell.reached for cell in row.cells) for row in rows)
+    silent = [row.clause.id for row in rows if not any(cell.reached for cell in row.cells)]
     if silent:
-        parts.append(f"{plural(silent, 'clause')} not reached by any scenario")
+        names = f" ({', '.join(silent)})" if len(silent) <= 3 else ""
+        parts.append(f"{plural(len(silent), 'clause')} not reached by any scenario{names}")
     return ", ".join(parts) + "."
 
 
