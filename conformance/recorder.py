@@ -27,11 +27,15 @@ PLAIN = ("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage")
 
 
 def identify(batch: Any) -> Optional[str]:
-    """Which batch this is, "train/0/3": read from the column of its data that says so."""
+    """Which batch this is, "train/0/3": read from the column of its data that says so. None for data
+    that no scenario made."""
     tensor = first_tensor(batch)
     if tensor is None or tensor.ndim < 2 or tensor.shape[1] <= IDENTITY_COLUMN:
         return None
-    code = round(float(tensor[0, IDENTITY_COLUMN]) * IDENTITY_SCALE)
+    mark = float(tensor[0, IDENTITY_COLUMN]) * IDENTITY_SCALE
+    if not 0 <= mark < len(STAGES) << 19:
+        return None
+    code = round(mark)
     return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, code & 0xFFFF)
 
 
@@ -189,7 +193,7 @@ class Recorder:
         now = [p.detach() for p in parameters]
         if len(now) != len(self._params):
             self._params = [p.clone() for p in now]
-        elif not all(torch.equal(a, b) for a, b in zip(now, self._params)):
+        elif not all(_same(a, b) for a, b in zip(now, self._params)):
             self._params = [p.clone() for p in now]
             self._version += 1
         return self._version
@@ -270,6 +274,11 @@ class Recorder:
             return self.span(receiver, method, lambda: original(*args, **kwargs), {})
 
         setattr(target, method, recorded)
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether the values are those they were; what has become NaN stays NaN."""
+    return torch.equal(a, b) or (a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all()))
 
 
 def _finite(value: float) -> Any:
