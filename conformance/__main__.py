@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import fnmatch
 import json
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .adapters import ADAPTERS
+from .adapters import ADAPTERS, UnknownTrainer, check_name
 from .checker import judge_file
 from .clauses import Clause, ClauseError, load_clauses
 from .profiles import DOCUMENTATION, PROFILES, departures, hold_against, profile_of, stale
@@ -26,7 +27,7 @@ from .trace import TraceError, open_trace
 from .verdicts import Status, TrainerRun, Verdict
 from .worlds import RELEASES, WorldError, prepare
 
-USER_ERRORS = (ClauseError, HarnessError, ScenarioError, TraceError, WorldError, OSError)
+USER_ERRORS = (ClauseError, HarnessError, ScenarioError, TraceError, UnknownTrainer, WorldError)
 
 
 class UsageError(Exception):
@@ -48,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        print(f"conformance: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 # ---- the commands -----------------------------------------------------------------------------------------
@@ -57,11 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run trainers on scenarios, side by side."""
     trainers = arguments.trainers or ["refimpl"]
     for trainer in trainers:
-        if trainer not in ADAPTERS:
-            raise UsageError(f"no trainer {trainer!r}; there are {', '.join(ADAPTERS)}")
+        check_name(trainer)
+        if trainers.count(trainer) > 1:
+            raise UsageError(f"{trainer} is named twice")
     if arguments.python and len(trainers) != 1:
         raise UsageError("--python says where one trainer runs; name exactly one")
     scenarios, clauses = _scenarios(arguments), _clauses(arguments)
+    _expect_folders(arguments.json, arguments.junit)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         traces = Path(arguments.report) / "traces" if arguments.report else Path(scratch)
         runs = _run_all(trainers, scenarios, clauses, traces, arguments.python)
@@ -71,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Judge traces that were made elsewhere."""
     clauses = _clauses(arguments)
+    _expect_folders(arguments.json, arguments.junit)
     grouped: dict[str, list[tuple[Path, list[Verdict]]]] = {}
     headers = {}
     for name in arguments.traces:
@@ -99,6 +106,7 @@ def record(arguments: argparse.Namespace) -> int:
     """Write the trace of one scenario."""
     scenario = _scenario(arguments.scenario)
     output = Path(arguments.output)
+    _expect_folders(arguments.output)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         for done, error in produce_traces(arguments.adapter, [scenario], Path(scratch), arguments.python):
             if error is not None:
@@ -126,7 +134,7 @@ def diff(arguments: argparse.Namespace) -> int:
 def spec(arguments: argparse.Namespace) -> int:
     """List the clauses, or explain one."""
     clauses = load_clauses()
-    if arguments.clause is None:
+    if arguments.pattern is None:
         for clause in clauses.values():
             print(
                 f"{clause.id:<58} {clause.level:<6} {'excluded: ' if clause.excluded else ''}{clause.sentence}"
@@ -134,7 +142,7 @@ def spec(arguments: argparse.Namespace) -> int:
         return 0
     from .mutants.selftest import mutants_of
 
-    for clause in _matching(arguments.clause, clauses).values():
+    for clause in _matching(arguments.pattern, clauses).values():
         print(f"{clause.id}  ({clause.level})\n  {clause.sentence}\n  source:  {clause.source}")
         if clause.line:
             print(f"  line:    {clause.line}")
@@ -177,7 +185,8 @@ def selftest(arguments: argparse.Namespace) -> int:
         def on_progress(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        report = prove(load_clauses(), load_scenarios(), on_progress, only=arguments.clause)
+        only = list(_clauses(arguments)) if arguments.clause else None
+        report = prove(load_clauses(), load_scenarios(), on_progress, only=only)
     print_selftest(report, console)
     return 0 if report.ok else 1
 
@@ -269,8 +278,6 @@ def _unsound(path: Path, scenario: Scenario) -> str:
 def _matching(pattern: str, clauses: Mapping[str, Clause]) -> dict[str, Clause]:
     found = {name: clause for name, clause in clauses.items() if fnmatch.fnmatchcase(name, pattern)}
     if not found:
-        import difflib
-
         near = difflib.get_close_matches(pattern, clauses, n=1, cutoff=0.3)
         raise UsageError(f"no clause matches {pattern!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     return found
@@ -298,9 +305,9 @@ def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
             continue
         found = [s for s in scenarios if fnmatch.fnmatchcase(s.name, pattern)]
         if not found:
-            raise UsageError(
-                f"no scenario matches {pattern!r}; there are {', '.join(s.name for s in scenarios)}"
-            )
+            near = difflib.get_close_matches(pattern, [s.name for s in scenarios], n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"no scenario matches {pattern!r}{hint} (all: {', '.join(s.name for s in scenarios)})")
         wanted.update({s.name: s for s in found})
     return list(wanted.values())
 
@@ -310,6 +317,13 @@ def _scenario(name: str) -> Scenario:
     if len(found) != 1:
         raise UsageError(f"{name!r} matches {len(found)} scenarios; name one")
     return found[0]
+
+
+def _expect_folders(*files: str | None) -> None:
+    """That there is a folder for each file, before it takes minutes to have something to write there."""
+    for file in files:
+        if file not in (None, "-") and not Path(str(file)).parent.is_dir():
+            raise UsageError(f"{file}: there is no folder {Path(str(file)).parent}")
 
 
 def _progress(console: Console) -> Progress:
@@ -337,6 +351,7 @@ def _parser() -> argparse.ArgumentParser:
             description=doc,
             epilog=f"example:\n  python -m conformance {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,  # an option may stand before the command as well
         )
         added.set_defaults(command=function)
         return added
@@ -357,7 +372,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
     for added in (parser, running, checking):
         _add_output_options(added)
-    parser.set_defaults(command=run, trainers=[])
+    parser.set_defaults(command=run, trainers=[], profile=DOCUMENTATION, no_effects=False)
 
     recording = command("record", record, "record refimpl fit-val -o trace.jsonl")
     recording.add_argument("adapter", metavar="ADAPTER", help=f"of {', '.join(ADAPTERS)}")
@@ -369,7 +384,7 @@ def _parser() -> argparse.ArgumentParser:
     differing.add_argument("b", metavar="B.jsonl")
     differing.add_argument("--no-effects", action="store_true", help="compare hooks and arguments only")
     specifying = command("spec", spec, "spec train.backward")
-    specifying.add_argument("clause", nargs="?", metavar="CLAUSE", help="a clause's id, or a glob")
+    specifying.add_argument("pattern", nargs="?", default=None, metavar="CLAUSE", help="a clause's id, or a glob")
     smoking = command("smoke", smoke, "smoke lightning@1.5.10")
     smoking.add_argument("adapter", metavar="ADAPTER", help=f"of {', '.join(ADAPTERS)}")
     smoking.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
@@ -384,7 +399,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
-    parser.add_argument("--profile", choices=PROFILES, default=DOCUMENTATION, help="default: %(default)s")
+    parser.add_argument("--profile", choices=PROFILES, help=f"default: {DOCUMENTATION}")
     parser.add_argument(
         "--json", metavar="FILE", help="write the verdicts as JSON; - for the standard output"
     )

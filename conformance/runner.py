@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .adapters import ADAPTERS
+from .adapters import check_name
 from .checker import judge_file
 from .clauses import Clause
 from .profiles import departures, profile_of
 from .scenario import Scenario
 from .trace import TraceError, open_trace
 from .verdicts import Status, TrainerRun, Verdict
-from .worlds import RELEASES, World, locate
+from .worlds import RELEASES, World, interpreter, locate
 
 __all__ = ["HarnessError", "produce_traces", "run_trainer"]
 
@@ -31,17 +31,16 @@ def produce_traces(
     """Write `directory/<scenario>.jsonl` for each scenario, in the trainer's own world.
 
     Yields each scenario when it is done, with None or the traceback if the harness broke. Raises
-    ReleaseMissing, WorldError or HarnessError if the trainer cannot be run.
+    UnknownTrainer, ReleaseMissing, WorldError or HarnessError if the trainer cannot be run.
     """
+    check_name(trainer)
     directory.mkdir(parents=True, exist_ok=True)
-    if trainer not in ADAPTERS:
-        raise HarnessError(f"no trainer {trainer!r}; there are {', '.join(ADAPTERS)}")
     if trainer in RELEASES:
         yield from _elsewhere(trainer, scenarios, directory, locate(trainer, python))
         return
     if python is not None:
         here = Path(__file__).resolve().parent.parent
-        world = World(trainer, Path(python), "interpreter", (here,))
+        world = World(trainer, interpreter(python), "interpreter", (here,))
         yield from _elsewhere(trainer, scenarios, directory, world)
         return
     from .adapters import load_adapter

@@ -31,6 +31,7 @@ __all__ = [
     "World",
     "WorldError",
     "cache_root",
+    "interpreter",
     "locate",
     "prepare",
 ]
@@ -165,7 +166,7 @@ def locate(name: str, python: str | os.PathLike[str] | None = None) -> World:
     """
     release = _release(name)
     if python is not None:
-        world = World(name, _executable(python), "interpreter", (_producer_parent(),))
+        world = World(name, interpreter(python), "interpreter", (_producer_parent(),))
         _verify(world, release)
         return world
     here = Path(sys.executable)
@@ -189,7 +190,7 @@ def prepare(name: str, python: str | os.PathLike[str] = sys.executable) -> Path:
     moved there when it is whole, so that an interrupted or failing run leaves nothing half done.
     """
     release = _release(name)
-    executable = _executable(python)
+    executable = interpreter(python)
     folder = _folder(release, _python_tag(str(executable)))
     if _is_current(folder, release):
         return folder
@@ -222,7 +223,7 @@ def _release(name: str) -> Release:
     return RELEASES[name]
 
 
-def _executable(python: str | os.PathLike[str]) -> Path:
+def interpreter(python: str | os.PathLike[str]) -> Path:
     """The interpreter as an absolute path; links stay, for they are how a venv knows itself."""
     found = shutil.which(os.fspath(Path(python).expanduser()))
     if found is None:

@@ -118,8 +118,15 @@ def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "refimp"], "no trainer 'refimp'; there are refimpl,"),
-        (["run", "--scenario", "fit-vall"], "no scenario matches 'fit-vall'"),
+        (["run", "refimp"], "no trainer 'refimp', did you mean 'refimpl'? There are refimpl, lightning@2.6.6,"),
+        (["run", "refimpl", "refimpl"], "refimpl is named twice"),
+        (["run", "--scenario", "fit-vall"], "no scenario matches 'fit-vall'; did you mean 'fit-val'?"),
+        (["run", "--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
+        (["check", "x.jsonl", "--junit", "nowhere/x.xml"], "nowhere/x.xml: there is no folder nowhere"),
+        (["record", "refimpl", "fit-val", "-o", "nowhere/x.jsonl"], "nowhere/x.jsonl: there is no folder nowhere"),
+        (["record", "refimpl", "fit-val", "-o", "docs"], "docs: Is a directory"),
+        (["run", "--python", "/nowhere/python"], "no Python interpreter at /nowhere/python"),
+        (["selftest", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
         (["run", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
         (["spec", "train.bakward"], "did you mean 'train.backward'?"),
         (["record", "refimpl", "fit-*", "-o", "x"], "matches"),
@@ -131,6 +138,14 @@ def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
 def test_wrong_questions(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_options_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--scenario", "fit-val", "--clause", "train.back*", "--profile", "lightning-2", "run", "refimpl"]) == 0
+    said = capsys.readouterr().out
+    assert "profile lightning-2: 2 clauses" in said and "(2 verdicts" in said
+    assert main(["--clause", "modes.val.training", "selftest"]) == 0
+    assert "1 of 1" in capsys.readouterr().out
 
 
 def test_a_release_that_is_not_prepared(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import difflib
 from typing import Any, Callable, Dict
 
-__all__ = ["ADAPTERS", "load_adapter"]
+__all__ = ["ADAPTERS", "UnknownTrainer", "check_name", "load_adapter"]
+
+
+class UnknownTrainer(ValueError):
+    """There is no adapter of that name; the message lists the known ones and the nearest."""
 
 
 def _refimpl() -> Any:
@@ -30,10 +34,15 @@ ADAPTERS: Dict[str, Callable[[], Any]] = {
 }
 
 
-def load_adapter(name: str) -> Any:
-    """The adapter of that name. Raises ValueError naming the known ones and the nearest."""
+def check_name(name: str) -> None:
+    """Raises UnknownTrainer if there is no adapter of that name."""
     if name not in ADAPTERS:
         near = difflib.get_close_matches(name, ADAPTERS, n=1, cutoff=0.3)
-        hint = "; did you mean %s?" % near[0] if near else ""
-        raise ValueError("no adapter %r; there are %s%s" % (name, ", ".join(ADAPTERS), hint))
+        hint = ", did you mean %r?" % near[0] if near else "."
+        raise UnknownTrainer("no trainer %r%s There are %s" % (name, hint, ", ".join(ADAPTERS)))
+
+
+def load_adapter(name: str) -> Any:
+    """The adapter of that name. Raises UnknownTrainer."""
+    check_name(name)
     return ADAPTERS[name]()
