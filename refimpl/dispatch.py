@@ -34,7 +34,7 @@ Call = Callable[..., Any]
 
 
 class HookError(TypeError):
-    """A hook is misspelt or cannot take its documented arguments."""
+    """A hook is misspelt, cannot take its documented arguments, or returns no batch where it has to."""
 
 
 class Hooks(SimpleNamespace):
@@ -61,6 +61,8 @@ MODULE_HOOKS = [
 ]
 # These run on everybody; of the other data hooks, the data module's own replaces the module's.
 _SHARED_DATA_HOOKS = {"prepare_data", "setup", "teardown"}
+# These hand the batch on; forgetting to return it is an error that is hard to find later.
+_BATCH_HOOKS = {"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"}
 # Everybody receives these, even if another one's raises.
 _CLOSING = {"on_exception", "teardown"}
 # Hooks with a documented default, which runs where nobody overrides them.
@@ -172,7 +174,8 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     """`method` as it can be called with the documented arguments: trailing ones it does not take are
     left out. (The documentation itself writes `transfer_batch_to_device(batch, device)`.)
 
-    Raises HookError if it requires more arguments than there are, or one by keyword.
+    Raises HookError if it requires more arguments than there are, or one by keyword; and when it is called,
+    if it has a batch to hand on and returns None.
     """
     documented = inspect.signature(getattr(base, hook))
     offered = len(documented.parameters) - 1  # without self
@@ -191,13 +194,27 @@ def fitted(method: Call, hook: str, base: type) -> Call:
             f"{hook}{inspect.signature(method)} {problem}; it is called as {hook}{documented}, by position"
         )
     if any(p.kind is p.VAR_POSITIONAL for p in parameters) or len(positional) >= offered:
-        return named(method, hook)
-    taken = len(positional)
+        call = named(method, hook)
+    else:
+        taken = len(positional)
 
-    def call_with_fewer(*args: Any) -> Any:
-        return method(*args[:taken])
+        def call_with_fewer(*args: Any) -> Any:
+            return method(*args[:taken])
 
-    return named(call_with_fewer, hook)
+        call = named(call_with_fewer, hook)
+    return handing_on(call, hook) if hook in _BATCH_HOOKS else call
+
+
+def handing_on(method: Call, hook: str) -> Call:
+    """`method`, which must return the batch it was given, or what it made of it."""
+
+    def call(batch: Any, *args: Any) -> Any:
+        made = method(batch, *args)
+        if made is None and batch is not None:
+            raise HookError(f"{hook} returned None; it must return the batch")
+        return made
+
+    return call
 
 
 def named(method: Call, hook: str) -> Call:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import ModelHooks
+from .optimization import check_loss
 from .results import ignore
 
 if TYPE_CHECKING:
@@ -97,8 +98,12 @@ class LightningModule(ModelHooks, nn.Module):
     def backward(
         self, loss: Tensor, optimizer: torch.optim.Optimizer | None, optimizer_idx: int | None
     ) -> None:
-        """Computes the gradients: `loss.backward()`."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        """Computes the gradients: `loss.backward()`. Raises ConfigurationError for a loss that has none."""
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            check_loss(loss)  # says more of the two usual mistakes than torch does
+            raise
 
     def optimizer_step(
         self,

@@ -15,7 +15,15 @@ from torch.optim import Optimizer
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["ConfigurationError", "Schedule", "WithheldGradients", "attach_optimizers", "loss_of", "step_schedules"]
+__all__ = [
+    "ConfigurationError",
+    "Schedule",
+    "WithheldGradients",
+    "attach_optimizers",
+    "check_loss",
+    "loss_of",
+    "step_schedules",
+]
 
 _FORMS = (
     "an optimizer; a list or tuple of one; two lists (optimizers, schedulers); a dict with 'optimizer' "
@@ -163,6 +171,19 @@ def _tensor_or_none(loss: Any) -> Tensor | None:
     raise ConfigurationError(
         f"training_step returned {_shown(loss)}; a loss tensor, a dict with 'loss', or None is accepted"
     )
+
+
+def check_loss(loss: Tensor) -> None:
+    """Raises ConfigurationError for a loss from which no gradient can be computed."""
+    if loss.numel() != 1:
+        raise ConfigurationError(
+            f"training_step returned a loss of shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
+        )
+    if not loss.requires_grad:
+        raise ConfigurationError(
+            "training_step returned a loss that depends on no trainable parameter: was it detached, or made anew "
+            "as a tensor, or is everything frozen?"
+        )
 
 
 class WithheldGradients:

@@ -111,8 +111,8 @@ def test_the_modules_return_value_counts() -> None:
 @pytest.mark.parametrize("hook", sorted(DATA_HOOKS))
 def test_a_data_modules_hook_replaces_the_modules_except_for_the_shared_ones(hook: str) -> None:
     order: list[str] = []
-    data = type("Data", (LightningDataModule,), {hook: lambda self, *args: order.append("data")})()
-    hooks = hooks_of(module_with(**{hook: lambda self, *args: order.append("module")}), datamodule=data)
+    data = type("Data", (LightningDataModule,), {hook: lambda self, *args: order.append("data") or args})()
+    hooks = hooks_of(module_with(**{hook: lambda self, *args: order.append("module") or args}), datamodule=data)
     getattr(hooks, hook)("batch")
     assert order == (["data", "module"] if hook in ("prepare_data", "setup", "teardown") else ["data"])
 
@@ -188,6 +188,18 @@ def test_arguments_that_a_method_does_not_take_are_left_out(method: Callable[...
 def test_a_method_that_cannot_be_called_as_documented(method: Any, told: str) -> None:
     with pytest.raises(HookError, match=told + r".* called as training_step\(self, batch"):
         fitted(method, "training_step", LightningModule)
+
+
+@pytest.mark.parametrize("hook", ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"])
+def test_a_batch_that_is_not_handed_on_is_missed_where_it_is_lost(hook: str) -> None:
+    module = module_with(**{hook: lambda self, batch: None})
+    for call in (quiet(limit_val_batches=0).fit, quiet().validate):
+        with pytest.raises(HookError, match=f"^{hook} returned None; it must return the batch$"):
+            call(module, pairs(1))
+    own = {hook: lambda self, batch: None, "test_dataloader": lambda self: pairs(1)}
+    data = type("Data", (LightningDataModule,), own)
+    with pytest.raises(HookError, match=hook):
+        quiet().test(Line(), datamodule=data())
 
 
 def test_a_wrong_hook_is_refused_before_anything_runs() -> None:

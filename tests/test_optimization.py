@@ -179,6 +179,30 @@ def test_an_output_without_a_loss(output: Any, told: str) -> None:
         quiet(limit_val_batches=0).fit(Wrong(), pairs(1))
 
 
+@pytest.mark.parametrize("spoiled, told", [
+    (lambda loss: loss.reshape(1, 1).expand(2, 3), r"of shape \(2, 3\); a scalar is accepted"),
+    (lambda loss: loss.detach(), "that depends on no trainable parameter"),
+])  # fmt: skip
+def test_a_loss_without_a_gradient(spoiled: Any, told: str) -> None:
+    class Wrong(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return spoiled(self.loss(batch))
+
+    with pytest.raises(ConfigurationError, match="training_step returned a loss " + told):
+        quiet(limit_val_batches=0).fit(Wrong(), pairs(1))
+
+
+def test_an_error_within_backward_is_the_users_own() -> None:
+    class Wrong(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = self.loss(batch)
+            loss.register_hook(lambda gradient: 1 / 0)
+            return loss
+
+    with pytest.raises(ZeroDivisionError):
+        quiet(limit_val_batches=0).fit(Wrong(), pairs(1))
+
+
 def test_withheld_gradients_come_back() -> None:
     parameters = [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]
     parameters[0].grad = torch.tensor([3.0])
