@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)  # how long an example takes is not what is tested
-settings.load_profile("untimed")
+# How long an example takes is not what is tested. The examples are the same each time, so that a failure
+# is the change's; HYPOTHESIS=explore draws others.
+settings.register_profile("seeded", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS", "seeded"))
 
 
 @pytest.fixture(autouse=True)

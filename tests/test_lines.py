@@ -147,7 +147,7 @@ def test_the_oracle_accepts_what_is_valid(file: Path) -> None:
         assert accepts(file, data)
 
 
-@settings(deadline=None, max_examples=600)
+@settings(max_examples=600)
 @given(damaged() | shuffled() | st.binary(max_size=50))
 def test_a_damaged_trace_is_refused_or_still_valid(file: Path, data: bytes) -> None:
     assert accepts(file, data) == oracle(data)
@@ -219,7 +219,7 @@ def test_reader_and_schema_agree_on_every_line(
 ) -> None:
     number = {"header": 1, "event": 2, "footer": 3}[kind]
 
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     @given(mutated(rows))
     def agree(row: dict[str, Any]) -> None:
         if row.get("seq") not in (0, None) or row.get("events") not in (1, None):

@@ -92,7 +92,7 @@ def test_the_built_in_ones_survive_too(scenario: Scenario) -> None:
     assert scenario.title, "a built-in scenario says what it is about"
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(scenarios())
 def test_drawn_ones_survive_too(scenario: Scenario) -> None:
     again = Scenario.from_dict(tomllib.loads(to_toml(scenario)))
@@ -224,7 +224,7 @@ PLACES = [
 ]
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(PLACES), JSON)
 def test_whatever_a_header_holds_is_refused_or_understood(place: tuple[Any, ...], value: Any) -> None:
     row: Any = FULL.to_dict()

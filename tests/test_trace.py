@@ -43,7 +43,7 @@ from conformance.trace import (
 ROOT = Path(__file__).parent.parent
 # ---- what is written can be read -------------------------------------------------------------
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(header_rows, st.lists(event_rows, max_size=4), footer_rows)
 def test_what_is_written_is_read_back(
     file: Path, header: dict[str, Any], events: list[dict[str, Any]], footer: dict[str, Any]
