@@ -48,6 +48,12 @@ RULES: dict[str, tuple[bool, bool, bool]] = {
     ),
 }
 
+# Types too narrow to be summed up in, and those that are used instead.
+_WIDENED = {
+    **dict.fromkeys((torch.float16, torch.bfloat16), torch.float32),
+    **dict.fromkeys((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32), torch.int64),
+}
+
 # Hooks that may not log, named so that the error can name them.
 REFUSED = frozenset(
     "prepare_data setup teardown train_dataloader val_dataloader test_dataloader predict_dataloader "
@@ -177,8 +183,8 @@ class Logbook:
             if value.numel() != 1:
                 raise LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
             value = value.detach()
-            if value.dtype in (torch.float16, torch.bfloat16):
-                value = value.float()
+            if value.dtype in _WIDENED:
+                value = value.to(_WIDENED[value.dtype])
             if value.ndim:
                 value = value.reshape(())
         else:
@@ -190,7 +196,10 @@ class Logbook:
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = _given_size(name, batch_size)
         entry.latest = value
-        entry.total = entry.total + value * batch_size
+        if entry.total.__class__ is float or value.__class__ is float:
+            entry.total = entry.total + value * batch_size
+        else:
+            entry.total = torch.add(entry.total, value, alpha=batch_size)  # the same in one operation
         entry.weight += batch_size
 
     def _entry(

@@ -96,6 +96,23 @@ def test_an_epochs_value_is_the_mean_weighted_by_batch_size(
     assert evaluated == {"v": pytest.approx(mean, rel=1e-9, abs=1e-6)}
 
 
+SCALARS = [3, True, 0.5, np.float32(0.25)] + [
+    torch.tensor(value, dtype=dtype)
+    for value, dtype in [
+        (1, torch.bool), (7, torch.int64), (255, torch.uint8), (-128, torch.int8),
+        (0.5, torch.float16), (0.25, torch.bfloat16), (0.75, torch.float32), (0.125, torch.float64),
+    ]
+]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(SCALARS), st.integers(1, 9)), min_size=1, max_size=6))
+def test_scalars_of_all_kinds_are_averaged_together(logged: list[tuple[Any, int]]) -> None:
+    values, sizes = zip(*logged)
+    module = Logging(validation_step=lambda m, i: m.log("v", values[i], batch_size=sizes[i]))
+    [evaluated] = quiet().validate(module, pairs(len(values)))
+    assert evaluated["v"] == pytest.approx(np.average([float(value) for value in values], weights=sizes), rel=1e-6)
+
+
 @given(VALUES, st.integers(1, 9))
 def test_a_given_batch_size_comes_before_the_batchs_own(logged: list[tuple[float, int]], first: int) -> None:
     values, sizes = zip(*logged)
