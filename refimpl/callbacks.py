@@ -20,6 +20,12 @@ class Callback:
     the trainer and the module. Only the sanity check's hooks and `on_exception` are a callback's own.
     """
 
+    def on_init_start(self, trainer: Trainer) -> None:
+        """The trainer is being made; `configure_callbacks`' callbacks come too late for it."""
+
+    def on_init_end(self, trainer: Trainer) -> None:
+        """The trainer is made."""
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str | None = None) -> None: ...
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...

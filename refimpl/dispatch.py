@@ -50,7 +50,9 @@ def _public(owner: type) -> list[str]:
 
 
 DATA_HOOKS = _public(DataHooks)
-CALLBACK_HOOKS = _public(Callback)
+# Called by the trainer as it is made, when there is no module yet.
+_INIT_HOOKS = {"on_init_start", "on_init_end"}
+CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _INIT_HOOKS]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
 _MODULE_METHODS = {"log", "log_dict", "print", "freeze", "unfreeze"}
 MODULE_HOOKS = [
@@ -95,7 +97,7 @@ def resolve(
         if hasattr(type(module), hook):
             warnings.warn(f"{hook} is a callback's hook: {type(module).__name__}.{hook} is not called", stacklevel=2)
     for callback in callbacks:
-        check_names(callback, Callback, set(CALLBACK_HOOKS))
+        check_names(callback, Callback, {*CALLBACK_HOOKS, *_INIT_HOOKS})
     if datamodule is not None:
         check_names(datamodule, LightningDataModule, set(DATA_HOOKS))
 
@@ -178,7 +180,8 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     if it has a batch to hand on and returns None.
     """
     documented = inspect.signature(getattr(base, hook))
-    offered = len(documented.parameters) - 1  # without self
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    offered = sum(p.kind not in variable for p in documented.parameters.values()) - 1  # without self
     if not callable(method):
         raise HookError(f"{hook} is {method!r}, which cannot be called; it is called as {hook}{documented}")
     try:

@@ -43,11 +43,11 @@ class DataHooks:
     def predict_dataloader(self) -> Any:
         """The batches to predict: an iterable of batches, or a list or tuple of loaders."""
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
         """Change or augment `batch` before it is moved to the device; returns the batch."""
         return batch
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
         """Move `batch` to `device`; returns the moved batch, its values unchanged.
 
         The default handles tensors, anything with `.to(device)`, and any nesting of lists, tuples,
@@ -55,7 +55,7 @@ class DataHooks:
         """
         return move(batch, device)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
         """Change or augment `batch` on the device; returns the batch."""
         return batch
 

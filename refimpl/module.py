@@ -96,28 +96,41 @@ class LightningModule(ModelHooks, nn.Module):
         optimizer.zero_grad()
 
     def backward(
-        self, loss: Tensor, optimizer: torch.optim.Optimizer | None, optimizer_idx: int | None
+        self,
+        loss: Tensor,
+        optimizer: torch.optim.Optimizer | None = None,
+        optimizer_idx: int | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
-        """Computes the gradients: `loss.backward()`. Raises ConfigurationError for a loss that has none."""
+        """Computes the gradients: `loss.backward(*args, **kwargs)`, of which the loops give none.
+
+        Raises ConfigurationError for a loss that has no gradient.
+        """
         try:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
         except RuntimeError:
             check_loss(loss)  # says more of the two usual mistakes than torch does
             raise
 
     def optimizer_step(
         self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: torch.optim.Optimizer,
-        optimizer_idx: int,
-        optimizer_closure: Callable[[], Tensor | None],
-        on_tpu: bool = False,
-        using_native_amp: bool = False,
-        using_lbfgs: bool = False,
+        epoch: int | None = None,
+        batch_idx: int | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        optimizer_idx: int | None = None,
+        optimizer_closure: Callable[[], Tensor | None] | None = None,
+        on_tpu: bool | None = None,
+        using_native_amp: bool | None = None,
+        using_lbfgs: bool | None = None,
     ) -> None:
-        """Updates the parameters. The closure runs `training_step`, `optimizer_zero_grad` and
-        `backward`; without calling it, this batch is not trained on."""
+        """Updates the parameters: `optimizer.step(closure=optimizer_closure)`.
+
+        The closure runs `training_step`, `optimizer_zero_grad` and `backward`; without calling it, this
+        batch is not trained on. The loops give every argument; an override that calls this default has to
+        give `optimizer` and `optimizer_closure`.
+        """
+        assert optimizer is not None
         optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
 
     # ---- what the module can ask and say while a trainer runs it -----------------------------------
@@ -151,6 +164,7 @@ class LightningModule(ModelHooks, nn.Module):
         logger: bool = True,
         on_step: bool | None = None,
         on_epoch: bool | None = None,
+        *,
         add_dataloader_idx: bool = True,
         batch_size: int | None = None,
     ) -> None:
@@ -172,10 +186,18 @@ class LightningModule(ModelHooks, nn.Module):
             name, value, prog_bar, logger, on_step, on_epoch, add_dataloader_idx, batch_size
         )
 
-    def log_dict(self, dictionary: Mapping[str, Any], **settings: Any) -> None:
+    def log_dict(
+        self,
+        dictionary: Mapping[str, Any],
+        prog_bar: bool = False,
+        logger: bool = True,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        **settings: Any,
+    ) -> None:
         """`log` each item of a mapping of names to scalars, with the same settings."""
         for name, value in dictionary.items():
-            self.log(name, value, **settings)
+            self.log(name, value, prog_bar, logger, on_step, on_epoch, **settings)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, in the process of global rank 0 only and above a running progress bar."""

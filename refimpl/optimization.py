@@ -74,7 +74,7 @@ def attach_optimizers(trainer: Trainer, configured: Any) -> None:
         )
     if not optimizers:
         warnings.warn(f"configure_optimizers returned {configured!r}: nothing is trained", stacklevel=2)
-    trainer.optimizers = optimizers
+    trainer.optimizers, trainer.updates = optimizers, 0
     trainer.schedules = [_schedule(scheduler, optimizers) for scheduler in schedulers]
 
 

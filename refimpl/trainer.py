@@ -18,6 +18,7 @@ from . import loops
 from .callbacks import Callback
 from .data import EvalLoaders, TrainLoader, has_loader
 from .datamodule import LightningDataModule
+from .devices import parallel
 from .dispatch import Hooks, resolve
 from .module import LightningModule
 from .optimization import ConfigurationError, Schedule
@@ -102,7 +103,7 @@ class Trainer:
         self.limit_test_batches = _limit("limit_test_batches", limit_test_batches)
         self.limit_predict_batches = _limit("limit_predict_batches", limit_predict_batches)
         self.max_steps = _count("max_steps", -1 if max_steps is None else max_steps, -1)
-        unlimited = max_steps is None and max_time is None
+        unlimited = max_steps in (None, -1) and max_time is None
         self.max_epochs = _count("max_epochs", (1000 if unlimited else -1) if max_epochs is None else max_epochs, -1)
         self.min_epochs = _count("min_epochs", min_epochs or 0, 0)
         self.min_steps = _count("min_steps", min_steps or 0, 0)
@@ -118,6 +119,10 @@ class Trainer:
             self.callbacks.append(ModelSummary())
         if enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
             self.callbacks.append(ProgressBar())
+        self._model_callbacks: list[Callback] = []
+        self._replaced: list[tuple[int, Callback]] = []
+        for callback in self.callbacks:
+            callback.on_init_start(self)
 
         self.state = TrainerState()
         self._stages: list[str] = []  # a validation runs inside of the training
@@ -131,6 +136,8 @@ class Trainer:
         self.train_loader: TrainLoader | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules: list[Schedule] = []
+        for callback in self.callbacks:
+            callback.on_init_end(self)
 
     # ---- the four things it does -----------------------------------------------------------------
 
@@ -143,9 +150,10 @@ class Trainer:
     ) -> None:
         """Train `model`, validating as it goes.
 
-        Loaders given here take the place of the model's and the data module's. Raises HookError,
-        DataError or ConfigurationError before training starts if the model cannot be trained; an
-        exception in a hook passes through unchanged, after `on_exception` and `teardown`.
+        Loaders given here take the place of the model's and the data module's. Raises HookError or
+        ConfigurationError before anything starts if the model cannot be trained, and DataError where a
+        loader is asked for and cannot be used; an exception in a hook passes through unchanged, after
+        `on_exception` and `teardown`.
         """
         self._run("fit", loops.fit, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule)
 
@@ -199,21 +207,26 @@ class Trainer:
             raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
         model = self._module_of(function, model)
         outer = model.trainer
-        self._attach(function, model, loaders, datamodule)
+        try:
+            self._attach(function, model, loaders, datamodule)
+            return self._enter(function, entry)
+        finally:
+            if outer is not None and outer.state.status == "running":
+                model.trainer = outer  # which called this run from one of its hooks
+
+    def _enter(self, function: str, entry: Callable[[Trainer], Any]) -> Any:
+        """Run the loop; an exception or Ctrl-C closes what it opened."""
         try:
             self.state = TrainerState(function, "running")
             return entry(self)
         except KeyboardInterrupt as interrupt:
             self.interrupted = True
             self._close_after(interrupt, "interrupted")
-            warnings.warn(f"{function} was interrupted; it ends here", stacklevel=3)
+            warnings.warn(f"{function} was interrupted; it ends here", stacklevel=4)
             return None
         except BaseException as exception:
             self._close_after(exception, "failed")
             raise
-        finally:
-            if outer is not None and outer.state.status == "running":
-                model.trainer = outer  # which called this run from one of its hooks
 
     def _close_after(self, exception: BaseException, status: str) -> None:
         """Modes as after a run, then `on_exception` and `teardown`. What they raise themselves is
@@ -225,12 +238,13 @@ class Trainer:
         closing = [(self.module.train, True), (hooks.on_exception, exception)]
         if running:
             closing.append((hooks.teardown, self.state.fn))
-        for hook, argument in closing:
-            try:
-                if hook:
-                    hook(argument)
-            except Exception as another:
-                warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=4)
+        with parallel(self):
+            for hook, argument in closing:
+                try:
+                    if hook:
+                        hook(argument)
+                except Exception as another:
+                    warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=5)
 
     def _module_of(self, function: str, model: LightningModule | None) -> LightningModule:
         """The module to run: the one given, or that of the last run."""
@@ -263,6 +277,7 @@ class Trainer:
         self.eval_loaders: dict[str, EvalLoaders] = {}
         self.should_stop = self.interrupted = False
         self.deadline = None if self.max_time is None else time.monotonic() + self.max_time
+        self._forget_model_callbacks()
         model.trainer = self
         if datamodule is not None:
             datamodule.trainer = self
@@ -318,8 +333,17 @@ class Trainer:
         types = {type(callback) for callback in new}
         if any(isinstance(callback, ProgressBar) for callback in new):
             types.add(ProgressBar)  # two bars would overwrite each other
+        self._replaced = [(i, cb) for i, cb in enumerate(self.callbacks) if type(cb) in types]
+        self._model_callbacks = new
         self.callbacks = [cb for cb in self.callbacks if type(cb) not in types] + new
         vars(self.hooks).update(vars(self._resolve()))  # the loops hold on to this object
+
+    def _forget_model_callbacks(self) -> None:
+        """The last run's model takes its callbacks with it, and those that they replaced come back."""
+        self.callbacks = [cb for cb in self.callbacks if all(cb is not own for own in self._model_callbacks)]
+        for place, callback in self._replaced:
+            self.callbacks.insert(place, callback)
+        self._model_callbacks, self._replaced = [], []
 
     def move_module(self) -> None:
         """The module goes to the device, once `setup` has built it."""

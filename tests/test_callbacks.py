@@ -114,6 +114,32 @@ def test_the_models_callbacks_receive_the_hooks_that_follow() -> None:
     assert seen == ["setup", "on_test_start"] * 2
 
 
+def test_the_models_callbacks_leave_with_it_and_those_they_replaced_come_back() -> None:
+    a, b, mine, later = A(), B(), A(), Special()
+    trainer = quiet(callbacks=[a, b])
+    trainer.test(Bringing(mine), pairs(1))
+    assert trainer.callbacks == [b, mine]
+    trainer.callbacks.append(later)
+    trainer.test(Line(), pairs(1))
+    assert trainer.callbacks == [a, b, later]
+
+
+def test_the_trainers_callbacks_see_it_being_made() -> None:
+    seen: list[str] = []
+
+    class Watching(Callback):
+        def on_init_start(self, trainer: Trainer) -> None:
+            seen.append(f"start {hasattr(trainer, 'logbook')}")
+
+        def on_init_end(self, trainer: Trainer) -> None:
+            seen.append(f"end {trainer.global_step}")
+
+    trainer = quiet(callbacks=Watching())
+    assert seen == ["start False", "end 0"]
+    trainer.test(Bringing(Watching()), pairs(1))
+    assert len(seen) == 2
+
+
 def test_a_bar_of_the_models_replaces_the_trainers() -> None:
     class MyBar(ProgressBar): ...
 

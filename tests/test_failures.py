@@ -85,6 +85,23 @@ def test_evaluation_closes_too(stage: str, hook: str) -> None:
     assert closed == ["raised", "on_exception True None", f"teardown {stage}"]
 
 
+def test_what_is_closed_is_closed_with_gradients_on_and_the_caller_finds_its_own() -> None:
+    class Looking(Callback):
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            seen.append(torch.is_grad_enabled())
+
+        def teardown(self, trainer: Any, pl_module: Any, stage: str | None = None) -> None:
+            seen.append(torch.is_grad_enabled())
+
+    seen: list[bool] = []
+    module, _, _ = closings(ValueError(), "training_step")
+    with torch.no_grad():
+        with pytest.raises(ValueError):
+            quiet(callbacks=Looking(), limit_val_batches=0).fit(module, pairs(1))
+        assert not torch.is_grad_enabled()
+    assert seen == [True, True]
+
+
 def test_a_loader_that_raises_closes_the_run() -> None:
     class Torn(Batches):
         def __iter__(self) -> Iterator[Any]:

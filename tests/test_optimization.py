@@ -89,6 +89,30 @@ def test_other_forms_are_shown_beside_the_accepted_ones(configured: Any, told: s
         attached(configured)
 
 
+# ---- the defaults, called as the documentation's examples call them ---------------------------------------
+
+
+def test_the_defaults_can_be_called_with_some_of_their_arguments() -> None:
+    class Calling(Line):
+        def optimizer_step(  # type: ignore[override]
+            self, epoch: Any, batch_idx: Any, optimizer: Any, optimizer_idx: Any, optimizer_closure: Any, **kwargs: Any
+        ) -> None:
+            super().optimizer_step(optimizer=optimizer, optimizer_closure=optimizer_closure)
+
+        def backward(self, loss: Any, optimizer: Any, optimizer_idx: Any, *args: Any, **kwargs: Any) -> None:
+            assert not args and not kwargs
+            super().backward(loss, optimizer, optimizer_idx, retain_graph=True)
+            super().backward(loss)
+
+        def transfer_batch_to_device(self, batch: Any, device: Any) -> Any:  # type: ignore[override]
+            return super().transfer_batch_to_device(batch, device)
+
+    twice, once = Calling(), Line(lambda parameters: SGD(parameters, lr=0.2))
+    for module in (twice, once):
+        quiet(limit_val_batches=0).fit(module, pairs(1))
+    assert torch.equal(twice.layer.weight, once.layer.weight)
+
+
 # ---- schedules ------------------------------------------------------------------------------------------
 
 
@@ -111,6 +135,20 @@ def test_a_schedule_steps_at_every_so_manieth_of_its_interval(
         for number in range(1, count + 1):
             step_schedules(trainer, which, number)
     assert trainer.schedules[0].scheduler.steps == count // frequency
+
+
+def test_a_new_fit_counts_the_updates_anew() -> None:
+    class Every(Line):
+        def configure_optimizers(self) -> Any:
+            self.counting = Counting()
+            schedule = {"scheduler": self.counting, "interval": "step", "frequency": 2}
+            return {"optimizer": SGD(self.parameters(), lr=0.1), "lr_scheduler": schedule}
+
+    trainer, module = quiet(limit_val_batches=0), Every()
+    for epochs in (1, 2):
+        trainer.max_epochs = epochs
+        trainer.fit(module, pairs(3))
+        assert module.counting.steps == 1
 
 
 def plateau(strict: bool, metrics: dict[str, Any]) -> float:

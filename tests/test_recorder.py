@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,7 +20,7 @@ from torch import Tensor, nn
 import refimpl as pl
 from conformance.recorder import IDENTITY_COLUMN, IDENTITY_SCALE, Recorder, Tags, describe, first_tensor, identify, said
 from conformance.scenario import When
-from conformance.trace import Event, Header, TraceWriter, open_trace
+from conformance.trace import Event, Header, TraceError, TraceWriter, open_trace
 
 HEADER = Header("0", {"name": "own"}, {"name": "own", "version": "0"}, {"hooks": [], "effects": []}, {})
 
@@ -33,7 +37,8 @@ class Module(pl.LightningModule):
         """Its own documentation."""
         if self.error is not None:
             raise self.error
-        return self.layer(batch).pow(2).mean()
+        loss: Tensor = self.layer(batch).pow(2).mean()
+        return loss
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
@@ -87,6 +92,22 @@ def told(events: list[Event]) -> list[tuple[str, str, str, int]]:
     return [(e.ph, e.receiver, e.hook, e.depth) for e in events]
 
 
+def paired(events: list[Event]) -> list[tuple[Event, Event]]:
+    """The begins with their ends, in the order of the ends; fails where they do not nest."""
+    pairs, begun = [], list[Event]()
+    for seq, event in enumerate(events):
+        assert event.seq == seq
+        if event.ph == "B":
+            assert event.depth == len(begun)
+            begun.append(event)
+        else:
+            begin = begun.pop()
+            assert (event.receiver, event.hook, event.depth) == (begin.receiver, begin.hook, begin.depth)
+            pairs.append((begin, event))
+    assert not begun
+    return pairs
+
+
 # ---- spans -------------------------------------------------------------------------------------------------
 
 
@@ -112,7 +133,9 @@ def test_an_exception_ends_its_spans_and_passes_on_unchanged(recording: Recordin
         recording.recorder.span("trainer", "fit", step, {})
     assert caught.value is error
     recording.recorder.span("trainer", "test", lambda: None, {})
-    *_, step_end, fit_end, again, _ = recording.events()
+    events = recording.events()
+    assert len(paired(events)) == 3
+    *_, step_end, fit_end, again, _ = events
     assert (step_end.hook, step_end.args["raised"], step_end.args["batch_idx"]) == ("training_step", said(error), 7)
     assert (fit_end.hook, fit_end.args["raised"]) == ("fit", said(error))
     assert again.depth == 0
@@ -122,6 +145,41 @@ def test_what_an_exception_says_is_cut_and_can_be_written() -> None:
     assert said(ValueError("x")) == "ValueError: x"
     assert len(said(ValueError("x" * 9999))) == 2000
     said(ValueError("half a pair: \ud800")).encode("utf-8")
+
+
+# ---- bad use -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "receiver, hook, args, words",
+    [
+        ("nobody", "setup", {}, "receiver"),
+        ("module", "set up", {}, "hook"),
+        ("module", "setup", {"stage": {"of": "fit"}}, "stage"),
+    ],
+)
+def test_what_a_trace_cannot_hold_is_refused_before_it_happens(
+    recording: Recording, receiver: str, hook: str, args: dict[str, Any], words: str
+) -> None:
+    calls: list[int] = []
+    with pytest.raises(TraceError, match=words):
+        recording.recorder.span(receiver, hook, partial(calls.append, 1), args)
+    recording.recorder.span("module", "setup", partial(calls.append, 2), {})
+    assert calls == [2]
+    assert told(recording.events()) == [("B", "module", "setup", 0), ("E", "module", "setup", 0)]
+
+
+def test_nothing_happens_after_the_end(recording: Recording) -> None:
+    recording.writer.close("returned")
+    calls: list[int] = []
+    with pytest.raises(TraceError, match="nothing can follow its footer"):
+        recording.recorder.span("module", "setup", partial(calls.append, 1), {})
+    assert calls == []
+
+
+def test_a_hook_that_the_class_does_not_have_is_an_error(recording: Recording) -> None:
+    with pytest.raises(AttributeError, match="on_train_bath_start"):
+        recording.module("training_step", "on_train_bath_start")
 
 
 # ---- hooks -------------------------------------------------------------------------------------------------
@@ -137,6 +195,8 @@ def test_a_recorded_hook_is_the_hook(recording: Recording) -> None:
     assert recorded.__name__ == recorded.__code__.co_name == "training_step"
     assert recorded.__doc__ == "Its own documentation."
     assert inspect.signature(recorded) == inspect.signature(Module.training_step)
+    assert type(module).__name__ == "RecordedModule"
+    assert Module.training_step is not recorded
 
 
 def test_arguments_by_position_and_by_name_are_written_alike(recording: Recording) -> None:
@@ -163,6 +223,65 @@ def test_callbacks_say_who_they_are(recording: Recording) -> None:
         ("callback:1", "setup"),
     ]
     assert (events[0].args["batch_idx"], events[1].args) == (2, {"stage": "fit"})
+
+
+class Hooks:
+    """Hooks as modules write them: with parameters of other names, of none, and with an attribute of their own."""
+
+    receiver = "a module's own"
+
+    def predict_step(self, *args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    def training_step(self, batch: Tensor, *outputs: Any, **batch_idx: Any) -> Any:
+        return outputs, batch_idx
+
+    def on_predict_epoch_end(self, outputs: Any) -> None: ...
+
+    def on_test_batch_end(self, outputs: Any, batch_idx: int, dataloader_idx: int) -> None: ...
+
+    def training_step_end(self, output: Any) -> None: ...
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int) -> None: ...
+
+
+class Later(Hooks):
+    def on_predict_epoch_end(self, results: Any) -> None: ...
+
+
+HOOKS = [hook for hook in vars(Hooks) if "_step" in hook or hook.startswith("on_")]
+
+
+@pytest.mark.parametrize(
+    "base, hook, given, args",
+    [
+        (Hooks, "predict_step", (torch.ones(1), 3, 1), {"batch": None, "batch_idx": 3, "dataloader_idx": 1}),
+        (Hooks, "training_step", (torch.ones(1), 3), {"batch": None}),
+        (Hooks, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
+        (Later, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
+        (Hooks, "on_test_batch_end", (None, 3, 1), {"outputs": "none", "batch_idx": 3, "dataloader_idx": 1}),
+        (Hooks, "training_step_end", ({"loss": 1},), {"outputs": "dict"}),
+        (Hooks, "optimizer_step", (2, 3, object(), 1), {"epoch": 2, "batch_idx": 3, "optimizer_idx": 1}),
+    ],
+)
+def test_arguments_are_written_by_their_names(
+    recording: Recording, base: type, hook: str, given: tuple[Any, ...], args: dict[str, Any]
+) -> None:
+    instance = recording.recorder.recording(base, HOOKS, "module")()
+    assert getattr(instance, hook)(*given) == getattr(base(), hook)(*given)
+    assert [(e.receiver, e.hook, e.args) for e in recording.events()] == [("module", hook, args)] * 2
+
+
+def test_which_batch_it_is_and_where_it_was_moved_is_written(recording: Recording) -> None:
+    class Batch:
+        moved = "by the module"
+
+        def __init__(self) -> None:
+            self.x = torch.full((2, 4), ((1 << 19) + 5) / IDENTITY_SCALE)
+
+    assert recording.recorder.identities({"batch": Batch()}) == {"batch": "val/0/5", "moved": "by the module"}
+    recording.recorder.tags = Tags()  # then the data say nothing
+    assert recording.recorder.identities({"batch": Batch().x}) == {"batch": None}
 
 
 @pytest.mark.parametrize(
@@ -214,11 +333,28 @@ def test_a_scenario_acts_at_the_nth_call_and_no_other(
     results: list[Any] = []
     for number in range(3):
         try:
-            results.append(recorder.span("module", "training_step", lambda n=number: n, {}))
+            results.append(recorder.span("module", "training_step", partial(int, number), {}))
         except (RuntimeError, KeyboardInterrupt) as error:
             results.append(type(error))
     assert results == [0, second, 2]
     assert recorder.trainer.should_stop is (do == "stop")
+
+
+def test_a_trainer_is_told_to_stop_once_the_hook_is_done(record: Callable[..., Recording]) -> None:
+    recorder = record(When("training_step", "stop")).recorder
+    trainer = recorder.trainer = State()
+    assert recorder.span("module", "training_step", lambda: trainer.should_stop, {}) is False
+    assert trainer.should_stop is True
+
+
+def test_an_error_that_a_scenario_wants_says_so_in_the_trace(record: Callable[..., Recording]) -> None:
+    recording = record(When("training_step", "raise"))
+    with pytest.raises(RuntimeError, match=r"^told to by the scenario$"):
+        recording.recorder.span("module", "training_step", lambda: 1, {"batch_idx": 0})
+    assert [e.args for e in recording.events()] == [
+        {"batch_idx": 0},
+        {"batch_idx": 0, "raised": "RuntimeError: told to by the scenario"},
+    ]
 
 
 def test_a_scenario_acts_on_the_receiver_it_names(record: Callable[..., Recording]) -> None:
@@ -231,7 +367,7 @@ def test_a_skipped_closure_is_not_called_and_a_none_is_what_is_returned(record: 
     for do, called in (("skip-closure", 0), ("return-none", 1)):
         calls: list[int] = []
         recorder = record(When("optimizer_step", do)).recorder
-        assert recorder.span("module", "optimizer_step", lambda c=calls: c.append(1), {}) is None
+        assert recorder.span("module", "optimizer_step", partial(calls.append, 1), {}) is None
         assert len(calls) == called
 
 
@@ -261,6 +397,20 @@ def test_effects_are_what_a_hook_could_see(recording: Recording) -> None:
     assert recorder.effects()["grads"] == "zero"
 
 
+def test_gradients_are_those_of_all_parameters(recording: Recording) -> None:
+    recorder, module = recording.recorder, recording.module()
+    for of, gradient, words in (
+        (module.layer.bias, torch.zeros(1), "zero"),
+        (module.layer.weight, torch.zeros(1, 4), "zero"),
+        (module.layer.bias, torch.ones(1), "set"),
+        (module.layer.weight, torch.ones(1, 4), "set"),
+        (module.layer.bias, None, "set"),
+        (module.layer.weight, None, "none"),
+    ):
+        of.grad = gradient
+        assert recorder.effects()["grads"] == words
+
+
 def test_before_there_is_a_module_only_the_grad_mode_is_known(recording: Recording) -> None:
     assert recording.recorder.effects() == {"grad_enabled": True}
     recording.recorder.module = nn.Module()
@@ -287,6 +437,18 @@ def test_changes_of_parameters_are_counted_even_of_those_that_are_nan(recording:
         assert [recorder.effects()["params"], recorder.effects()["params"]] == [2, 2]
         module.layer.weight[0, 1] = 5.0
         assert recorder.effects()["params"] == 3
+
+
+def test_parameters_that_are_new_or_of_a_new_form_are_watched_too(recording: Recording) -> None:
+    recorder, module = recording.recorder, recording.module()
+    assert recorder.effects()["params"] == 0
+    module.layer.weight.data = module.layer.weight.data.repeat(2, 1)
+    assert recorder.effects()["params"] == 1
+    module.head = nn.Linear(1, 1)
+    assert recorder.effects()["params"] == 1
+    with torch.no_grad():
+        module.head.bias.add_(1)
+    assert recorder.effects()["params"] == 2
 
 
 # ---- optimizers and schedulers -----------------------------------------------------------------------------
@@ -319,6 +481,35 @@ def test_several_are_told_apart_wherever_they_are(recording: Recording) -> None:
     assert [e.receiver for e in recording.events() if e.ph == "B"] == ["optimizer:1", "optimizer:0", "scheduler:1"]
 
 
+def test_a_step_does_and_returns_what_it_did(recording: Recording) -> None:
+    layers = [nn.Linear(1, 1) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    optimizers = [torch.optim.SGD(layer.parameters(), lr=0.5) for layer in layers]
+    recording.recorder.instrumented(optimizers[0])
+
+    def closure(layer: nn.Module) -> float:
+        loss: Tensor = layer(torch.ones(1, 1)).sum()
+        torch.autograd.backward(loss)
+        return loss.item()
+
+    one, other = (optimizers[i].step(closure=partial(closure, layers[i])) for i in (0, 1))
+    assert one == other != 0
+    assert torch.equal(layers[0].weight, layers[1].weight)
+    assert told(recording.events()) == [("B", "optimizer", "step", 0), ("E", "optimizer", "step", 0)]
+
+
+def test_rates_are_those_of_all_groups_and_optimizers(recording: Recording) -> None:
+    first, second, third = (nn.Parameter(torch.ones(1)) for _ in range(3))
+    one = torch.optim.SGD([{"params": [first], "lr": 0.1}, {"params": [second], "lr": 0.2}], lr=1.0)
+    other = torch.optim.SGD([third], lr=0.3)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(other)
+    scheduled = {"optimizer": other, "lr_scheduler": {"scheduler": plateau, "monitor": "loss"}, "frequency": 1}
+    recording.recorder.instrumented(({"optimizer": one}, scheduled))
+    assert recording.recorder.effects()["lr"] == [0.1, 0.2, 0.3]
+    plateau.step(1.0)
+    assert [e.receiver for e in recording.events()] == ["scheduler", "scheduler"]
+
+
 # ---- batches -----------------------------------------------------------------------------------------------
 
 
@@ -334,6 +525,15 @@ def test_a_scenarios_batch_says_which_it_is_in_any_form(stage: int) -> None:
 
     for batch in (tensor, (tensor, 1), {"x": tensor}, {"a": [1, (tensor,)]}, Custom(), tensor.float()):
         assert identify(batch) == name
+
+
+@pytest.mark.parametrize("loader, index", [(0, 0), (5, 1), (7, 0xFFFF), (0, 40_000)])
+def test_the_name_of_a_batch_is_read_to_the_last_bit(loader: int, index: int) -> None:
+    for blur in (-0.25, 0, 0.25):  # as a computation may have left it
+        tensor = torch.zeros(1, IDENTITY_COLUMN + 1, dtype=torch.float64)
+        tensor[:, IDENTITY_COLUMN] = ((2 << 19) + (loader << 16) + index + blur) / IDENTITY_SCALE
+        assert identify(MappingProxyType({"x": tensor})) == f"test/{loader}/{index}"
+    assert identify(tensor[:, :IDENTITY_COLUMN]) is None
 
 
 @pytest.mark.parametrize(
@@ -364,13 +564,33 @@ def test_only_the_last_few_batches_are_kept() -> None:
     assert [tags.identify(batch) for batch in batches] == [None] * 4 + [str(i) for i in range(4, 20)]
 
 
+def test_the_tag_of_a_batch_that_is_gone_is_nobody_elses() -> None:
+    tags, tensor = Tags(), torch.ones(1)
+    tags.remember([tensor], "train/0/0")
+    alive = weakref.ref(tensor)
+    del tensor
+    gc.collect()
+    assert alive() is not None  # or a new tensor could have its id
+    for index in range(16):
+        tags.remember(torch.ones(1), str(index))
+    assert alive() is None
+
+
+def test_a_batch_keeps_its_tag_until_it_is_another_tensor() -> None:
+    tags, batch = Tags(), {"x": torch.ones(1)}
+    tags.remember(batch, "train/0/0")
+    assert tags.identify({"x": batch["x"].to("cpu"), "y": 1}) == "train/0/0"
+    assert tags.identify({"x": batch["x"].to("meta")}) is None
+    assert tags.identify({"x": batch["x"] + 1}) is None
+
+
 def test_the_first_tensor_of_anything() -> None:
     wanted = torch.ones(1)
     assert first_tensor([{"a": None, "b": (1, wanted)}, torch.zeros(1)]) is wanted
     assert first_tensor([1, "x", {}]) is None
 
 
-# ---- what is recorded trains as what is not ----------------------------------------------------------------
+# ---- in a run ----------------------------------------------------------------------------------------------
 
 
 class Data:
@@ -383,6 +603,118 @@ class Data:
         return 3
 
 
+class Full(Module):
+    """Has loaders, validates, draws random numbers, and keeps momentum."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return super().training_step(nn.functional.dropout(batch, 0.5, self.training), batch_idx)
+
+    def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+
+    def train_dataloader(self) -> Any:
+        return Data()
+
+    def val_dataloader(self) -> Any:
+        return [Data(), Data()]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.1)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+
+TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+MODULE = (
+    *("training_step", "validation_step", "configure_optimizers", "backward", "optimizer_step", "train_dataloader"),
+    *("val_dataloader", *TRANSFERS),
+)
+CALLBACK = ("on_train_start", "on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_train_end")
+
+
+def trainer(**options: Any) -> pl.Trainer:
+    quiet: dict[str, Any] = {"num_sanity_val_steps": 0, "enable_progress_bar": False, "enable_model_summary": False}
+    return pl.Trainer(**{"max_epochs": 1, **quiet, **options})
+
+
+def fit(recording: Recording, *callbacks: pl.Callback) -> Any:
+    """Record a fit of a full module, as an adapter would."""
+    recorder = recording.recorder
+    module = recorder.module = recorder.recording(Full, MODULE, "module")()
+    run = recorder.trainer = trainer(callbacks=list(callbacks))
+    recorder.span("trainer", "fit", lambda: run.fit(module), {})
+    return module
+
+
+def callbacks(recording: Recording, base: type = pl.Callback, count: int = 2) -> list[Any]:
+    made = [recording.recorder.recording(base, CALLBACK, "callback")() for _ in range(count)]
+    for index, callback in enumerate(made):
+        callback.receiver = f"callback:{index}"
+    return made
+
+
+def test_a_recorded_run_nests_and_has_its_callbacks_in_order(recording: Recording) -> None:
+    fit(recording, *callbacks(recording))
+    events = recording.events()
+    pairs = paired(events)
+    assert (pairs[-1][0].receiver, pairs[-1][0].hook) == ("trainer", "fit")
+    for hook in CALLBACK:
+        who = [e.receiver for e in events if e.hook == hook and e.ph == "B" and e.receiver != "module"]
+        assert who == ["callback:0", "callback:1"] * (len(who) // 2) != []
+    starts = [e.args["batch_idx"] for e, _ in pairs if (e.receiver, e.hook) == ("callback:1", "on_train_batch_start")]
+    assert starts == [0, 1, 2]
+
+
+def test_a_recorded_run_shows_what_changes_where(recording: Recording) -> None:
+    fit(recording)
+    pairs = paired(recording.events())
+
+    def of(hook: str, receiver: str = "module") -> list[tuple[Event, Event]]:
+        return [pair for pair in pairs if (pair[0].receiver, pair[0].hook) == (receiver, hook)]
+
+    assert [(b.fx["params"], e.fx["params"]) for b, e in of("step", "optimizer")] == [(0, 1), (1, 2), (2, 3)]
+    assert [(b.fx["global_step"], e.fx["grads"]) for b, e in of("backward")] == [(i, "set") for i in range(3)]
+    assert {b.fx["grads"] for b, _ in of("backward")} <= {"none", "zero"}
+    assert [(b.fx["lr"], e.fx["lr"]) for b, e in of("step", "scheduler")] == [([0.1], [0.05])]
+    for hook, training, count in (("training_step", True, 3), ("validation_step", False, 6)):
+        seen = [(b.fx["training"], b.fx["grad_enabled"], b.fx["stage"]) for b, _ in of(hook)]
+        assert seen == [(training, training, "training" if training else "validating")] * count
+
+
+def test_batches_are_known_after_their_transfer_too(recording: Recording) -> None:
+    recording.recorder.tags = Tags()
+    fit(recording)
+    events = [e for e in recording.events() if e.ph == "B"]
+    names = [f"train/0/{i}" for i in range(3)] + [f"val/{loader}/{i}" for loader in range(2) for i in range(3)]
+    for hook in TRANSFERS:
+        assert [e.args["batch"] for e in events if e.hook == hook] == names
+    steps = [e.args["batch"] for e in events if e.hook in ("training_step", "validation_step")]
+    assert steps == names
+
+
+def test_without_tags_a_loader_is_handed_on_as_it_is(recording: Recording) -> None:
+    loader = Data()
+
+    class Own(Full):
+        def train_dataloader(self) -> Any:
+            return loader
+
+    assert recording.recorder.recording(Own, ["train_dataloader"], "module")().train_dataloader() is loader
+
+
+def test_an_error_in_a_callback_ends_the_run_as_it_would_have(recording: Recording) -> None:
+    error = ValueError("enough")
+
+    class Fails(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+            if batch_idx == 1:
+                raise error
+
+    with pytest.raises(ValueError) as caught:
+        fit(recording, *callbacks(recording, Fails))
+    assert caught.value is error
+    raised = [(e.receiver, e.hook) for _, e in paired(recording.events()) if "raised" in e.args]
+    assert raised == [("callback:0", "on_train_batch_start"), ("trainer", "fit")]
+
+
 def test_recording_changes_nothing_that_is_learned(recording: Recording) -> None:
     weights = []
     for make in (Module, lambda: recording.module("training_step", "configure_optimizers", "backward")):
@@ -392,3 +724,21 @@ def test_recording_changes_nothing_that_is_learned(recording: Recording) -> None
         weights.append(module.layer.weight.detach().clone())
     assert torch.equal(*weights)
     assert [e.hook for e in recording.events() if e.ph == "B"].count("backward") == 6
+
+
+def test_nor_does_it_with_callbacks_validation_and_tags(record: Callable[..., Recording]) -> None:
+    weights: list[Tensor] = []
+    for tags in (None, Tags()):
+        torch.manual_seed(1)
+        recording = record()
+        recording.recorder.tags = tags
+        module = fit(recording, *callbacks(recording))
+        weights.append(torch.cat([module.layer.weight.flatten(), torch.rand(3)]))
+    torch.manual_seed(1)
+    plain = Full()
+    untrained = plain.layer.weight.detach().clone()
+    trainer().fit(plain)
+    assert not torch.equal(plain.layer.weight, untrained)
+    weights.append(torch.cat([plain.layer.weight.flatten(), torch.rand(3)]))
+    assert torch.equal(weights[0], weights[2])
+    assert torch.equal(weights[1], weights[2])

@@ -113,6 +113,18 @@ def test_scalars_of_all_kinds_are_averaged_together(logged: list[tuple[Any, int]
     assert evaluated["v"] == pytest.approx(np.average([float(value) for value in values], weights=sizes), rel=1e-6)
 
 
+def test_log_dict_takes_the_settings_of_log_in_its_order() -> None:
+    module = Logging(training_step=lambda m, i: m.log_dict({"a": 1.0, "b": 2.0}, True, False, False, True))
+    trainer = fit(module)
+    assert (trainer.progress_bar_metrics, trainer.logged_metrics) == ({"a": 1.0, "b": 2.0}, {})
+
+
+def test_what_log_does_not_take_yet_is_refused_and_not_taken_for_something_else() -> None:
+    module = Logging(training_step=lambda m, i: m.log("a", 1.0, False, True, False, True, torch.max))
+    with pytest.raises(TypeError, match="positional argument"):
+        fit(module)
+
+
 @given(VALUES, st.integers(1, 9))
 def test_a_given_batch_size_comes_before_the_batchs_own(logged: list[tuple[float, int]], first: int) -> None:
     values, sizes = zip(*logged)

@@ -23,6 +23,7 @@ def test_defaults() -> None:
     trainer = Trainer()
     assert (trainer.max_epochs, trainer.max_steps, trainer.min_epochs, trainer.min_steps) == (1000, -1, 0, 0)
     assert Trainer(max_steps=5).max_epochs == -1
+    assert Trainer(max_steps=-1).max_epochs == 1000
     assert Trainer(max_time={"hours": 1}).max_epochs == -1
     assert Trainer(max_steps=5, max_epochs=2).max_epochs == 2
 
@@ -170,6 +171,22 @@ def test_another_trainer_may_run_inside_and_gives_the_module_back() -> None:
     trainer = quiet(max_epochs=3, limit_val_batches=0)
     trainer.fit(Nesting(), pairs(1))
     assert trainer.callback_metrics == {"outer": 2.0}
+
+
+def test_a_run_inside_that_is_refused_gives_the_module_back_too() -> None:
+    class Nesting(Line):
+        test_step = None  # type: ignore[assignment]
+
+        def on_train_epoch_start(self) -> None:
+            outer = self.trainer
+            with pytest.raises(ConfigurationError, match=r"test needs Nesting\.test_step"):
+                quiet().test(self, pairs(1))
+            assert self.trainer is outer
+            self.log("goes on", 1.0)
+
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(Nesting(), pairs(1))
+    assert trainer.callback_metrics == {"goes on": 1.0}
 
 
 def test_fit_then_everything_else_then_fit_again() -> None:

@@ -195,7 +195,7 @@ class Pseudocode(Oracle):
         """What it returns extends the trainer's list, and replaces those of the same type [R14]."""
         yield from self.hook("configure_callbacks")
         given, own = self.s.callbacks, self.s.model.callbacks
-        kept = [] if "same" in own else self.callbacks[:given]
+        kept = [] if "same" in own else self.callbacks
         self.callbacks = kept + [f"callback:{given + i}" for i in range(len(own))]
 
     def transfer(self, batch: str, dataloader_idx: int) -> Events:
@@ -296,6 +296,7 @@ class Pseudocode(Oracle):
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = False, True, function
         self.loaded = set()
+        self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
         try:
             yield from body()
