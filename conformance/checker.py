@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from .checks import Check, Failure, Line, build, shown
@@ -81,6 +82,10 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
 
 def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: frozenset[str]) -> str:
     """What the clause needs and the trainer's adapter does not declare; empty if nothing."""
+    given = (word.partition("defines:") for word in clause.check.get("given", ()))
+    defined = {hook for negated, is_one, hook in given if is_one and not negated}
+    if defined - declared:
+        return ", ".join(sorted(defined - declared))
     hooks = check.hooks or frozenset()
     absent, others = hooks - declared - UNDECLARED, hooks - check.needed
     if absent & check.needed or (others and others <= absent):
@@ -106,7 +111,10 @@ class _Lockstep:
     def __init__(self, scenario: Scenario, declared: frozenset[str], checks: Iterable[Check]) -> None:
         self.checks = list(checks)
         heard = declared | UNDECLARED
-        self.oracle: Iterator[Expected] = (event for event in expected(scenario) if event.hook in heard)
+        # A hook that the trainer does not have cannot change what the others are given.
+        defines = tuple(hook for hook in scenario.model.defines if hook in declared)
+        known = replace(scenario, model=replace(scenario.model, defines=defines))
+        self.oracle: Iterator[Expected] = (event for event in expected(known) if event.hook in heard)
         self.produced = self.pending = 0
         self.limit = LOOKAHEAD
         self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}

@@ -273,11 +273,12 @@ class Encloses(Check):
 
 
 class Argument(Check):
-    """The argument `field` of `hooks` is what the contract says, at the `at` of each call ("B", "E")."""
+    """The argument `field` of `hooks` is what the contract says, at the `at` of each call ("B", "E");
+    with `absent`, it is not there where the contract has none."""
 
-    def __init__(self, hooks: list[str], field: str, at: str = "B") -> None:
+    def __init__(self, hooks: list[str], field: str, at: str = "B", absent: bool = False) -> None:
         super().__init__()
-        self.spec, self.field, self.at = Spec(hooks), field, at
+        self.spec, self.field, self.at, self.absent = Spec(hooks), field, at, absent
         self.hooks = _names(self.spec)
 
     def sees(self, line: Line) -> bool:
@@ -286,6 +287,12 @@ class Argument(Check):
     def see(self, event: Event, expected: Expected | None) -> None:
         assert expected is not None
         wanted, got = expected.args.get(self.field), event.args.get(self.field)
+        if self.absent:
+            self.exercised = self.exercised or wanted is None
+            if wanted is None and got is not None:
+                self.fail(event.seq, f"{event.receiver}.{event.hook} has {self.field}={got} where none is due",
+                          shown(expected), shown(event))
+            return
         if wanted is None and self.field != "raised":
             return
         self.exercised = True

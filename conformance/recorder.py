@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 
@@ -27,31 +27,51 @@ PLAIN = ("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage")
 
 
 def identify(batch: Any) -> Optional[str]:
-    """Which batch this is, "train/0/3": read from the column of its data that says so. None for data
-    that no scenario made."""
-    tensor = first_tensor(batch)
-    if tensor is None or tensor.ndim < 2 or tensor.shape[1] <= IDENTITY_COLUMN:
+    """Which batch this is, "train/0/3": read from the column of x that says so. None for data that no
+    scenario made, and where y, the last of a batch's tensors, is not the y that belongs to this x."""
+    found = list(tensors(batch))
+    x = found[0] if found else None
+    if x is None or x.ndim < 2 or x.shape[1] <= IDENTITY_COLUMN:
         return None
-    mark = float(tensor[0, IDENTITY_COLUMN]) * IDENTITY_SCALE
+    mark = float(x[0, IDENTITY_COLUMN]) * IDENTITY_SCALE
     if not 0 <= mark < len(STAGES) << 19:
         return None
     code = round(mark)
-    return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, code & 0xFFFF)
+    index = code & 0xFFFF
+    if len(found) > 1 and float(found[-1].flatten()[0]) != (index * 3 % 7 - 3) / 4 + 1:
+        return None
+    return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, index)
 
 
-def first_tensor(batch: Any) -> Optional[torch.Tensor]:
-    """The first tensor in a batch of any form."""
-    if isinstance(batch, torch.Tensor):
-        return batch
+def _items(batch: Any) -> Iterable[Any]:
+    """What a batch of any form is made of: its values, items or attributes."""
     if isinstance(batch, Mapping):
-        batch = list(batch.values())
-    if not isinstance(batch, (list, tuple)):
-        batch = list(vars(batch).values()) if hasattr(batch, "__dict__") else []
-    for item in batch:
-        found = first_tensor(item)
-        if found is not None:
-            return found
-    return None
+        return list(batch.values())
+    if isinstance(batch, (list, tuple)):
+        return batch
+    return list(vars(batch).values()) if hasattr(batch, "__dict__") else []
+
+
+def tensors(batch: Any) -> Iterator[torch.Tensor]:
+    """The tensors in a batch of any form."""
+    if isinstance(batch, torch.Tensor):
+        yield batch
+    else:
+        for item in _items(batch):
+            yield from tensors(item)
+
+
+def handled(batch: Any) -> Dict[str, bool]:
+    """What the scenario's own types in a batch say was done to it; {} where it holds none."""
+    if isinstance(batch, torch.Tensor):
+        return {}
+    marks = getattr(batch, "handled", None)
+    if isinstance(marks, dict):
+        return marks
+    found: Dict[str, bool] = {}
+    for item in _items(batch):
+        found.update(handled(item))
+    return found
 
 
 def describe(value: Any) -> str:
@@ -86,7 +106,7 @@ class Tags:
 
     def remember(self, batch: Any, tag: str) -> None:
         """`batch` is known as `tag` while it is among the last few."""
-        tensor = first_tensor(batch)
+        tensor = next(tensors(batch), None)
         if tensor is not None:
             self._recent[id(tensor)] = (tensor, tag)
             while len(self._recent) > 16:
@@ -94,7 +114,7 @@ class Tags:
 
     def identify(self, batch: Any) -> Optional[str]:
         """The batch's tag; None for one that no loader handed out lately."""
-        known = self._recent.get(id(first_tensor(batch)))
+        known = self._recent.get(id(next(tensors(batch), None)))
         return None if known is None else known[1]
 
 
@@ -242,10 +262,10 @@ class Recorder:
         args: Dict[str, Any] = {}
         for name, value in given.items():
             if name == "batch":
-                args["batch"] = identify(value) if self.tags is None else self.tags.identify(value)
-                moved = getattr(value, "moved", None)
-                if moved is not None:
-                    args["moved"] = moved
+                if self.tags is None:
+                    args.update(handled(value), batch=identify(value))
+                else:
+                    args["batch"] = self.tags.identify(value)
             elif name in PLAIN:
                 args[name] = value
             elif name in ("outputs", "output"):

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +18,17 @@ import torch
 from torch import Tensor, nn
 
 import refimpl as pl
-from conformance.recorder import IDENTITY_COLUMN, IDENTITY_SCALE, Recorder, Tags, describe, first_tensor, identify, said
+from conformance.recorder import (
+    IDENTITY_COLUMN,
+    IDENTITY_SCALE,
+    Recorder,
+    Tags,
+    describe,
+    handled,
+    identify,
+    said,
+    tensors,
+)
 from conformance.scenario import When
 from conformance.trace import Event, Header, TraceError, TraceWriter, open_trace
 
@@ -272,16 +282,14 @@ def test_arguments_are_written_by_their_names(
     assert [(e.receiver, e.hook, e.args) for e in recording.events()] == [("module", hook, args)] * 2
 
 
-def test_which_batch_it_is_and_where_it_was_moved_is_written(recording: Recording) -> None:
+def test_which_batch_it_is_and_what_was_done_to_it_is_written(recording: Recording) -> None:
     class Batch:
-        moved = "by the module"
-
         def __init__(self) -> None:
-            self.x = torch.full((2, 4), ((1 << 19) + 5) / IDENTITY_SCALE)
+            self.x, self.handled = torch.full((2, 4), ((1 << 19) + 5) / IDENTITY_SCALE), {"moved": True}
 
-    assert recording.recorder.identities({"batch": Batch()}) == {"batch": "val/0/5", "moved": "by the module"}
+    assert recording.recorder.identities({"batch": Batch()}) == {"batch": "val/0/5", "moved": True}
     recording.recorder.tags = Tags()  # then the data say nothing
-    assert recording.recorder.identities({"batch": Batch().x}) == {"batch": None}
+    assert recording.recorder.identities({"batch": Batch()}) == {"batch": None}
 
 
 @pytest.mark.parametrize(
@@ -584,10 +592,25 @@ def test_a_batch_keeps_its_tag_until_it_is_another_tensor() -> None:
     assert tags.identify({"x": batch["x"] + 1}) is None
 
 
-def test_the_first_tensor_of_anything() -> None:
-    wanted = torch.ones(1)
-    assert first_tensor([{"a": None, "b": (1, wanted)}, torch.zeros(1)]) is wanted
-    assert first_tensor([1, "x", {}]) is None
+@pytest.mark.parametrize("index, y", [(0, 0.25), (1, 1.0), (2, 1.75), (7, 0.25)])
+def test_a_batch_whose_y_is_not_its_own_has_no_name(index: int, y: float) -> None:
+    x = torch.full((2, 4), index / IDENTITY_SCALE, dtype=torch.float64)
+    for targets in (torch.tensor([[y], [9]]), torch.tensor([[y]], dtype=torch.bfloat16)):
+        assert identify((x, {"weights": torch.zeros(1), "y": targets})) == f"train/0/{index}"
+    for other in (0.0, y + 0.25, float("nan")):
+        assert identify((x, torch.tensor([[other], [y]]))) is None
+
+
+def test_what_was_done_to_a_batch_is_found_at_any_depth() -> None:
+    assert handled([1, {"a": (None, SimpleNamespace(handled={"moved": False}))}, torch.ones(1)]) == {"moved": False}
+    assert handled(SimpleNamespace(inner=[SimpleNamespace(handled={"b": True})], handled={"a": True})) == {"a": True}
+    assert handled((torch.ones(1), "x", SimpleNamespace(handled=3))) == {}
+
+
+def test_the_tensors_of_anything() -> None:
+    one, other = torch.ones(1), torch.zeros(1)
+    assert [id(found) for found in tensors([{"a": None, "b": (1, one)}, other])] == [id(one), id(other)]
+    assert list(tensors([1, "x", {}])) == []
 
 
 # ---- in a run ----------------------------------------------------------------------------------------------

@@ -58,13 +58,28 @@ class _Stream(IterableDataset):  # type: ignore[type-arg]
 
 
 class CustomBatch:
-    """A batch type of the user's own: it can be moved, and says whether it was."""
+    """A batch type of the user's own: it can be moved, and says what was done to it."""
 
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, moved: bool = False) -> None:
-        self.x, self.y, self.moved = x, y, moved
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, **handled: bool) -> None:
+        self.x, self.y = x, y
+        self.handled = {"before_transfer": False, "moved": False, "after_transfer": False, **handled}
 
     def to(self, device: Any, **_: Any) -> "CustomBatch":
-        return CustomBatch(self.x.to(device), self.y.to(device), moved=True)
+        return CustomBatch(self.x.to(device), self.y.to(device), **{**self.handled, "moved": True})
+
+    def after(self, hook: str) -> "CustomBatch":
+        """What a transfer hook hands on: a copy that says so."""
+        return CustomBatch(self.x, self.y, **{**self.handled, hook: True})
+
+
+class CustomLeaf:
+    """Something of the user's own, deep in a batch, that can be moved and says whether it was."""
+
+    def __init__(self, moved: bool = False) -> None:
+        self.handled = {"moved": moved}
+
+    def to(self, device: Any, **_: Any) -> "CustomLeaf":
+        return CustomLeaf(moved=True)
 
 
 def _collate(form: str) -> Any:
@@ -74,7 +89,8 @@ def _collate(form: str) -> Any:
         if form == "dict":
             return {"x": x, "y": y}
         if form == "nested":
-            return {"inputs": [x, {"weight": torch.ones_like(y)}], "target": (y,), "name": "batch"}
+            inputs = [x, {"weight": torch.ones_like(y), "more": (CustomLeaf(),)}]
+            return {"inputs": inputs, "target": (y,), "name": "batch"}
         return CustomBatch(x, y) if form == "custom" else (x, y)
 
     return collate
@@ -134,7 +150,9 @@ def model_class(base: type, scenario: Scenario) -> type:
         return self(batch)
 
     def step_end(self: Any, output: Any) -> Any:
-        return output
+        if output is None:
+            return None
+        return output["loss"] if isinstance(output, dict) else {"loss": output, "extra": output.detach()}
 
     def epoch_end(self: Any, outputs: Any) -> None:
         return None
@@ -152,17 +170,29 @@ def model_class(base: type, scenario: Scenario) -> type:
         body["predict_step"] = predict_step
     for hook in scenario.model.defines:
         body[hook] = step_end if hook.endswith("_step_end") else epoch_end
-    if scenario.data.source == "module":
-        for stage in STAGES:
-            if scenario.loaders(stage):
-                body[stage + "_dataloader"] = _provider(scenario, stage)
-    return type("ScenarioModel", (base,), body)
+    return type("ScenarioModel", (base,), {**body, **_data_hooks(base, scenario)})
 
 
 def datamodule_class(base: type, scenario: Scenario) -> type:
     """The user's data module, with the loaders the scenario has."""
+    return type("ScenarioData", (base,), _data_hooks(base, scenario))
+
+
+def _data_hooks(base: type, scenario: Scenario) -> Dict[str, Any]:
+    """The loaders the scenario has, whoever's are used; for custom batches hooks that leave a mark."""
     body = {s + "_dataloader": _provider(scenario, s) for s in STAGES if scenario.loaders(s)}
-    return type("ScenarioData", (base,), body)
+    for mark in ("before_transfer", "after_transfer") if scenario.data.batch == "custom" else ():
+        hook = "on_" + mark.replace("_", "_batch_")
+        if hasattr(base, hook):
+            body[hook] = _marker(mark)
+    return body
+
+
+def _marker(mark: str) -> Any:
+    def transfer_hook(self: Any, batch: CustomBatch, dataloader_idx: int) -> CustomBatch:
+        return batch.after(mark)
+
+    return transfer_hook
 
 
 def _provider(scenario: Scenario, stage: str) -> Any:

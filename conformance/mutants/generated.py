@@ -124,6 +124,7 @@ _CONSEQUENCES = {
     "_model_eval": ("modes.*",),
     "_model_train": ("modes.*",),
     "_step": ("train.*", "val.*", "test.*", "predict.*"),
+    "_step_end": ("*.outputs.of-step-end",),
     "backward": ("train.*", "val.no-update"),
 }
 

@@ -38,10 +38,9 @@ MODULE_ONLY = frozenset(
 )
 CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_exception"})
 LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
-TRANSFER_HOOKS = frozenset({"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"})
+TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 CLOSING_HOOKS = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
-BEFORE_TRANSFER = frozenset({"on_before_batch_transfer", "transfer_batch_to_device"})
 
 
 class UserError(Exception):
@@ -83,9 +82,8 @@ class Oracle:
 
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         """An event now, with the effects as they stand."""
-        if "batch" in args and self.s.data.batch == "custom":
-            untouched = hook.endswith("_batch_start") or hook in BEFORE_TRANSFER
-            args = {**args, "moved": not untouched}
+        if "batch" in args:
+            args = {**args, **self.handled(hook)}
         fx: dict[str, Any] = {
             "training": self.training,
             "grad_enabled": self.grad_enabled,
@@ -98,6 +96,16 @@ class Oracle:
         if self.stage is not None:
             fx["stage"] = self.stage
         return Expected(ph, receiver, hook, args, fx, self.scope)
+
+    def handled(self, hook: str) -> dict[str, bool]:
+        """What was done to a batch before the hook got it, where its type tells."""
+        if hook in TRANSFER_HOOKS:
+            done = TRANSFER_HOOKS.index(hook)
+        else:
+            done = 0 if hook.endswith("_batch_start") else len(TRANSFER_HOOKS)
+        marks = {"before_transfer": done > 0, "moved": done > 1, "after_transfer": done > 2}
+        told = {"custom": tuple(marks), "nested": ("moved",)}.get(self.s.data.batch, ())
+        return {mark: marks[mark] for mark in told}
 
     def receivers(self, hook: str) -> list[str]:
         """Who receives the hook, in order."""

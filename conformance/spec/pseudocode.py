@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..scenario import Scenario
-from .oracle import Events, Expected, Oracle, UserError
+from .oracle import TRANSFER_HOOKS, Events, Expected, Oracle, UserError
 
 __all__ = ["expected"]
 
@@ -199,7 +199,7 @@ class Pseudocode(Oracle):
         self.callbacks = kept + [f"callback:{given + i}" for i in range(len(own))]
 
     def transfer(self, batch: str, dataloader_idx: int) -> Events:
-        for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        for hook in TRANSFER_HOOKS:
             yield from self.hook(hook, batch=batch, dataloader_idx=dataloader_idx)
 
     def dataloader(self, stage: str) -> Events:
@@ -251,9 +251,8 @@ class Pseudocode(Oracle):
 
     def training_step(self, where: dict[str, Any]) -> Events:
         told = yield from self.hook("training_step", **where)
-        self.output = "none" if told == "return-none" else self.s.model.returns
-        if self.s.defines("training_step_end"):
-            yield from self.hook("training_step_end", outputs=self.output)
+        output = "none" if told == "return-none" else self.s.model.returns
+        self.output = yield from self.step_end("training", output)
         return told
 
     def sanity_check(self) -> Events:
@@ -274,10 +273,14 @@ class Pseudocode(Oracle):
         where = {**batch, "dataloader_idx": dataloader_idx} if several else batch
         told = yield from self.hook(f"{name}_step", **where)
         form = "tensor" if name == "predict" else self.s.model.eval_returns or self.s.model.returns
-        output = "none" if told == "return-none" else form
-        if self.s.defines(f"{name}_step_end"):
-            yield from self.hook(f"{name}_step_end", outputs=output)
-        return output
+        return (yield from self.step_end(name, "none" if told == "return-none" else form))
+
+    def step_end(self, name: str, output: str) -> Events:
+        """What `*_step_end` returns is the output from there on: in the scenarios, the other form."""
+        if not self.s.defines(f"{name}_step_end"):
+            return output
+        yield from self.hook(f"{name}_step_end", outputs=output)
+        return {"none": "none", "tensor": "dict", "dict": "tensor"}[output]
 
     def outputs(self, stage: str) -> list[int]:
         """How many outputs of each loader have been kept: none yet."""
