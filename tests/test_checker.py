@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from conformance.checker import judge, judge_file
 from conformance.checks import Count
 from conformance.clauses import load_clauses
 from conformance.hooks import HOOKS
-from conformance.scenario import Data, Scenario, load_scenarios
+from conformance.scenario import Data, Model, Scenario, load_scenarios
 from conformance.spec.oracle import Expected
 from conformance.spec.pseudocode import expected
 from conformance.trace import Event, Header, TraceError
@@ -85,6 +86,17 @@ def test_an_undeclared_hook_is_unsupported_and_not_expected(tmp_path: Path) -> N
     assert verdicts["fit.on_fit_start"].reason == "the trainer has no on_fit_start"
     assert verdicts["fit.on_fit_start-then-setup"].status is Status.UNSUPPORTED
     assert failing(verdicts) == set()
+
+
+def test_what_an_undeclared_hook_would_have_returned_is_not_expected(tmp_path: Path) -> None:
+    without = Scenario("ends", data=Data(train=2))
+    scenario = replace(without, model=Model(defines=("training_step_end",)))
+    rows = conforming(without)  # of a trainer that hands on what training_step returned
+    hooks = [hook for hook in HOOKS if hook != "training_step_end"]
+    verdicts = judge_all(tmp_path / "t.jsonl", scenario, rows, hooks=hooks)
+    assert verdicts["train.outputs.of-step-end"].reason == "the trainer has no training_step_end"
+    assert failing(verdicts) == set()
+    assert "train.outputs.of-step-end" in failing(judge_all(tmp_path / "t.jsonl", scenario, rows))
 
 
 def test_an_undeclared_effect_is_unsupported(tmp_path: Path) -> None:

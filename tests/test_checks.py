@@ -189,6 +189,17 @@ def test_argument_that_the_contract_does_not_fix_is_not_judged(judge: Judge) -> 
     assert judge(rows(), **check).status is Status.NOT_APPLICABLE
 
 
+def test_argument_that_must_be_absent_where_the_contract_has_none(judge: Judge) -> None:
+    check = {"kind": "argument", "hooks": ["validation_step"], "field": "dataloader_idx", "absent": True}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    begin, _ = spans(given, "module.validation_step")[1]
+    verdict = judge(changed(given, begin, args={"dataloader_idx": 0}), **check)
+    fails(verdict, "module.validation_step has dataloader_idx=0 where none is due", seq=begin)
+    several = Scenario("several", data=Data(train=1, val=(1, 1)))
+    assert judge(rows(several), scenario=several, **check).status is Status.NOT_APPLICABLE
+
+
 def test_argument_raised_is_judged_where_nothing_is_raised_too(judge: Judge) -> None:
     check = {"kind": "argument", "hooks": ["fit"], "field": "raised", "at": "E"}
     given = rows()
