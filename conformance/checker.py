@@ -57,6 +57,7 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     declared = frozenset(reader.header.declares["hooks"])
     effects = frozenset(reader.header.declares["effects"])
     known = features(scenario)
+    cannot = sorted(set(scenario.needs) & set(reader.header.declares.get("lacks", ())))
 
     verdicts: dict[str, Verdict] = {}
     checks: dict[str, Check] = {}
@@ -64,7 +65,7 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
         if clause.excluded:
             continue
         check = build(clause.check)
-        lacking = _lacking(clause, check, declared, effects)
+        lacking = ", ".join(cannot) or _lacking(clause, check, declared, effects)
         if not applies(clause.check, known):
             verdicts[clause.id] = Verdict(scenario.name, clause.id, Status.NOT_APPLICABLE)
         elif lacking:

@@ -386,10 +386,10 @@ class Receivers(Check):
         self.due: dict[str, deque[str]] = {}
 
     def expects(self, line: Line) -> bool:
-        return line.ph == "B"
+        return line.ph == "B" and line.hook != "step"  # an optimizer's or a scheduler's own: nobody else gets it
 
     def sees(self, line: Line) -> bool:
-        return line.ph == "B" and line.scope is not None
+        return self.expects(line) and line.scope is not None
 
     def expect(self, expected: Expected) -> None:
         self.due.setdefault(expected.hook, deque(maxlen=MOST_RECEIVERS)).append(expected.receiver)

@@ -23,6 +23,7 @@ def features(scenario: Scenario) -> frozenset[str]:
     words |= {f"precision:{scenario.option('precision')}"}
     words |= {f"defines:{hook}" for hook in model.defines} | {f"lacks:{hook}" for hook in model.lacks}
     words |= {f"model-callback:{kind}" for kind in model.callbacks}
+    words |= {f"optimizers:{model.optimizers}"}
     for event in scenario.when:
         who = "callback:" if event.receiver.startswith("callback") else ""
         words |= {"when", f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
@@ -35,6 +36,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "starts-in-eval": model.starts_in_eval,
         "logs": model.logs,
         "several-callbacks": scenario.callbacks > 1,
+        "frequencies": bool(model.frequencies),
     }
     words |= {word for word, holds in flags.items() if holds}
     return frozenset(words)

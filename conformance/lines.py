@@ -50,6 +50,7 @@ _EVENT_KEYS = frozenset(_EVENT_FIELDS)
 _REQUIRED = _EVENT_KEYS - {"args", "fx"}
 _EVENT_OF = itemgetter(*_EVENT_FIELDS)
 _HEADER_KEYS = frozenset({"format", "version", "suite", "scenario", "trainer", "declares", "environment"})
+_DECLARED = frozenset({"hooks", "effects"})
 _FOOTER_KEYS = frozenset({"events", "outcome", "error"})
 _PLAIN: frozenset[type] = frozenset({str, bool, type(None)})  # the values that need no second look
 _VALUES: frozenset[type] = _PLAIN | {int, float, list}
@@ -62,6 +63,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "grads": frozenset({str}),
     "params": frozenset({int}),
     "lr": frozenset({list}),
+    "trainable": frozenset({list}),
     "device": frozenset({str}),
     "stage": frozenset({str, type(None)}),
 }
@@ -86,7 +88,7 @@ class Header(NamedTuple):
     suite: str
     scenario: dict[str, Any]  # the whole scenario; has a "name"
     trainer: dict[str, str]  # "name" and "version"
-    declares: dict[str, list[str]]  # "hooks" and "effects"
+    declares: dict[str, list[str]]  # "hooks", "effects", and perhaps "lacks"
     environment: dict[str, str]
 
 
@@ -250,7 +252,7 @@ def header_of(row: dict[str, Any]) -> Header:
     _text("trainer.name", trainer["name"])
     _text("trainer.version", trainer["version"], empty=True)
     declares = _object("declares", row["declares"])
-    _check_keys("declares", declares, frozenset({"hooks", "effects"}))
+    _check_keys("declares", declares, _DECLARED, _DECLARED | {"lacks"})
     for field, names in declares.items():
         if type(names) is not list:
             _refuse(f"declares.{field}", names, "a list of strings")

@@ -204,6 +204,8 @@ class Recorder:
             fx["current_epoch"] = int(trainer.current_epoch)
             fx["stage"] = _stage(trainer)
             fx["metrics"] = sorted(trainer.callback_metrics)
+        if len(self._optimizers) > 1:
+            fx["trainable"] = [i for i, opt in enumerate(self._optimizers) if _trainable(opt)]
         if self._optimizers:
             fx["lr"] = [_finite(float(group["lr"])) for opt in self._optimizers for group in opt.param_groups]
         return fx
@@ -267,7 +269,7 @@ class Recorder:
                 else:
                     args["batch"] = self.tags.identify(value)
             elif name in PLAIN:
-                args[name] = value
+                args[name] = value.item() if hasattr(value, "item") else value  # NumPy's numbers are none of JSON's
             elif name in ("outputs", "output"):
                 args["outputs"] = describe(value)
             elif name == "results":
@@ -311,6 +313,11 @@ def _gradients(parameters: List[torch.Tensor]) -> str:
     if not present:
         return "none"
     return "set" if any(bool(gradient.any()) for gradient in present) else "zero"
+
+
+def _trainable(optimizer: Any) -> bool:
+    """Whether gradients would be computed for the optimizer's parameters."""
+    return all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
 
 
 def _stage(trainer: Any) -> Optional[str]:

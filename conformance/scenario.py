@@ -28,6 +28,8 @@ OPTIONAL_HOOKS = (
     "test_step_end",
     "test_epoch_end",
 )
+# What trainers can lack altogether, so that a scenario cannot be run on them.
+NEEDS = ("bf16", "several-optimizers")
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure")
 # The actions that mean something in a few hooks only.
@@ -71,6 +73,9 @@ class Model:
     output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
     included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for
     one of the type of the trainer's. With `logs` the steps log their loss, as "train_loss" or "eval_loss".
+
+    `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
+    the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs.
     """
 
     defines: Tuple[str, ...] = ()
@@ -83,6 +88,8 @@ class Model:
     callbacks: Tuple[str, ...] = ()
     starts_in_eval: bool = False
     logs: bool = False
+    optimizers: int = 1
+    frequencies: Tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,10 @@ class When:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks."""
+    """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks.
+
+    `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
+    """
 
     name: str
     title: str = ""
@@ -203,7 +213,7 @@ _TYPES: Dict[Any, Tuple[Any, Any, str]] = {
     "int": (int, object, "an int"),
     "bool": (bool, object, "true or false"),
     "Tuple[str, ...]": (tuple, str, "a list of strings"),
-    "Tuple[int, ...]": (tuple, int, "a list of numbers of batches"),
+    "Tuple[int, ...]": (tuple, int, "a list of ints"),
     "Tuple[When, ...]": (tuple, When, "a list of tables"),
     "Mapping[str, Any]": (Mapping, object, "a table"),
 }
@@ -273,6 +283,18 @@ def _check(scenario: Scenario) -> None:
     if model.scheduler != "none" and model.optimizer == "none":
         raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
     _one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
+    _one_of(name + ": model.optimizers", model.optimizers, (1, 2))
+    if model.optimizers > 1 and model.optimizer == "none":
+        raise ScenarioError('%s: model.optimizers=%d, and model.optimizer="none"' % (name, model.optimizers))
+    if model.frequencies and len(model.frequencies) != model.optimizers:
+        count = len(model.frequencies)
+        raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
+    for frequency in model.frequencies:
+        _natural(name + ": model.frequencies", frequency, 1)
+    for need in scenario.needs:
+        _one_of(name + ": needs", need, NEEDS)
+    if model.optimizers > 1 and "several-optimizers" not in scenario.needs:
+        raise ScenarioError('%s: model.optimizers=%d: add needs = ["several-optimizers"]' % (name, model.optimizers))
     for kind in model.callbacks:
         _one_of(name + ": model.callbacks", kind, ("new", "same"))
     for option, value in scenario.trainer.items():
@@ -281,8 +303,8 @@ def _check(scenario: Scenario) -> None:
     for event in scenario.when:
         _one_of(name + ": when.do", event.do, ACTIONS)
         _one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
-        if not re.fullmatch(r"module|datamodule|scheduler|callback:\d{1,4}", event.receiver):
-            accepted = "module, datamodule, scheduler or callback:N is accepted"
+        if not re.fullmatch(r"module|datamodule|scheduler(:\d)?|callback:\d{1,4}", event.receiver):
+            accepted = "module, datamodule, scheduler, scheduler:N or callback:N is accepted"
             raise ScenarioError("%s: when.receiver: %.80r; %s" % (name, event.receiver, accepted))
         _natural(name + ": when.nth", event.nth)
 

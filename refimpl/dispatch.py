@@ -54,7 +54,7 @@ DATA_HOOKS = _public(DataHooks)
 _INIT_HOOKS = {"on_init_start", "on_init_end"}
 CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _INIT_HOOKS]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
-_MODULE_METHODS = {"log", "log_dict", "print", "freeze", "unfreeze"}
+_MODULE_METHODS = {"log", "log_dict", "print", "freeze", "unfreeze", "toggle_optimizer", "untoggle_optimizer"}
 MODULE_HOOKS = [
     name
     for owner in (*LightningModule.__mro__[1:3], LightningModule)
@@ -184,6 +184,8 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     offered = sum(p.kind not in variable for p in documented.parameters.values()) - 1  # without self
     if not callable(method):
         raise HookError(f"{hook} is {method!r}, which cannot be called; it is called as {hook}{documented}")
+    if hook == "training_step":  # what it is given is known once the optimizers are, and checked then
+        return named(method, hook)
     try:
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it

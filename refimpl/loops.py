@@ -8,6 +8,7 @@ A test holds the hook calls of this file against the documentation's, line by li
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
-from .optimization import WithheldGradients, attach_optimizers, loss_of, step_schedules
+from .optimization import WithheldGradients, attach_optimizers, loss_of, step_schedules, toggled
 from .plan import epochs, sanity_check_batches, should_check_val, should_leave_epoch
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def train_loop(trainer: Trainer) -> None:
     if hooks.on_train_epoch_start: hooks.on_train_epoch_start()
 
     outputs: list[Any] = []
-    block = OptimizerBlock(trainer)
+    optimize = optimizer_blocks(trainer)
     for batch_idx, batch in train_dataloader(trainer):
         logbook.batch = batch
         if hooks.on_train_batch_start and hooks.on_train_batch_start(batch, batch_idx, 0) == -1:
@@ -87,7 +88,7 @@ def train_loop(trainer: Trainer) -> None:
         batch = hooks.transfer_batch_to_device(batch, trainer.device, 0)
         if hooks.on_after_batch_transfer: batch = hooks.on_after_batch_transfer(batch, 0)
 
-        output = block.run(batch, batch_idx)
+        output = optimize(batch, batch_idx)
 
         if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)
         if hooks.training_epoch_end and output is not None: outputs.append(output)
@@ -102,19 +103,44 @@ def train_loop(trainer: Trainer) -> None:
 
     if hooks.on_train_epoch_end: hooks.on_train_epoch_end()
     if hooks.on_epoch_end: hooks.on_epoch_end()
-    if trainer.schedules: step_schedules(trainer, "epoch", trainer.current_epoch + 1)
+    if trainer.schedules: step_schedules(trainer, "epoch")
     logbook.next_epoch()
 
 
-class OptimizerBlock:
-    """The lines of one batch from training_step to optimizer_step; one object serves an epoch."""
+def optimizer_blocks(trainer: Trainer) -> Callable[[Any, int], Any]:
+    """What trains on one batch and returns the output: one optimizer's block; with several, each one's in
+    turn and a list of the outputs; with frequencies, that of the one whose batch it is."""
+    if len(trainer.optimizers) < 2:
+        return OptimizerBlock(trainer).run
+    blocks = [OptimizerBlock(trainer, optimizer_idx) for optimizer_idx in range(len(trainer.optimizers))]
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.hooks = trainer, trainer.hooks
-        self.optimizer = trainer.optimizers[0] if trainer.optimizers else None
+    def whose_turn_it_is(batch: Any, batch_idx: int) -> Any:
+        assert trainer.turns is not None
+        return blocks[trainer.turns.next()].run_toggled(batch, batch_idx)
+
+    def each_in_turn(batch: Any, batch_idx: int) -> Any:
+        outputs = [block.run_toggled(batch, batch_idx) for block in blocks]
+        return outputs if any(output is not None for output in outputs) else None
+
+    return whose_turn_it_is if trainer.turns else each_in_turn
+
+
+class OptimizerBlock:
+    """The lines of one batch and optimizer from training_step to optimizer_step; one object serves an epoch."""
+
+    def __init__(self, trainer: Trainer, optimizer_idx: int = 0) -> None:
+        self.trainer, self.hooks, self.optimizer_idx = trainer, trainer.hooks, optimizer_idx
+        self.optimizer = trainer.optimizers[optimizer_idx] if trainer.optimizers else None
+        self.arguments = (optimizer_idx,) if len(trainer.optimizers) > 1 else ()
         self.keep_output = bool(self.hooks.on_train_batch_end or self.hooks.training_epoch_end)
         self.withheld: WithheldGradients | None = None
-        self.flags = (False, trainer.use_amp, trainer.using_lbfgs)  # on_tpu, using_native_amp, using_lbfgs
+        lbfgs = isinstance(self.optimizer, torch.optim.LBFGS)
+        self.flags = (False, trainer.use_amp, lbfgs)  # on_tpu, using_native_amp, using_lbfgs
+
+    def run_toggled(self, batch: Any, batch_idx: int) -> Any:
+        """`run`, in which only this optimizer's parameters require gradients."""
+        with toggled(self.trainer, self.optimizer_idx):
+            return self.run(batch, batch_idx)
 
     def run(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the step's output, detached, or None if it made none."""
@@ -125,17 +151,15 @@ class OptimizerBlock:
             self.training_step()
         else:
             self.hooks.optimizer_step(
-                trainer.current_epoch, batch_idx, self.optimizer, 0, self.closure, *self.flags
+                trainer.current_epoch, batch_idx, self.optimizer, self.optimizer_idx, self.closure, *self.flags
             )
         if self.withheld: self.withheld.restore()
-        if self.updates:
-            trainer.updates += 1
-            if trainer.schedules: step_schedules(trainer, "step", trainer.updates)
+        if self.updates and trainer.schedules: step_schedules(trainer, "step", self.optimizer_idx)
         return detach(self.output) if self.keep_output else None
 
     def closure(self) -> Tensor:
         """What optimizer_step is given as `optimizer_closure`."""
-        hooks, optimizer = self.hooks, self.optimizer
+        hooks, optimizer, optimizer_idx = self.hooks, self.optimizer, self.optimizer_idx
         assert optimizer is not None
         loss = self.training_step()
         if loss is None:
@@ -143,19 +167,19 @@ class OptimizerBlock:
             return torch.zeros(())
 
         if hooks.on_before_zero_grad: hooks.on_before_zero_grad(optimizer)
-        hooks.optimizer_zero_grad(self.trainer.current_epoch, self.batch_idx, optimizer, 0)
+        hooks.optimizer_zero_grad(self.trainer.current_epoch, self.batch_idx, optimizer, optimizer_idx)
 
         if hooks.on_before_backward: hooks.on_before_backward(loss)
-        hooks.backward(loss, optimizer, 0)
+        hooks.backward(loss, optimizer, optimizer_idx)
         if hooks.on_after_backward: hooks.on_after_backward()
 
-        if hooks.on_before_optimizer_step: hooks.on_before_optimizer_step(optimizer, 0)
+        if hooks.on_before_optimizer_step: hooks.on_before_optimizer_step(optimizer, optimizer_idx)
         self.updates = True
         return loss
 
     def training_step(self) -> Tensor | None:
         """The loss of the batch; its output is kept for the hooks."""
-        output = self.hooks.training_step(self.batch, self.batch_idx)
+        output = self.hooks.training_step(self.batch, self.batch_idx, *self.arguments)
         if self.hooks.training_step_end: output = self.hooks.training_step_end(output)
         self.output = output
         return loss_of(output)

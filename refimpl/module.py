@@ -27,6 +27,7 @@ class LightningModule(ModelHooks, nn.Module):
     """
 
     trainer: Trainer | None = None
+    _toggled: Mapping[Tensor, bool] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle of the module leaves the trainer, and all that hangs on it, behind."""
@@ -34,9 +35,13 @@ class LightningModule(ModelHooks, nn.Module):
 
     # ---- what the user defines -------------------------------------------------------------------
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor | Mapping[str, Any] | None:
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor | Mapping[str, Any] | None:
         """The loss of one batch: a scalar tensor, or a mapping with the key "loss", or None to go on
-        with the next batch without a zero_grad, a backward or a change of the parameters."""
+        with the next batch without a zero_grad, a backward or a change of the parameters.
+
+        Called as `training_step(batch, batch_idx)`; with several optimizers once for each of them, as
+        `training_step(batch, batch_idx, optimizer_idx)`.
+        """
         raise NotImplementedError
 
     def training_step_end(self, output: Any) -> Any:
@@ -78,8 +83,12 @@ class LightningModule(ModelHooks, nn.Module):
     def configure_optimizers(self) -> Any:
         """The optimizer, and how its learning rate is scheduled.
 
-        Returns an optimizer; a list or tuple of one; two lists (optimizers, schedulers); a dict with
-        "optimizer" and, optionally, "lr_scheduler" (a scheduler or an `lr_dict`); or None.
+        Returns an optimizer; a list or tuple of optimizers; two lists (optimizers, schedulers); a dict with
+        "optimizer" and, optionally, "lr_scheduler" (a scheduler or an `lr_dict`); a list or tuple of such
+        dicts, each optionally with "frequency"; or None.
+
+        Several optimizers each train on every batch, in their order. Where one has a frequency, each trains
+        on so many consecutive batches (1 for those without), while the others rest.
         """
         raise NotImplementedError
 
@@ -132,6 +141,26 @@ class LightningModule(ModelHooks, nn.Module):
         """
         assert optimizer is not None
         optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
+
+    def toggle_optimizer(self, optimizer: torch.optim.Optimizer, optimizer_idx: int) -> None:
+        """Until `untoggle_optimizer`, only the parameters of `optimizer` require gradients. With several
+        optimizers, the loops do this around each one's block. ("configure_optimizers", things to know)"""
+        optimizers = self.trainer.optimizers if self.trainer else [optimizer]
+        self._toggled = {
+            parameter: parameter.requires_grad
+            for other in optimizers
+            for group in other.param_groups
+            for parameter in group["params"]
+        }
+        own = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        for parameter in self._toggled.keys() - own:
+            parameter.requires_grad = False
+
+    def untoggle_optimizer(self, optimizer_idx: int) -> None:
+        """Every parameter requires a gradient or not as before `toggle_optimizer`."""
+        for parameter, required in self._toggled.items():
+            parameter.requires_grad = required
+        self._toggled = {}
 
     # ---- what the module can ask and say while a trainer runs it -----------------------------------
 

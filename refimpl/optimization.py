@@ -1,11 +1,15 @@
-"""configure_optimizers' return value, the schedulers' turns, and the loss in a step's output."""
+"""configure_optimizers' return value, whose turn it is, and the loss in a step's output."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,28 +22,31 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigurationError",
     "Schedule",
+    "Turns",
     "WithheldGradients",
     "attach_optimizers",
     "check_loss",
     "loss_of",
     "step_schedules",
+    "toggled",
 ]
 
 _FORMS = (
-    "an optimizer; a list or tuple of one; two lists (optimizers, schedulers); a dict with 'optimizer' "
-    "and optionally 'lr_scheduler'; or None"
+    "an optimizer; a list or tuple of optimizers; two lists (optimizers, schedulers); a dict with 'optimizer' "
+    "and optionally 'lr_scheduler'; a list or tuple of such dicts, each optionally with 'frequency'; or None"
 )
+_KEYS = ("optimizer", "lr_scheduler", "frequency")
 
 
 class ConfigurationError(ValueError):
     """What the user returned or asked for is none of the accepted forms; the message shows both."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Schedule:
     """An `lr_dict`, checked: a scheduler and when it steps. ("configure_optimizers")
 
-    It steps after every `frequency`-th optimizer update ("step") or at the end of every
+    It steps after every `frequency`-th update of its optimizer ("step") or at the end of every
     `frequency`-th epoch ("epoch"). `monitor` names the metric that a ReduceLROnPlateau is given;
     `strict` makes its absence an error rather than a warning.
     """
@@ -50,6 +57,8 @@ class Schedule:
     monitor: str | None = None
     strict: bool = True
     name: str | None = None
+    optimizer_idx: int = field(default=0, kw_only=True)
+    passed: int = field(default=0, init=False)  # updates or epochs so far
 
     @property
     def reduce_on_plateau(self) -> bool:
@@ -58,59 +67,114 @@ class Schedule:
 
 
 def attach_optimizers(trainer: Trainer, configured: Any) -> None:
-    """Give the trainer the optimizer and the schedules that `configure_optimizers` returned.
+    """Give the trainer the optimizers, their turns and the schedules that `configure_optimizers` returned.
 
-    Raises ConfigurationError for anything but the documented forms, showing what was given.
+    Raises ConfigurationError for anything but the documented forms, showing what was given, and for a
+    `training_step` that has no parameter for the `optimizer_idx` of several.
     """
-    optimizers, schedulers = _split(configured)
-    for optimizer in optimizers:
+    optimizers, schedulers, frequencies = _split(configured)
+    for index, optimizer in enumerate(optimizers):
         if not isinstance(optimizer, Optimizer):
             raise ConfigurationError(
                 f"configure_optimizers returned {_shown(configured)}; accepted are {_FORMS}"
             )
-    if len(optimizers) > 1:
-        raise ConfigurationError(
-            f"configure_optimizers returned {len(optimizers)} optimizers; this engine trains with one"
-        )
+        if any(optimizer is other for other in optimizers[:index]):
+            raise ConfigurationError(f"configure_optimizers returned one {type(optimizer).__name__} twice")
     if not optimizers:
         warnings.warn(f"configure_optimizers returned {configured!r}: nothing is trained", stacklevel=2)
-    trainer.optimizers, trainer.updates = optimizers, 0
-    trainer.schedules = [_schedule(scheduler, optimizers) for scheduler in schedulers]
+    trainer.optimizers = optimizers
+    trainer.turns = _turns(frequencies)
+    trainer.schedules = [_schedule(scheduler, index, optimizers) for scheduler, index in schedulers]
+    _check_training_step(trainer.module.training_step, several=len(optimizers) > 1)
 
 
-def _split(configured: Any) -> tuple[list[Any], list[Any]]:
-    """Optimizers and schedulers out of any accepted form."""
+def _check_training_step(step: Any, several: bool) -> None:
+    given = ["batch", "batch_idx", *(["optimizer_idx"] if several else [])]
+    try:
+        signature = inspect.signature(step)
+    except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
+        return
+    try:
+        signature.bind(*given)
+    except TypeError:
+        optimizers = "several optimizers" if several else "at most one optimizer"
+        raise ConfigurationError(
+            f"training_step{signature} is called as training_step({', '.join(given)}), by position, since "
+            f"configure_optimizers returned {optimizers}"
+        ) from None
+
+
+def _split(configured: Any) -> tuple[list[Any], list[tuple[Any, int]], list[Any]]:
+    """Out of any accepted form: optimizers; schedulers, each with the index of the optimizer it was given
+    beside; the optimizers' frequencies, None where there is none."""
     if configured is None:
-        return [], []
+        return [], [], []
     if isinstance(configured, Mapping):
-        unknown = configured.keys() - {"optimizer", "lr_scheduler"}
-        if unknown or "optimizer" not in configured:
-            raise ConfigurationError(
-                f"configure_optimizers returned a dict with the keys {sorted(configured)}; "
-                "'optimizer' and optionally 'lr_scheduler' are accepted"
-            )
-        scheduler = configured.get("lr_scheduler")
-        return [configured["optimizer"]], [] if scheduler is None else [scheduler]
-    if isinstance(configured, (list, tuple)):
-        two_lists = len(configured) == 2 and all(isinstance(part, (list, tuple)) for part in configured)
-        if two_lists:
-            return list(configured[0]), list(configured[1])
-        if len(configured) == 1 and isinstance(configured[0], Mapping):
-            return _split(configured[0])
-        return list(configured), []
-    return [configured], []
+        configured = [configured]
+    if not isinstance(configured, (list, tuple)):
+        return [configured], [], [None]
+    if len(configured) == 2 and all(isinstance(part, (list, tuple)) for part in configured):
+        return list(configured[0]), [(scheduler, 0) for scheduler in configured[1]], [None] * len(configured[0])
+    if not configured or not all(isinstance(item, Mapping) for item in configured):
+        return list(configured), [], [None] * len(configured)
+    for item in configured:
+        _check_keys("configure_optimizers returned a dict with", item, _KEYS, "optimizer")
+    schedulers = [(item.get("lr_scheduler"), index) for index, item in enumerate(configured)]
+    return (
+        [item["optimizer"] for item in configured],
+        [(scheduler, index) for scheduler, index in schedulers if scheduler is not None],
+        [item.get("frequency") for item in configured],
+    )
 
 
-def _schedule(given: Any, optimizers: list[Any]) -> Schedule:
-    """A scheduler or `lr_dict` as a `Schedule`."""
-    if isinstance(given, Mapping):
-        known = set(Schedule.__dataclass_fields__)
-        for key in given.keys() - known - {"reduce_on_plateau"}:
+def _check_keys(what: str, given: Mapping[Any, Any], known: Sequence[str], required: str) -> None:
+    for key in given:
+        if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigurationError(f"lr_dict has the key {key!r}; accepted are {sorted(known)}{hint}")
-        if "scheduler" not in given:
-            raise ConfigurationError(f"lr_dict has the keys {sorted(given)}; 'scheduler' is required")
+            raise ConfigurationError(f"{what} the key {key!r}; accepted are {sorted(known)}{hint}")
+    if required not in given:
+        raise ConfigurationError(f"{what} the keys {sorted(given)}; {required!r} is required")
+
+
+class Turns:
+    """Whose batch it is where optimizers have a `frequency`: so many batches each, round and round, from
+    one epoch into the next. ("configure_optimizers"; clause `optimization.frequencies`)"""
+
+    def __init__(self, frequencies: Sequence[int]) -> None:
+        self._ends = list(accumulate(frequencies))
+        self._batches = 0
+        self._used: set[int] = set()
+
+    def next(self) -> int:
+        """The index of the optimizer that trains on the next batch."""
+        index = bisect_right(self._ends, self._batches % self._ends[-1])
+        self._batches += 1
+        self._used.add(index)
+        return index
+
+    def of_epoch(self) -> set[int]:
+        """The optimizers that had a turn since this was last asked."""
+        used, self._used = self._used, set()
+        return used
+
+
+def _turns(frequencies: list[Any]) -> Turns | None:
+    """None where no optimizer has a frequency: then each trains on every batch."""
+    if all(frequency is None for frequency in frequencies):
+        return None
+    for frequency in frequencies:
+        if frequency is not None and (type(frequency) is not int or frequency < 1):
+            raise ConfigurationError(f"configure_optimizers: frequency {frequency!r}; an int from 1 is accepted")
+    return Turns([1 if frequency is None else frequency for frequency in frequencies])
+
+
+def _schedule(given: Any, beside: int, optimizers: list[Any]) -> Schedule:
+    """A scheduler or `lr_dict` as a `Schedule`, of the optimizer that it schedules, or else of the one
+    that it was given beside."""
+    if isinstance(given, Mapping):
+        known = [name for name, item in Schedule.__dataclass_fields__.items() if item.init and not item.kw_only]
+        _check_keys("lr_dict has", given, [*known, "reduce_on_plateau"], "scheduler")
         schedule = Schedule(**{key: value for key, value in given.items() if key in known})
     else:
         schedule = Schedule(given)
@@ -123,17 +187,27 @@ def _schedule(given: Any, optimizers: list[Any]) -> Schedule:
     if schedule.reduce_on_plateau and schedule.monitor is None:
         raise ConfigurationError("ReduceLROnPlateau needs 'monitor' in its lr_dict: the metric it reacts to")
     owner = getattr(schedule.scheduler, "optimizer", None)
-    if owner is not None and all(owner is not optimizer for optimizer in optimizers):
+    owners = [index for index, optimizer in enumerate(optimizers) if optimizer is owner]
+    if owner is not None and not owners:
         raise ConfigurationError(
             f"{type(schedule.scheduler).__name__} schedules an optimizer that configure_optimizers did not return"
         )
+    schedule.optimizer_idx = owners[0] if owners else beside
     return schedule
 
 
-def step_schedules(trainer: Trainer, interval: str, count: int) -> None:
-    """Step every schedule of `interval` whose turn it is after `count` updates or epochs."""
+def step_schedules(trainer: Trainer, interval: str, optimizer_idx: int | None = None) -> None:
+    """After an update of an optimizer ("step"), or at the end of an epoch ("epoch"): step the schedules
+    whose turn it is. An epoch without a turn of their optimizer does not count."""
+    if optimizer_idx is not None:
+        concerned: set[int] | range = {optimizer_idx}
+    else:
+        concerned = trainer.turns.of_epoch() if trainer.turns else range(len(trainer.optimizers))
     for schedule in trainer.schedules:
-        if schedule.interval != interval or count % schedule.frequency:
+        if schedule.interval != interval or schedule.optimizer_idx not in concerned:
+            continue
+        schedule.passed += 1
+        if schedule.passed % schedule.frequency:
             continue
         if not schedule.reduce_on_plateau:
             schedule.scheduler.step()
@@ -184,6 +258,17 @@ def check_loss(loss: Tensor) -> None:
             "training_step returned a loss that depends on no trainable parameter: was it detached, or made anew "
             "as a tensor, or is everything frozen?"
         )
+
+
+@contextmanager
+def toggled(trainer: Trainer, optimizer_idx: int) -> Iterator[None]:
+    """Within, only the parameters of this optimizer require gradients: the module's `toggle_optimizer` and
+    `untoggle_optimizer`."""
+    trainer.module.toggle_optimizer(trainer.optimizers[optimizer_idx], optimizer_idx)
+    try:
+        yield
+    finally:
+        trainer.module.untoggle_optimizer(optimizer_idx)
 
 
 class WithheldGradients:

@@ -21,7 +21,7 @@ from .datamodule import LightningDataModule
 from .devices import parallel
 from .dispatch import Hooks, resolve
 from .module import LightningModule
-from .optimization import ConfigurationError, Schedule
+from .optimization import ConfigurationError, Schedule, Turns
 from .plan import epochs, validates
 from .precision import PRECISIONS, in_precision
 from .progress import ProgressBar
@@ -126,7 +126,7 @@ class Trainer:
 
         self.state = TrainerState()
         self._stages: list[str] = []  # a validation runs inside of the training
-        self.current_epoch = self.global_step = self.updates = 0
+        self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
         self.global_rank = 0
         self.device = torch.device("cpu")
@@ -136,6 +136,7 @@ class Trainer:
         self.train_loader: TrainLoader | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules: list[Schedule] = []
+        self.turns: Turns | None = None  # where optimizers have frequencies
         for callback in self.callbacks:
             callback.on_init_end(self)
 
@@ -401,11 +402,6 @@ class Trainer:
     def use_amp(self) -> bool:
         """Whether the steps run under autocast."""
         return self.precision != 32
-
-    @property
-    def using_lbfgs(self) -> bool:
-        """Whether the optimizer is `torch.optim.LBFGS`."""
-        return any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in self.optimizers)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, above a progress bar if there is one."""

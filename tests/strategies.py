@@ -41,7 +41,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     model = draw(_model(calls, data))
     callbacks = draw(st.integers(0, 3))
     trainer = draw(_trainer(data, model))
-    scenario = Scenario("drawn", "", calls, (), callbacks, data, model, trainer)
+    needs = ("several-optimizers",) if model.optimizers > 1 else ()
+    scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer)
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
         if all((event.receiver, event.hook, event.nth) != (w.receiver, w.hook, w.nth) for w in scenario.when):
@@ -72,6 +73,8 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
 def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     lacks = ["predict_step"] if "validate" in calls else ["predict_step", "validation_step"]
     optimizer = draw(st.sampled_from(["sgd", "momentum", "adam", "none"]))
+    optimizers = draw(st.integers(1, 1 if optimizer == "none" else 2))
+    frequencies = st.lists(st.integers(1, 3), min_size=optimizers, max_size=optimizers)
     return Model(
         defines=tuple(draw(st.lists(st.sampled_from(OPTIONAL_HOOKS), unique=True))),
         lacks=tuple(draw(st.lists(st.sampled_from(lacks), unique=True, max_size=1))),
@@ -84,6 +87,8 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         callbacks=tuple(draw(st.lists(st.sampled_from(["new", "same"]), max_size=2))),
         starts_in_eval=draw(st.booleans()),
         logs=draw(st.booleans()),
+        optimizers=optimizers,
+        frequencies=tuple(draw(st.one_of(st.just([]), frequencies))),
     )
 
 

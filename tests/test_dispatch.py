@@ -181,13 +181,13 @@ def test_arguments_that_a_method_does_not_take_are_left_out(method: Callable[...
 
 
 @pytest.mark.parametrize("method, told", [
-    (lambda batch, batch_idx, hiddens: 0, r"training_step\(batch, batch_idx, hiddens\) requires 3 arguments"),
+    (lambda batch, batch_idx, i, n: 0, r"validation_step\(batch, batch_idx, i, n\) requires 4 arguments"),
     (lambda batch, *, batch_idx: 0, r"takes \['batch_idx'\] by keyword only"),
-    (3, "training_step is 3, which cannot be called"),
+    (3, "validation_step is 3, which cannot be called"),
 ])  # fmt: skip
 def test_a_method_that_cannot_be_called_as_documented(method: Any, told: str) -> None:
-    with pytest.raises(HookError, match=told + r".* called as training_step\(self, batch"):
-        fitted(method, "training_step", LightningModule)
+    with pytest.raises(HookError, match=told + r".* called as validation_step\(self, batch"):
+        fitted(method, "validation_step", LightningModule)
 
 
 @pytest.mark.parametrize("hook", ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"])

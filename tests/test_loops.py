@@ -129,7 +129,7 @@ LANDMARKS = {
     *("train_dataloader", "val_dataloader", "test_dataloader", "should_check_val"),
 }
 # Methods that stand for their lines where they are called.
-INLINED = {"block.run", "self.training_step"}
+INLINED = {"optimize": "run", "self.training_step": "training_step"}
 
 
 class Outline(ast.NodeVisitor):
@@ -149,7 +149,7 @@ class Outline(ast.NodeVisitor):
                 self.visit(argument)
         name = called.split(".")[-1]
         if called in INLINED and self.methods:
-            self.visit_statements(self.methods[name].body)
+            self.visit_statements(self.methods[INLINED[called]].body)
         elif called.startswith(("hooks.", "self.hooks.")):
             self.lines.append(name)
         elif called == "torch.set_grad_enabled":
@@ -229,7 +229,7 @@ def test_the_outline_sees_every_line_of_the_pseudocode() -> None:
 
 @pytest.mark.parametrize("line", [
     "if hooks.on_after_backward: hooks.on_after_backward()",
-    "hooks.optimizer_zero_grad(self.trainer.current_epoch, self.batch_idx, optimizer, 0)",
+    "hooks.optimizer_zero_grad(self.trainer.current_epoch, self.batch_idx, optimizer, optimizer_idx)",
     "if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)",
 ])  # fmt: skip
 def test_a_line_removed_or_doubled_is_seen(line: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import cycle
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,11 +23,13 @@ PARAMETER = nn.Parameter(torch.ones(2))
 OPTIMIZER = SGD([PARAMETER], lr=1.0)
 SCHEDULER = ExponentialLR(OPTIMIZER, 0.5)
 PLATEAU = ReduceLROnPlateau(OPTIMIZER)
+OTHER = SGD([nn.Parameter(torch.ones(2))], lr=1.0)
+OTHERS = ExponentialLR(OTHER, 0.5)
 STRANGER = ExponentialLR(SGD([PARAMETER], lr=1.0), 0.5)
 
 
 def attached(configured: Any) -> Any:
-    trainer = SimpleNamespace()
+    trainer = SimpleNamespace(module=SimpleNamespace(training_step=lambda *arguments: None))
     attach_optimizers(trainer, configured)  # type: ignore[arg-type]
     return trainer
 
@@ -71,9 +75,14 @@ def test_no_optimizer_is_said(configured: Any) -> None:
     (3, "returned int 3; accepted are an optimizer"),
     (SGD, "returned type"),
     ((OPTIMIZER, SCHEDULER), r"a tuple of \['SGD', 'ExponentialLR'\]; accepted are"),
-    ([OPTIMIZER, OPTIMIZER], "2 optimizers; this engine trains with one"),
-    ({"optim": OPTIMIZER}, r"a dict with the keys \['optim'\]; 'optimizer' and optionally 'lr_scheduler'"),
-    ({"optimizer": OPTIMIZER, "scheduler": SCHEDULER}, r"keys \['optimizer', 'scheduler'\]"),
+    ([OPTIMIZER, OPTIMIZER], "returned one SGD twice"),
+    ([OPTIMIZER, {"optimizer": OTHER}], r"a list of \['SGD', 'dict'\]; accepted are"),
+    ([OPTIMIZER, [OTHER]], r"a list of \['SGD', 'list'\]; accepted are"),
+    ({"optim": OPTIMIZER}, r"a dict with the key 'optim'; accepted are .*; did you mean 'optimizer'?"),
+    ({"optimizer": OPTIMIZER, "scheduler": SCHEDULER}, "the key 'scheduler'.*; did you mean 'lr_scheduler'?"),
+    ({"lr_scheduler": SCHEDULER}, r"the keys \['lr_scheduler'\]; 'optimizer' is required"),
+    ([{"optimizer": OPTIMIZER, "frequency": 0}], "frequency 0; an int from 1 is accepted"),
+    ([{"optimizer": OPTIMIZER, "frequency": 1.5}], "frequency 1.5; an int from 1"),
     ({"optimizer": OPTIMIZER, "lr_scheduler": [SCHEDULER]}, "is no scheduler"),
     (([OPTIMIZER], ["cosine"]), "str 'cosine' is no scheduler: it has no step"),
     (([OPTIMIZER], [PLATEAU]), "ReduceLROnPlateau needs 'monitor'"),
@@ -87,6 +96,125 @@ def test_no_optimizer_is_said(configured: Any) -> None:
 def test_other_forms_are_shown_beside_the_accepted_ones(configured: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         attached(configured)
+
+
+@pytest.mark.parametrize("configured, owners", [
+    ([OPTIMIZER, OTHER], []),
+    ((OPTIMIZER, OTHER), []),
+    (([OPTIMIZER, OTHER], [OTHERS, SCHEDULER]), [1, 0]),
+    (([OPTIMIZER, OTHER], [{"scheduler": OTHERS}]), [1]),
+    ([{"optimizer": OPTIMIZER}, {"optimizer": OTHER, "lr_scheduler": OTHERS}], [1]),
+    (({"optimizer": OPTIMIZER, "lr_scheduler": SCHEDULER}, {"optimizer": OTHER, "lr_scheduler": OTHERS}), [0, 1]),
+])  # fmt: skip
+def test_several_optimizers(configured: Any, owners: list[int]) -> None:
+    trainer = attached(configured)
+    assert trainer.optimizers == [OPTIMIZER, OTHER]
+    assert [schedule.optimizer_idx for schedule in trainer.schedules] == owners
+    assert trainer.turns is None
+
+
+def test_a_scheduler_that_does_not_tell_its_optimizer_follows_the_one_it_stands_beside() -> None:
+    beside = {"optimizer": OTHER, "lr_scheduler": Counting()}
+    assert attached([{"optimizer": OPTIMIZER}, beside]).schedules[0].optimizer_idx == 1
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 60))
+def test_turns_go_round(frequencies: list[int], batches: int) -> None:
+    optimizers = [{"optimizer": SGD([PARAMETER], lr=1.0), "frequency": frequency} for frequency in frequencies]
+    turns = attached(optimizers).turns
+    due = cycle(index for index, frequency in enumerate(frequencies) for _ in range(frequency))
+    expected = [index for index, _ in zip(due, range(batches))]
+    assert [turns.next() for _ in range(batches)] == expected
+    assert turns.of_epoch() == set(expected)
+    assert turns.of_epoch() == set()
+
+
+# ---- several optimizers, against a loop written by hand ---------------------------------------------------
+
+
+class Two(Line):
+    """The sum of two layers, each with an optimizer of its own; `frequencies` are theirs."""
+
+    def __init__(self, *frequencies: int) -> None:
+        super().__init__()
+        self.second = nn.Linear(2, 1, dtype=torch.float64)
+        with torch.no_grad():
+            self.second.weight.copy_(torch.tensor([[0.25, 0.5]]))
+            self.second.bias.fill_(-0.5)
+        self.frequencies = frequencies
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x) + self.second(x)
+
+    def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+        return (optimizer_idx + 1) * self.loss(batch)
+
+    def made(self) -> list[Any]:
+        layers: Iterable[Any] = (self.layer, self.second)
+        return [SGD(layer.parameters(), lr=0.1, momentum=0.5) for layer in layers]
+
+    def configure_optimizers(self) -> Any:
+        made = self.made()
+        schedules = [{"scheduler": ExponentialLR(optimizer, 0.5), "interval": "step"} for optimizer in made]
+        rows: list[Any] = [{"optimizer": o, "lr_scheduler": s} for o, s in zip(made, schedules)]
+        for row, frequency in zip(rows, self.frequencies):
+            row["frequency"] = frequency
+        return rows
+
+
+@pytest.mark.parametrize("frequencies", [(), (2, 3), (1, 1), (4, 1)])
+def test_several_optimizers_train_as_a_loop_written_by_hand(frequencies: tuple[int, ...]) -> None:
+    module, by_hand, batches = Two(*frequencies), Two(), pairs(4)
+    quiet(max_epochs=3, limit_val_batches=0).fit(module, batches)
+
+    optimizers = by_hand.made()
+    rates = [ExponentialLR(optimizer, 0.5) for optimizer in optimizers]
+    turn = cycle(index for index, frequency in enumerate(frequencies) for _ in range(frequency))
+    for _ in range(3):
+        for batch in batches:
+            for index in [next(turn)] if frequencies else [0, 1]:
+                loss = by_hand.training_step(batch, 0, index)
+                by_hand.zero_grad()  # of the other's gradients nothing may be left
+                loss.backward()
+                optimizers[index].step()
+                rates[index].step()
+    for mine, theirs in zip(module.parameters(), by_hand.parameters()):
+        assert torch.equal(mine, theirs)
+
+
+def test_only_the_current_optimizers_parameters_require_gradients() -> None:
+    seen: list[tuple[int, list[bool]]] = []
+
+    class Looking(Two):
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+            seen.append((optimizer_idx, [parameter.requires_grad for parameter in self.parameters()]))
+            if len(seen) == 4:
+                raise RuntimeError("in the second optimizer's block")
+            return self.loss(batch)
+
+    module = Looking()
+    module.layer.bias.requires_grad = False  # frozen by the user, and so it stays
+    with pytest.raises(RuntimeError, match="second optimizer"):
+        quiet(limit_val_batches=0).fit(module, pairs(2))
+    assert seen == [(0, [True, False, False, False]), (1, [False, False, True, True])] * 2
+    assert [parameter.requires_grad for parameter in module.parameters()] == [True, False, True, True]
+
+
+def test_a_step_whose_parameters_do_not_suit_the_number_of_optimizers_is_refused() -> None:
+    class One(Two):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:  # type: ignore[override]
+            return self.loss(batch)
+
+    told = r"is called as training_step\(batch, batch_idx, optimizer_idx\).*several optimizers"
+    with pytest.raises(ConfigurationError, match=told):
+        quiet(limit_val_batches=0).fit(One(), pairs(1))
+
+    class None_(Two):
+        def configure_optimizers(self) -> Any:
+            return self.made()[0]
+
+    with pytest.raises(ConfigurationError, match=r"training_step\(batch, batch_idx\).*at most one optimizer"):
+        quiet(limit_val_batches=0).fit(None_(), pairs(1))
 
 
 # ---- the defaults, called as the documentation's examples call them ---------------------------------------
@@ -130,10 +258,12 @@ class Counting:
 def test_a_schedule_steps_at_every_so_manieth_of_its_interval(
     frequency: int, count: int, interval: str
 ) -> None:
-    trainer: Any = SimpleNamespace(schedules=[Schedule(Counting(), interval, frequency)])
-    for which in ("step", "epoch"):
-        for number in range(1, count + 1):
-            step_schedules(trainer, which, number)
+    schedules = [Schedule(Counting(), interval, frequency)]
+    trainer: Any = SimpleNamespace(schedules=schedules, optimizers=[OPTIMIZER], turns=None)
+    for _ in range(count):
+        step_schedules(trainer, "step", optimizer_idx=0)
+        step_schedules(trainer, "step", optimizer_idx=1)
+        step_schedules(trainer, "epoch")
     assert trainer.schedules[0].scheduler.steps == count // frequency
 
 
@@ -155,9 +285,11 @@ def plateau(strict: bool, metrics: dict[str, Any]) -> float:
     optimizer = SGD([PARAMETER], lr=1.0)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
     schedule = Schedule(scheduler, monitor="v", strict=strict)
-    trainer: Any = SimpleNamespace(schedules=[schedule], callback_metrics=metrics)
-    for epoch in (1, 2):
-        step_schedules(trainer, "epoch", epoch)
+    trainer: Any = SimpleNamespace(
+        schedules=[schedule], optimizers=[optimizer], turns=None, callback_metrics=metrics
+    )
+    for _ in (1, 2):
+        step_schedules(trainer, "epoch")
     return float(optimizer.param_groups[0]["lr"])
 
 

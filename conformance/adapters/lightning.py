@@ -18,6 +18,8 @@ class LightningAdapter(LightningLikeAdapter):
     def __init__(self, version: str) -> None:
         super().__init__(import_lightning(version))
         self.name, self.version = "lightning", self.api.__version__
+        if not self.version.startswith("1."):
+            self.lacks = ("several-optimizers",)  # automatic optimization knows one
         for name in ("pytorch_lightning", "lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
 

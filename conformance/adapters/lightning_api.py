@@ -31,6 +31,7 @@ EFFECTS = (
     "device",
     "stage",
     "metrics",
+    "trainable",
 )
 
 
@@ -40,6 +41,7 @@ class LightningLikeAdapter:
 
     name = ""
     version = ""
+    lacks: Tuple[str, ...] = ()  # of what a scenario can need
 
     def __init__(self, namespace: Any) -> None:
         self.api = namespace
@@ -64,7 +66,7 @@ class LightningLikeAdapter:
             suite=__version__,
             scenario=scenario.to_dict(),
             trainer={"name": self.name, "version": self.version},
-            declares={"hooks": self.declares(), "effects": list(EFFECTS)},
+            declares={"hooks": self.declares(), "effects": list(EFFECTS), "lacks": list(self.lacks)},
             environment={
                 "python": platform.python_version(),
                 "torch": str(torch.__version__),
@@ -73,7 +75,11 @@ class LightningLikeAdapter:
         )
 
     def run(self, scenario: Scenario, writer: TraceWriter) -> None:
-        """Do what the scenario says, recording; the writer is closed with the outcome."""
+        """Do what the scenario says, recording; the writer is closed with the outcome. A scenario that
+        needs what the trainer lacks is not run: its trace holds no event."""
+        if set(scenario.needs) & set(self.lacks):
+            writer.close("returned")
+            return
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
         recorder = Recorder(writer, scenario.when)

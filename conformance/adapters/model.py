@@ -82,6 +82,10 @@ class CustomLeaf:
         return CustomLeaf(moved=True)
 
 
+# Weights and bias of the layers: one for each optimizer.
+LAYERS = (([0.25, -0.5, 0.75, 0.125], 0.0625), ([-0.25, 0.5, 0.125, 0.25], 0.5))
+
+
 def _collate(form: str) -> Any:
     def collate(rows: List[Tuple[torch.Tensor, torch.Tensor]]) -> Any:
         x = torch.stack([row[0] for row in rows])
@@ -119,28 +123,35 @@ def loaders(scenario: Scenario, stage: str) -> Any:
 
 
 def model_class(base: type, scenario: Scenario) -> type:
-    """The user's module: `Linear(4, 1)`, a mean squared error, and the steps the scenario defines."""
+    """The user's module: `Linear(4, 1)`, or the sum of two, a mean squared error, and the scenario's steps."""
 
     def __init__(self: Any) -> None:
         base.__init__(self)  # type: ignore[misc]
-        self.layer = nn.Linear(4, 1, dtype=getattr(torch, scenario.model.dtype))
-        with torch.no_grad():
-            self.layer.weight.copy_(torch.tensor([[0.25, -0.5, 0.75, 0.125]]))
-            self.layer.bias.fill_(0.0625)
+        self.layers = nn.ModuleList()
+        for weights, bias in LAYERS[: scenario.model.optimizers]:
+            layer = nn.Linear(4, 1, dtype=getattr(torch, scenario.model.dtype))
+            with torch.no_grad():
+                layer.weight.copy_(torch.tensor([weights]))
+                layer.bias.fill_(bias)
+            self.layers.append(layer)
         if scenario.model.starts_in_eval:
             self.eval()
 
     def forward(self: Any, x: Any) -> Any:
-        return self.layer(x if isinstance(x, torch.Tensor) else unpack(x)[0])
+        x = x if isinstance(x, torch.Tensor) else unpack(x)[0]
+        return sum(layer(x) for layer in self.layers)
 
     def step(self: Any, batch: Any, batch_idx: int, form: str = scenario.model.returns) -> Any:
         x, y = unpack(batch)
-        loss = ((self.layer(x) - y) ** 2).mean()
+        loss = ((sum(layer(x) for layer in self.layers) - y) ** 2).mean()
         if scenario.model.logs:
             self.log("train_loss" if self.training else "eval_loss", loss)
         return {"tensor": loss, "dict": {"loss": loss, "extra": loss.detach()}, "none": None}[form]
 
     def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        return step(self, batch, batch_idx)
+
+    def training_step_of(self: Any, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
         return step(self, batch, batch_idx)
 
     def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
@@ -161,7 +172,7 @@ def model_class(base: type, scenario: Scenario) -> type:
         "__init__": __init__,
         "forward": forward,
         "configure_optimizers": lambda self: _optimizers(self, scenario),
-        "training_step": training_step,
+        "training_step": training_step if scenario.model.optimizers == 1 else training_step_of,
     }
     for hook in ("validation_step", "test_step"):
         if scenario.defines(hook):
@@ -203,15 +214,25 @@ def _provider(scenario: Scenario, stage: str) -> Any:
 
 
 def _optimizers(module: Any, scenario: Scenario) -> Any:
-    kind, scheduler = scenario.model.optimizer, scenario.model.scheduler
-    if kind == "none":
+    if scenario.model.optimizer == "none":
         return None
+    made = [_optimizer(layer.parameters(), scenario) for layer in module.layers]
+    for row, frequency in zip(made, scenario.model.frequencies):
+        row["frequency"] = frequency
+    if any(len(row) > 1 for row in made):
+        return made[0] if len(made) == 1 else made
+    return made[0]["optimizer"] if len(made) == 1 else [row["optimizer"] for row in made]
+
+
+def _optimizer(parameters: Any, scenario: Scenario) -> Dict[str, Any]:
+    """An optimizer, with its scheduler if the scenario has one."""
+    kind, scheduler = scenario.model.optimizer, scenario.model.scheduler
     if kind == "adam":
-        optimizer: Any = torch.optim.Adam(module.parameters(), lr=0.0625)
+        optimizer: Any = torch.optim.Adam(parameters, lr=0.0625)
     else:
         momentum: Dict[str, Any] = {"momentum": 0.5, "weight_decay": 0.125} if kind == "momentum" else {}
-        optimizer = torch.optim.SGD(module.parameters(), lr=0.0625, **momentum)
+        optimizer = torch.optim.SGD(parameters, lr=0.0625, **momentum)
     if scheduler == "none":
-        return optimizer
+        return {"optimizer": optimizer}
     lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": scheduler}}

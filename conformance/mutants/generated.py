@@ -33,7 +33,7 @@ SCOPES = {
 # Which statement runs the lines of another function: on the way from train_on_device to a hook.
 CALLS = {
     "train_loop": "train_loop(trainer)",
-    "run": "block.run(",
+    "run": "optimize(",
     "closure": "self.closure",
     "val_loop": "val_loop(trainer",
     "sanity_check": "sanity_check(trainer)",

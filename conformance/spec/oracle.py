@@ -62,7 +62,11 @@ class Oracle:
         self.epoch = self.step = self.updates = 0
         self.training = not scenario.model.starts_in_eval
         self.grad_enabled = True
-        self.grads, self.withheld = "none", False
+        self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
+        self.attached = False  # whether there are optimizers yet
+        self.optimizer_idx: int | None = None  # of the block that runs
+        self.turn = 0  # batches of the cycle of frequencies so far
+        self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.should_stop = False
         self.loaded: set[str] = set()
         self.scope, self.in_sanity_check = "fit", False
@@ -92,7 +96,10 @@ class Oracle:
             "params": self.updates,
         }
         if not self.withheld:
-            fx["grads"] = self.grads
+            fx["grads"] = "set" if "set" in self.grads else "clear" if "clear" in self.grads else "none"
+        if self.attached and self.s.model.optimizers > 1:
+            everybody = list(range(self.s.model.optimizers))
+            fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
         if self.stage is not None:
             fx["stage"] = self.stage
         return Expected(ph, receiver, hook, args, fx, self.scope)
@@ -165,9 +172,9 @@ class Oracle:
         elif hook.endswith("_model_train"):
             self.training = True
         elif hook == "optimizer_zero_grad":
-            self.grads = "clear"
+            self.grads[self.optimizer_idx or 0] = "clear"
         elif hook == "backward":
-            self.grads = "set"
+            self.grads[self.optimizer_idx or 0] = "set"
 
     # ---- when -------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class Pseudocode(Oracle):
         yield from self.hook("on_fit_start")
         yield from self.hook("setup", stage="fit")
         yield from self.hook("configure_optimizers")
+        self.attached, self.turn = True, 0
 
         yield from self.hook("on_pretrain_routine_start")
         yield from self.hook("on_pretrain_routine_end")
@@ -63,7 +64,7 @@ class Pseudocode(Oracle):
         yield from self.hook("on_epoch_start")
         yield from self.hook("on_train_epoch_start")
 
-        outputs = 0
+        outputs, self.used = 0, set() if self.s.model.frequencies else set(range(self.s.model.optimizers))
         yield from self.dataloader("train")
         batches = self.limited("train", self.s.data.train or 0)
         for batch_idx in range(batches):
@@ -74,7 +75,7 @@ class Pseudocode(Oracle):
 
             yield from self.transfer(where["batch"], 0)
 
-            output = yield from self.optimizer_block(where)
+            output = yield from self.optimizer_blocks(where)
 
             yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
             outputs += output != "none"  # None went on with the next batch
@@ -86,12 +87,13 @@ class Pseudocode(Oracle):
                 break
         # end training epoch
         if self.s.defines("training_epoch_end"):
-            yield from self.hook("training_epoch_end", outputs=f"list:{outputs}")
+            yield from self.hook("training_epoch_end", outputs=self.collected(outputs))
 
         yield from self.hook("on_train_epoch_end")
         yield from self.hook("on_epoch_end")
         if self.s.model.scheduler == "epoch":
-            yield from self.span("scheduler", "step", None, {})
+            for optimizer_idx in sorted(self.used):
+                yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
 
     def val_loop(self, at_most: int | None = None) -> Events:
         yield from self.hook("on_validation_model_eval")  # calls `model.eval()`
@@ -208,45 +210,84 @@ class Pseudocode(Oracle):
             yield from self.hook(f"{stage}_dataloader")
         self.loaded.add(stage)
 
-    def optimizer_block(self, where: dict[str, Any]) -> Events:
+    def optimizer_blocks(self, where: dict[str, Any]) -> Events:
+        """The block of each optimizer, while only its parameters require gradients [R7]; with frequencies
+        that of the one whose batch it is, so many batches each, from one epoch into the next [R19]."""
+        if self.s.model.optimizers == 1:
+            return (yield from self.optimizer_block(where, 0))
+        outputs = []
+        for optimizer_idx in self.whose_batch():
+            self.optimizer_idx = optimizer_idx
+            block = self.optimizer_block({**where, "optimizer_idx": optimizer_idx}, optimizer_idx)
+            outputs.append((yield from block))
+        self.optimizer_idx = None
+        if self.s.model.frequencies:
+            return outputs[0]
+        return f"list:{len(outputs)}" if set(outputs) != {"none"} else "none"
+
+    def collected(self, outputs: int) -> str:
+        """The form of an epoch's outputs: of each batch one, or a list of each optimizer's."""
+        optimizers = self.s.model.optimizers
+        if outputs == 0 or optimizers == 1 or self.s.model.frequencies:
+            return f"list:{outputs}"
+        return "lists:" + ",".join([str(optimizers)] * outputs)
+
+    def whose_batch(self) -> list[int]:
+        """The optimizers that train on this batch."""
+        cycle = [index for index, times in enumerate(self.s.model.frequencies) for _ in range(times)]
+        if not cycle:
+            return list(range(self.s.model.optimizers))
+        owner = cycle[self.turn % len(cycle)]
+        self.turn += 1
+        self.used.add(owner)
+        return [owner]
+
+    def numbered(self, receiver: str, optimizer_idx: int) -> str:
+        """"optimizer", or with several "optimizer:1"."""
+        return receiver if self.s.model.optimizers == 1 else f"{receiver}:{optimizer_idx}"
+
+    def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         """training_step to optimizer_step: the step's span encloses its closure's [R1]."""
         self.output, self.stepped = "none", False
         if self.s.model.optimizer == "none":  # fit runs without any optimizer [R25]
             yield from self.training_step(where)
             return self.output
-        closure = lambda: self.closure(where)  # noqa: E731
-        step = lambda: self.optimizer_update(closure)  # noqa: E731
-        yield from self.hook("optimizer_step", step, batch_idx=where["batch_idx"], epoch=self.epoch, optimizer_idx=0)
+        closure = lambda: self.closure(where, optimizer_idx)  # noqa: E731
+        step = lambda: self.optimizer_update(closure, optimizer_idx)  # noqa: E731
+        now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
+        yield from self.hook("optimizer_step", step, **now)
         self.withheld = False
         if self.stepped and self.s.model.scheduler == "step":
-            yield from self.span("scheduler", "step", None, {})  # after an optimizer update [R16]
+            yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})  # [R16]
         return self.output
 
-    def optimizer_update(self, closure: Callable[[], Events]) -> Events:
+    def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
         """`optimizer.step(closure)`: the parameters change at its end, if there were gradients."""
-        yield self.event("B", "optimizer", "step", {})
+        receiver = self.numbered("optimizer", optimizer_idx)
+        yield self.event("B", receiver, "step", {})
         try:
             yield from closure()
         except UserError as raised:
-            yield self.event("E", "optimizer", "step", {"raised": raised.text})
+            yield self.event("E", receiver, "step", {"raised": raised.text})
             raise
         self.updates += self.stepped
-        yield self.event("E", "optimizer", "step", {})
+        yield self.event("E", receiver, "step", {})
 
-    def closure(self, where: dict[str, Any]) -> Events:
+    def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         told = yield from self.training_step(where)
         if told == "return-none":  # no zero_grad, backward or parameter change for this batch [R9]
             self.withheld = True  # how a trainer keeps the optimizer from a change is its own affair
             return
 
         yield from self.hook("on_before_zero_grad")
-        yield from self.hook("optimizer_zero_grad", batch_idx=where["batch_idx"], epoch=self.epoch, optimizer_idx=0)
+        now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
+        yield from self.hook("optimizer_zero_grad", **now)
 
         yield from self.hook("on_before_backward")
-        yield from self.hook("backward", optimizer_idx=0)
+        yield from self.hook("backward", optimizer_idx=optimizer_idx)
         yield from self.hook("on_after_backward")
 
-        yield from self.hook("on_before_optimizer_step", optimizer_idx=0)
+        yield from self.hook("on_before_optimizer_step", optimizer_idx=optimizer_idx)
         self.stepped = True
 
     def training_step(self, where: dict[str, Any]) -> Events:
@@ -305,7 +346,7 @@ class Pseudocode(Oracle):
             yield from body()
         except UserError as raised:
             self.training, self.grad_enabled, self.scope = True, True, function
-            self.in_sanity_check = False
+            self.in_sanity_check, self.optimizer_idx = False, None
             yield from self.closing("on_exception")
             if self.opened:
                 yield from self.closing("teardown", stage=function)
@@ -313,7 +354,6 @@ class Pseudocode(Oracle):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
         yield self.event("E", "trainer", function, {})
-
 
     def closing(self, hook: str, **args: Any) -> Events:
         """After an exception: what a closing hook raises itself does not hide the first one."""
