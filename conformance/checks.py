@@ -179,6 +179,21 @@ class Count(Check):
                 self.fail(None, f"{name} {what}", f"{least}{wanted} calls of {name}", f"{met} calls")
 
 
+class Never(Check):
+    """None of `hooks` is called."""
+
+    def __init__(self, hooks: list[str]) -> None:
+        super().__init__()
+        self.hooks = _names(Spec(hooks))
+        self.exercised = True  # by any trace
+
+    def sees(self, line: Line) -> bool:
+        return line.ph == "B" and line.hook in (self.hooks or ())
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        self.fail(event.seq, f"{event.receiver}.{event.hook} is called", f"no call of {event.hook}", shown(event))
+
+
 class Order(Check):
     """`first` has ended before `then` begins (`point = "E"`: before `then` ends, where it encloses it).
 
@@ -470,6 +485,7 @@ class Sequence(Check):
 
 KINDS: Mapping[str, type[Check]] = {
     "count": Count,
+    "never": Never,
     "order": Order,
     "encloses": Encloses,
     "argument": Argument,

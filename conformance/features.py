@@ -9,6 +9,9 @@ from .scenario import Scenario
 
 __all__ = ["applies", "features"]
 
+# Scenarios in which a training batch runs through other lines: clauses about the plain ones do not see them.
+PARTICULAR = frozenset({"accumulation", "truncated-bptt", "manual"})
+
 
 def features(scenario: Scenario) -> frozenset[str]:
     """Words such as "call:test", "option:max_steps", "training_step:return-none", "source:datamodule".
@@ -37,6 +40,9 @@ def features(scenario: Scenario) -> frozenset[str]:
         "logs": model.logs,
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),
+        "manual": model.manual,
+        "truncated-bptt": bool(model.truncated_bptt_steps),
+        "accumulation": scenario.option("accumulate_grad_batches") > 1,
     }
     words |= {word for word, holds in flags.items() if holds}
     return frozenset(words)
@@ -45,8 +51,12 @@ def features(scenario: Scenario) -> frozenset[str]:
 def applies(check: Mapping[str, Any], known: frozenset[str]) -> bool:
     """Whether a check's `given` (all words must hold; "!word": must not) selects the scenario.
 
-    Without a `given` that says so, a clause is not judged where something unusual is made to happen:
-    the clauses about that are, and the exact sequence is.
+    Without a `given` that says so, a clause is not judged where something unusual is made to happen, or where
+    the loop of a batch is a particular one: the clauses about that are, and the exact sequence is. An empty
+    `given` is for what holds everywhere.
     """
     given = check.get("given", ["!when"])
+    named = {word.lstrip("!") for word in given}
+    if given and check["kind"] != "sequence" and known & PARTICULAR - named:
+        return False
     return all((word[1:] not in known) if word.startswith("!") else word in known for word in given)

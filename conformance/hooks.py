@@ -65,6 +65,7 @@ MODULE_HOOKS = (
         if hook not in DATA_HOOKS and "sanity" not in hook and hook != "on_exception"
     ),
     *OWN_STEPS[:10],
+    "tbptt_split_batch",
     "optimizer_zero_grad",
     "backward",
     "optimizer_step",

@@ -23,7 +23,7 @@ __all__ = ["Recorder", "Tags", "identify", "said"]
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
 STAGES = ("train", "val", "test", "predict")
 # Arguments that are written as they are; others are described, or left out.
-PLAIN = ("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage")
+PLAIN = ("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage", "split_size")
 
 
 def identify(batch: Any) -> Optional[str]:
@@ -31,9 +31,9 @@ def identify(batch: Any) -> Optional[str]:
     scenario made, and where y, the last of a batch's tensors, is not the y that belongs to this x."""
     found = list(tensors(batch))
     x = found[0] if found else None
-    if x is None or x.ndim < 2 or x.shape[1] <= IDENTITY_COLUMN:
+    if x is None or x.ndim < 2 or x.shape[-1] <= IDENTITY_COLUMN:
         return None
-    mark = float(x[0, IDENTITY_COLUMN]) * IDENTITY_SCALE
+    mark = float(x.flatten(0, -2)[0, IDENTITY_COLUMN]) * IDENTITY_SCALE
     if not 0 <= mark < len(STAGES) << 19:
         return None
     code = round(mark)
@@ -87,6 +87,14 @@ def describe(value: Any) -> str:
             return "lists:" + ",".join(str(len(item)) for item in value)
         return "list:%d" % len(value)
     return type(value).__name__
+
+
+def described_hiddens(value: Any) -> Any:
+    """Which piece of a batch hidden states come from, by the count that the scenario's model keeps in them:
+    none yet, or "detached:1", or "attached:1" if gradients would flow through them."""
+    if not isinstance(value, torch.Tensor):
+        return describe(value)
+    return "%s:%d" % ("attached" if value.requires_grad else "detached", round(float(value.detach())))
 
 
 class Tags:
@@ -274,6 +282,8 @@ class Recorder:
                 args["outputs"] = describe(value)
             elif name == "results":
                 args["results"] = describe(value)
+            elif name == "hiddens":
+                args["hiddens"] = described_hiddens(value)
             elif name == "loss":
                 args["loss"] = _finite(float(value.detach()))
         return args

@@ -29,7 +29,7 @@ OPTIONAL_HOOKS = (
     "test_epoch_end",
 )
 # What trainers can lack altogether, so that a scenario cannot be run on them.
-NEEDS = ("bf16", "several-optimizers")
+NEEDS = ("bf16", "several-optimizers", "truncated-bptt")
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure")
 # The actions that mean something in a few hooks only.
@@ -51,7 +51,8 @@ class Data:
     `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source`
     says who provides the loaders: the "module", a "datamodule", or the "argument" of the call. `batch`
     is a batch's form: "tuple", "dict", "nested" (a dict of a list and a tuple) or "custom" (an object
-    with `.to()`). `last` is the size of each loader's last batch.
+    with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have a second
+    dimension of that length, in which a row's x differs and its y does not.
     """
 
     train: int = 3
@@ -63,6 +64,7 @@ class Data:
     batch: str = "tuple"
     batch_size: int = 2
     last: int = 2
+    time: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ class Model:
     one of the type of the trainer's. With `logs` the steps log their loss, as "train_loss" or "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
-    the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs.
+    the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs. With `manual`
+    the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
+    then the steps of the schedulers. `truncated_bptt_steps` is the module's property of that name; its
+    hidden states count the pieces of a batch.
     """
 
     defines: Tuple[str, ...] = ()
@@ -90,6 +95,8 @@ class Model:
     logs: bool = False
     optimizers: int = 1
     frequencies: Tuple[int, ...] = ()
+    manual: bool = False
+    truncated_bptt_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,6 +180,7 @@ TRAINER_DEFAULTS: Dict[str, Any] = {
     "check_val_every_n_epoch": 1,
     "num_sanity_val_steps": 0,
     "fast_dev_run": False,
+    "accumulate_grad_batches": 1,
     "precision": 32,
 }
 
@@ -293,8 +301,11 @@ def _check(scenario: Scenario) -> None:
         _natural(name + ": model.frequencies", frequency, 1)
     for need in scenario.needs:
         _one_of(name + ": needs", need, NEEDS)
-    if model.optimizers > 1 and "several-optimizers" not in scenario.needs:
+    _check_model(name, data, model)
+    if model.optimizers > 1 and not model.manual and "several-optimizers" not in scenario.needs:
         raise ScenarioError('%s: model.optimizers=%d: add needs = ["several-optimizers"]' % (name, model.optimizers))
+    if model.truncated_bptt_steps and "truncated-bptt" not in scenario.needs:
+        raise ScenarioError('%s: model.truncated_bptt_steps: add needs = ["truncated-bptt"]' % name)
     for kind in model.callbacks:
         _one_of(name + ": model.callbacks", kind, ("new", "same"))
     for option, value in scenario.trainer.items():
@@ -309,8 +320,27 @@ def _check(scenario: Scenario) -> None:
         _natural(name + ": when.nth", event.nth)
 
 
+def _check_model(name: str, data: Data, model: Model) -> None:
+    """What goes together with manual optimization, and with truncated backpropagation."""
+    _natural(name + ": data.time", data.time)
+    _natural(name + ": model.truncated_bptt_steps", model.truncated_bptt_steps)
+    if model.manual and (model.optimizer == "none" or model.scheduler == "epoch" or model.frequencies):
+        raise ScenarioError("%s: model.manual needs an optimizer, and no frequencies or scheduler per epoch" % name)
+    if not model.truncated_bptt_steps:
+        return
+    accepted = {"tuple", "dict"}
+    if not data.time or data.batch not in accepted or model.returns != "dict" or model.manual:
+        raise ScenarioError(
+            '%s: model.truncated_bptt_steps needs data.time, data.batch "tuple" or "dict", model.returns="dict", '
+            "and automatic optimization" % name
+        )
+    if "training_step_end" in model.defines:
+        raise ScenarioError("%s: model.truncated_bptt_steps: training_step_end would lose the hiddens" % name)
+
+
 MOST_CALLBACKS = 1000
 _LEAST = {
+    "accumulate_grad_batches": 1,
     "max_epochs": -1,
     "min_epochs": 0,
     "max_steps": -1,

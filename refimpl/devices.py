@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["detach", "move", "parallel"]
+__all__ = ["detach", "move", "parallel", "transformed"]
 
 
 def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
@@ -40,15 +40,20 @@ def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
 
 def detach(output: Any) -> Any:
     """`output` with every tensor detached from its graph, so that keeping it keeps no activations."""
-    if isinstance(output, Tensor):
-        return output.detach()
-    if isinstance(output, Mapping):
-        return _rebuild(output, {key: detach(value) for key, value in output.items()})
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*(detach(item) for item in output))
-    if isinstance(output, (list, tuple)):
-        return type(output)(detach(item) for item in output)
-    return output
+    return transformed(output, Tensor.detach)
+
+
+def transformed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with every tensor in its mappings, lists and tuples changed; its structure stays."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return _rebuild(value, {key: transformed(item, change) for key, item in value.items()})
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(transformed(item, change) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(transformed(item, change) for item in value)
+    return value
 
 
 def _rebuild(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:

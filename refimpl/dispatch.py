@@ -54,7 +54,10 @@ DATA_HOOKS = _public(DataHooks)
 _INIT_HOOKS = {"on_init_start", "on_init_end"}
 CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _INIT_HOOKS]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
-_MODULE_METHODS = {"log", "log_dict", "print", "freeze", "unfreeze", "toggle_optimizer", "untoggle_optimizer"}
+_MODULE_METHODS = set(
+    "log log_dict print freeze unfreeze toggle_optimizer untoggle_optimizer optimizers lr_schedulers "
+    "manual_backward".split()
+)
 MODULE_HOOKS = [
     name
     for owner in (*LightningModule.__mro__[1:3], LightningModule)
@@ -73,6 +76,7 @@ _DEFAULTS = {
     "optimizer_zero_grad",
     "optimizer_step",
     "predict_step",
+    "tbptt_split_batch",
     *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
 }
 

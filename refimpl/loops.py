@@ -16,8 +16,17 @@ from torch import Tensor
 
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
-from .optimization import WithheldGradients, attach_optimizers, loss_of, step_schedules, toggled
-from .plan import epochs, sanity_check_batches, should_check_val, should_leave_epoch
+from .gradients import WithheldGradients, check_finite, finish_gradients, toggled
+from .optimization import ConfigurationError, attach_optimizers, loss_of, step_schedules
+from .plan import (
+    accumulated_batches,
+    closes_window,
+    epochs,
+    sanity_check_batches,
+    should_check_val,
+    should_leave_epoch,
+)
+from .tbptt import check_steps, checked_splits, hiddens_of
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -78,7 +87,8 @@ def train_loop(trainer: Trainer) -> None:
     if hooks.on_train_epoch_start: hooks.on_train_epoch_start()
 
     outputs: list[Any] = []
-    optimize = optimizer_blocks(trainer)
+    window = accumulated_batches(trainer)
+    optimize = optimizer_blocks(trainer, window)
     for batch_idx, batch in train_dataloader(trainer):
         logbook.batch = batch
         if hooks.on_train_batch_start and hooks.on_train_batch_start(batch, batch_idx, 0) == -1:
@@ -88,6 +98,7 @@ def train_loop(trainer: Trainer) -> None:
         batch = hooks.transfer_batch_to_device(batch, trainer.device, 0)
         if hooks.on_after_batch_transfer: batch = hooks.on_after_batch_transfer(batch, 0)
 
+        trainer.updates = window == 1 or closes_window(trainer, batch_idx, window)
         output = optimize(batch, batch_idx)
 
         if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)
@@ -95,7 +106,7 @@ def train_loop(trainer: Trainer) -> None:
 
         if should_check_val(trainer, batch_idx):
             val_loop(trainer)
-        trainer.global_step += 1
+        trainer.global_step += trainer.updates
         if should_leave_epoch(trainer): break
     # end training epoch
     logbook.end_epoch()
@@ -107,82 +118,154 @@ def train_loop(trainer: Trainer) -> None:
     logbook.next_epoch()
 
 
-def optimizer_blocks(trainer: Trainer) -> Callable[[Any, int], Any]:
-    """What trains on one batch and returns the output: one optimizer's block; with several, each one's in
-    turn and a list of the outputs; with frequencies, that of the one whose batch it is."""
-    if len(trainer.optimizers) < 2:
-        return OptimizerBlock(trainer).run
-    blocks = [OptimizerBlock(trainer, optimizer_idx) for optimizer_idx in range(len(trainer.optimizers))]
+def optimizer_blocks(trainer: Trainer, window: int) -> Callable[[Any, int], Any]:
+    """What trains on one batch and returns the output: one optimizer's block, or those of several."""
+    module, optimizers = trainer.module, trainer.optimizers
+    split_size = check_steps(module.truncated_bptt_steps)
+    several = len(optimizers) > 1 and module.automatic_optimization
+    blocks = [OptimizerBlock(trainer, window, index) for index in range(len(optimizers) if several else 1)]
+    return OptimizerBlocks(trainer, blocks, split_size).run if several or split_size else blocks[0].run_block
 
-    def whose_turn_it_is(batch: Any, batch_idx: int) -> Any:
-        assert trainer.turns is not None
-        return blocks[trainer.turns.next()].run_toggled(batch, batch_idx)
 
-    def each_in_turn(batch: Any, batch_idx: int) -> Any:
-        outputs = [block.run_toggled(batch, batch_idx) for block in blocks]
-        return outputs if any(output is not None for output in outputs) else None
+class OptimizerBlocks:
+    """Several blocks for each batch: each optimizer's in turn, or, with frequencies, that of the one whose
+    window it is; with truncated_bptt_steps, on one piece of the batch after the other."""
 
-    return whose_turn_it_is if trainer.turns else each_in_turn
+    def __init__(self, trainer: Trainer, blocks: list[OptimizerBlock], split_size: int) -> None:
+        self.trainer, self.blocks, self.split_size = trainer, blocks, split_size
+        self.owner: OptimizerBlock | None = None  # of this window
+
+    def run(self, batch: Any, batch_idx: int) -> Any:
+        """Train on one batch; returns the output, or a list with one of each block or piece."""
+        trainer = self.trainer
+        if trainer.turns and not self.owner: self.owner = self.blocks[trainer.turns.next()]
+        output = (self.piece_by_piece if self.split_size else self.each_in_turn)(batch, batch_idx)
+        if trainer.updates: self.owner = None
+        return output
+
+    def each_in_turn(self, batch: Any, batch_idx: int) -> Any:
+        if self.owner: return self.owner.run_toggled(batch, batch_idx)
+        if len(self.blocks) == 1: return self.blocks[0].run_block(batch, batch_idx)
+        return listed([block.run_toggled(batch, batch_idx) for block in self.blocks])
+
+    def piece_by_piece(self, batch: Any, batch_idx: int) -> Any:
+        """A window of several batches is updated with its last piece; without accumulation every piece is."""
+        trainer, outputs = self.trainer, []
+        for block in self.blocks: block.begin_sequence()
+        splits = checked_splits(trainer.hooks.tbptt_split_batch(batch, self.split_size))
+        closes = trainer.updates
+        for number, split in enumerate(splits, 1):
+            trainer.updates = closes and (self.blocks[0].window == 1 or number == len(splits))
+            outputs.append(self.each_in_turn(split, batch_idx))
+        return listed(outputs)
+
+
+def listed(outputs: list[Any]) -> list[Any] | None:
+    """Outputs of several blocks or pieces, None in the place of one that made none; if none did, None."""
+    return outputs if any(output is not None for output in outputs) else None
 
 
 class OptimizerBlock:
-    """The lines of one batch and optimizer from training_step to optimizer_step; one object serves an epoch."""
+    """The lines of one batch and optimizer from training_step to optimizer_step; one object serves an epoch.
 
-    def __init__(self, trainer: Trainer, optimizer_idx: int = 0) -> None:
+    `window` batches are accumulated: all of them run through the lines up to on_after_backward, but for
+    zero_grad, which only the first needs that makes gradients; the last one through the others, too.
+    """
+
+    def __init__(self, trainer: Trainer, window: int, optimizer_idx: int = 0) -> None:
         self.trainer, self.hooks, self.optimizer_idx = trainer, trainer.hooks, optimizer_idx
-        self.optimizer = trainer.optimizers[optimizer_idx] if trainer.optimizers else None
-        self.arguments = (optimizer_idx,) if len(trainer.optimizers) > 1 else ()
+        self.automatic = automatic = trainer.module.automatic_optimization
+        self.finishes = bool(trainer.track_grad_norm or trainer.gradient_clip_val)
+        self.optimizer = trainer.optimizers[optimizer_idx] if trainer.optimizers and automatic else None
+        self.arguments: tuple[Any, ...] = (optimizer_idx,) if automatic and len(trainer.optimizers) > 1 else ()
         self.keep_output = bool(self.hooks.on_train_batch_end or self.hooks.training_epoch_end)
         self.withheld: WithheldGradients | None = None
+        self.window, self.is_empty = window, True  # no batch of it has made gradients yet
+        self.sequence: tuple[Any, ...] | None = None  # with truncated_bptt_steps, the arguments but hiddens
         lbfgs = isinstance(self.optimizer, torch.optim.LBFGS)
         self.flags = (False, trainer.use_amp, lbfgs)  # on_tpu, using_native_amp, using_lbfgs
 
-    def run_toggled(self, batch: Any, batch_idx: int) -> Any:
-        """`run`, in which only this optimizer's parameters require gradients."""
-        with toggled(self.trainer, self.optimizer_idx):
-            return self.run(batch, batch_idx)
+    def begin_sequence(self) -> None:
+        """The next pieces are those of another batch, which begins without hidden states."""
+        if self.sequence is None: self.sequence = self.arguments
+        self.arguments = (*self.sequence, None)
 
-    def run(self, batch: Any, batch_idx: int) -> Any:
+    def run_toggled(self, batch: Any, batch_idx: int) -> Any:
+        """`run_block`, in which only this optimizer's parameters require gradients."""
+        with toggled(self.trainer, self.optimizer_idx):
+            return self.run_block(batch, batch_idx)
+
+    def run_block(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the step's output, detached, or None if it made none."""
         trainer = self.trainer
         self.batch, self.batch_idx = batch, batch_idx
         self.output, self.withheld, self.updates = None, None, False
-        if self.optimizer is None:
-            self.training_step()
+        if self.optimizer is None or not trainer.updates:
+            self.accumulate()
         else:
             self.hooks.optimizer_step(
                 trainer.current_epoch, batch_idx, self.optimizer, self.optimizer_idx, self.closure, *self.flags
             )
+            self.is_empty = True
+            if trainer.scaler: trainer.scaler.after_step()
+            if trainer.terminate_on_nan: check_finite(trainer.module)
         if self.withheld: self.withheld.restore()
         if self.updates and trainer.schedules: step_schedules(trainer, "step", self.optimizer_idx)
+        if self.sequence is not None and self.output is not None:
+            self.arguments = (*self.sequence, hiddens_of(self.output))
         return detach(self.output) if self.keep_output else None
 
     def closure(self) -> Tensor:
         """What optimizer_step is given as `optimizer_closure`."""
-        hooks, optimizer, optimizer_idx = self.hooks, self.optimizer, self.optimizer_idx
+        hooks, optimizer, optimizer_idx, trainer = self.hooks, self.optimizer, self.optimizer_idx, self.trainer
         assert optimizer is not None
-        loss = self.training_step()
-        if loss is None:
+        if self.updates: self.check_evaluated_again()
+        loss = self.accumulate()
+        if self.is_empty:
             self.withheld = WithheldGradients(optimizer)
             return torch.zeros(())
 
-        if hooks.on_before_zero_grad: hooks.on_before_zero_grad(optimizer)
-        hooks.optimizer_zero_grad(self.trainer.current_epoch, self.batch_idx, optimizer, optimizer_idx)
+        if trainer.scaler: trainer.scaler.unscale(optimizer)
+        if hooks.on_before_optimizer_step: hooks.on_before_optimizer_step(optimizer, optimizer_idx)
+        if self.finishes: finish_gradients(trainer, optimizer)
+        self.updates = True
+        if trainer.scaler and trainer.scaler.found_inf:
+            self.updates, self.withheld = False, WithheldGradients(optimizer)  # this step is skipped
+        return torch.zeros(()) if loss is None else loss
 
+    def accumulate(self) -> Tensor | None:
+        """The lines up to on_after_backward: the batch's gradients are added to those of its window."""
+        hooks, optimizer, optimizer_idx, trainer = self.hooks, self.optimizer, self.optimizer_idx, self.trainer
+        output = hooks.training_step(self.batch, self.batch_idx, *self.arguments)
+        if hooks.training_step_end: output = hooks.training_step_end(output)
+        self.output = output
+        loss = loss_of(output) if self.automatic else None
+        if trainer.terminate_on_nan and loss is not None: check_finite(trainer.module, loss)
+        if optimizer is None: return None
+        if loss is None:
+            if trainer.scaler: trainer.scaler.refuse_none()
+            return None
+
+        if self.is_empty or self.window == 1:
+            if hooks.on_before_zero_grad: hooks.on_before_zero_grad(optimizer)
+            hooks.optimizer_zero_grad(trainer.current_epoch, self.batch_idx, optimizer, optimizer_idx)
+            self.is_empty = False
+
+        if self.window > 1: loss = loss / self.window
+        if trainer.scaler: loss = trainer.scaler.scale(loss)
         if hooks.on_before_backward: hooks.on_before_backward(loss)
         hooks.backward(loss, optimizer, optimizer_idx)
         if hooks.on_after_backward: hooks.on_after_backward()
-
-        if hooks.on_before_optimizer_step: hooks.on_before_optimizer_step(optimizer, optimizer_idx)
-        self.updates = True
         return loss
 
-    def training_step(self) -> Tensor | None:
-        """The loss of the batch; its output is kept for the hooks."""
-        output = self.hooks.training_step(self.batch, self.batch_idx, *self.arguments)
-        if self.hooks.training_step_end: output = self.hooks.training_step_end(output)
-        self.output = output
-        return loss_of(output)
+    def check_evaluated_again(self) -> None:
+        """LBFGS and its like evaluate their closure anew: of a window they would see the last batch only."""
+        if self.window > 1 or self.trainer.scaler:
+            option = f"accumulate_grad_batches={self.window}" if self.window > 1 else "precision=16"
+            raise ConfigurationError(
+                f"{type(self.optimizer).__name__} evaluates its closure more than once per step, which does not go "
+                f"together with {option}"
+            )
 
 
 # ---- validate, test, predict: setup, the loop in the manner of val_loop, teardown ---------------------

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import ModelHooks
-from .optimization import check_loss
+from .manual import LightningOptimizer, manual_backward, one_or_all
+from .optimization import ConfigurationError, check_loss
 from .results import ignore
+from .tbptt import split_batch
 
 if TYPE_CHECKING:
     from .callbacks import Callback
@@ -27,6 +29,10 @@ class LightningModule(ModelHooks, nn.Module):
     """
 
     trainer: Trainer | None = None
+    #: False: `training_step` does the optimization itself, with `optimizers()` and `manual_backward`.
+    automatic_optimization = True
+    #: How many steps of time a piece of a batch has; 0 for whole batches. ("truncated_bptt_steps")
+    truncated_bptt_steps = 0
     _toggled: Mapping[Tensor, bool] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -40,9 +46,16 @@ class LightningModule(ModelHooks, nn.Module):
         with the next batch without a zero_grad, a backward or a change of the parameters.
 
         Called as `training_step(batch, batch_idx)`; with several optimizers once for each of them, as
-        `training_step(batch, batch_idx, optimizer_idx)`.
+        `training_step(batch, batch_idx, optimizer_idx)`. With `truncated_bptt_steps`, once for each piece
+        of the batch, with a last argument `hiddens`: None for the first piece, then what the step before
+        (of this optimizer) returned under "hiddens", detached.
+        With manual optimization it may return anything.
         """
         raise NotImplementedError
+
+    def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
+        """The pieces of a batch for `truncated_bptt_steps`: cut along dimension 1. ("tbptt_split_batch")"""
+        return split_batch(batch, split_size)
 
     def training_step_end(self, output: Any) -> Any:
         """Receives what `training_step` returned; its own return value takes the place of that."""
@@ -141,6 +154,38 @@ class LightningModule(ModelHooks, nn.Module):
         """
         assert optimizer is not None
         optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
+
+    # ---- manual optimization ---------------------------------------------------------------------
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The optimizer, or the list of several, or None. ("automatic_optimization")
+
+        Their `step` calls `on_before_optimizer_step` and respects the precision; with
+        `use_pl_optimizer=False` they are those of `configure_optimizers` as they are.
+        """
+        trainer = self._running_trainer("optimizers()")
+        plain = trainer.optimizers
+        return one_or_all([LightningOptimizer(trainer, i) for i in range(len(plain))] if use_pl_optimizer else plain)
+
+    def lr_schedulers(self) -> Any:
+        """The scheduler, or the list of several, or None; with manual optimization their `step` is yours
+        to call."""
+        return one_or_all([schedule.scheduler for schedule in self._running_trainer("lr_schedulers()").schedules])
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """In `training_step` with manual optimization: the gradients of `loss`, a scalar, with everything
+        that the loops do around `backward`, which gets the other arguments. ("manual_backward")
+
+        Raises ConfigurationError with automatic optimization, which does this by itself.
+        """
+        if self.automatic_optimization:
+            raise ConfigurationError("manual_backward needs automatic_optimization = False in the module's __init__")
+        manual_backward(self._running_trainer("manual_backward()"), loss, *args, **kwargs)
+
+    def _running_trainer(self, what: str) -> Trainer:
+        if self.trainer is None:
+            raise RuntimeError(f"{what} needs a trainer that runs this module")
+        return self.trainer
 
     def toggle_optimizer(self, optimizer: torch.optim.Optimizer, optimizer_idx: int) -> None:
         """Until `untoggle_optimizer`, only the parameters of `optimizer` require gradients. With several

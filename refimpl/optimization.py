@@ -6,8 +6,7 @@ import difflib
 import inspect
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -23,12 +22,10 @@ __all__ = [
     "ConfigurationError",
     "Schedule",
     "Turns",
-    "WithheldGradients",
     "attach_optimizers",
     "check_loss",
     "loss_of",
     "step_schedules",
-    "toggled",
 ]
 
 _FORMS = (
@@ -85,11 +82,36 @@ def attach_optimizers(trainer: Trainer, configured: Any) -> None:
     trainer.optimizers = optimizers
     trainer.turns = _turns(frequencies)
     trainer.schedules = [_schedule(scheduler, index, optimizers) for scheduler, index in schedulers]
-    _check_training_step(trainer.module.training_step, several=len(optimizers) > 1)
+    _check_manual(trainer)
+    _check_training_step(trainer)
 
 
-def _check_training_step(step: Any, several: bool) -> None:
-    given = ["batch", "batch_idx", *(["optimizer_idx"] if several else [])]
+def _check_manual(trainer: Trainer) -> None:
+    if trainer.module.automatic_optimization is True:
+        return
+    if trainer.module.automatic_optimization is not False:
+        raise ConfigurationError(
+            f"automatic_optimization is {trainer.module.automatic_optimization!r}; True or False is accepted"
+        )
+    options = {
+        "accumulate_grad_batches": set(trainer.accumulate_grad_batches.values()) != {1},
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "track_grad_norm": trainer.track_grad_norm,
+    }
+    for option, given in options.items():
+        if given:
+            raise ConfigurationError(
+                f"{option} acts on automatic optimization only, but {type(trainer.module).__name__} has "
+                "automatic_optimization = False: do it in its training_step"
+            )
+
+
+def _check_training_step(trainer: Trainer) -> None:
+    module, step = trainer.module, trainer.module.training_step
+    several = len(trainer.optimizers) > 1 and module.automatic_optimization
+    given = ["batch", "batch_idx"]
+    given += ["optimizer_idx"] if several else []
+    given += ["hiddens"] if module.truncated_bptt_steps else []
     try:
         signature = inspect.signature(step)
     except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
@@ -98,9 +120,10 @@ def _check_training_step(step: Any, several: bool) -> None:
         signature.bind(*given)
     except TypeError:
         optimizers = "several optimizers" if several else "at most one optimizer"
+        why = f"configure_optimizers returned {optimizers}" if module.automatic_optimization else "it is manual"
         raise ConfigurationError(
-            f"training_step{signature} is called as training_step({', '.join(given)}), by position, since "
-            f"configure_optimizers returned {optimizers}"
+            f"training_step{signature} is called as training_step({', '.join(given)}), by position, since {why}"
+            + (f" and truncated_bptt_steps is {module.truncated_bptt_steps}" if module.truncated_bptt_steps else "")
         ) from None
 
 
@@ -160,13 +183,13 @@ class Turns:
 
 
 def _turns(frequencies: list[Any]) -> Turns | None:
-    """None where no optimizer has a frequency: then each trains on every batch."""
+    """None where no optimizer has a frequency, or there is one only: then each trains on every batch."""
     if all(frequency is None for frequency in frequencies):
         return None
     for frequency in frequencies:
         if frequency is not None and (type(frequency) is not int or frequency < 1):
             raise ConfigurationError(f"configure_optimizers: frequency {frequency!r}; an int from 1 is accepted")
-    return Turns([1 if frequency is None else frequency for frequency in frequencies])
+    return Turns([1 if frequency is None else frequency for frequency in frequencies]) if len(frequencies) > 1 else None
 
 
 def _schedule(given: Any, beside: int, optimizers: list[Any]) -> Schedule:
@@ -198,7 +221,10 @@ def _schedule(given: Any, beside: int, optimizers: list[Any]) -> Schedule:
 
 def step_schedules(trainer: Trainer, interval: str, optimizer_idx: int | None = None) -> None:
     """After an update of an optimizer ("step"), or at the end of an epoch ("epoch"): step the schedules
-    whose turn it is. An epoch without a turn of their optimizer does not count."""
+    whose turn it is. An epoch without a turn of their optimizer does not count. With manual optimization
+    they are the user's to step."""
+    if not trainer.module.automatic_optimization:
+        return
     if optimizer_idx is not None:
         concerned: set[int] | range = {optimizer_idx}
     else:
@@ -258,34 +284,6 @@ def check_loss(loss: Tensor) -> None:
             "training_step returned a loss that depends on no trainable parameter: was it detached, or made anew "
             "as a tensor, or is everything frozen?"
         )
-
-
-@contextmanager
-def toggled(trainer: Trainer, optimizer_idx: int) -> Iterator[None]:
-    """Within, only the parameters of this optimizer require gradients: the module's `toggle_optimizer` and
-    `untoggle_optimizer`."""
-    trainer.module.toggle_optimizer(trainer.optimizers[optimizer_idx], optimizer_idx)
-    try:
-        yield
-    finally:
-        trainer.module.untoggle_optimizer(optimizer_idx)
-
-
-class WithheldGradients:
-    """For a batch whose step returned None: the optimizer finds no gradients, so that it changes
-    nothing, with momentum or weight decay neither; afterwards they are as they were."""
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self._kept = [
-            (parameter, parameter.grad) for group in optimizer.param_groups for parameter in group["params"]
-        ]
-        for parameter, _ in self._kept:
-            parameter.grad = None
-
-    def restore(self) -> None:
-        """Put the gradients back."""
-        for parameter, gradient in self._kept:
-            parameter.grad = gradient
 
 
 def _shown(value: Any) -> str:

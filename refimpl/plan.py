@@ -11,7 +11,15 @@ from .data import has_loader
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["epochs", "sanity_check_batches", "should_check_val", "should_leave_epoch"]
+__all__ = [
+    "accumulated_batches",
+    "closes_window",
+    "epochs",
+    "sanity_check_batches",
+    "should_check_val",
+    "should_leave_epoch",
+    "validates",
+]
 
 
 def validates(trainer: Trainer) -> bool:
@@ -70,11 +78,23 @@ def _time_is_up(trainer: Trainer) -> bool:
     return trainer.deadline is not None and time.monotonic() >= trainer.deadline
 
 
+def accumulated_batches(trainer: Trainer) -> int:
+    """How many batches make a window in this epoch: their gradients are added up for one update."""
+    given = trainer.accumulate_grad_batches
+    return given[max(epoch for epoch in given if epoch <= trainer.current_epoch)]
+
+
+def closes_window(trainer: Trainer, batch_idx: int, window: int) -> bool:
+    """Whether an update follows this batch: it is its window's last, or the epoch's."""
+    assert trainer.train_loader is not None  # it made this batch
+    return (batch_idx + 1) % window == 0 or trainer.train_loader.is_last(batch_idx)
+
+
 def should_check_val(trainer: Trainer, batch_idx: int) -> bool:
     """Whether a validation follows this training batch: one that is due, or the last before a stop."""
     if not trainer.checks_val or (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch:
         return False
-    if _may_stop(trainer, trainer.current_epoch, trainer.global_step + 1):
+    if _may_stop(trainer, trainer.current_epoch, trainer.global_step + trainer.updates):
         return True
     loader = trainer.train_loader
     assert loader is not None  # it made this batch

@@ -1,24 +1,82 @@
-"""Numbers: which precision the steps compute in."""
+"""Numbers: which precision the steps compute in, and float16's loss scale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
-__all__ = ["PRECISIONS", "in_precision"]
+from .devices import transformed
+from .gradients import parameters_of
+from .optimization import ConfigurationError
 
-PRECISIONS = (32, "bf16")
+__all__ = ["PRECISIONS", "LossScaler", "in_precision"]
+
+PRECISIONS = (16, 32, 64, "bf16")
+_AUTOCAST = {16: torch.float16, "bf16": torch.bfloat16}
 
 
 def in_precision(step: Callable[..., Any], precision: int | str, device: torch.device) -> Callable[..., Any]:
-    """`step`, run under autocast where the precision asks for it; at 32, `step` itself."""
+    """`step`, run under autocast to float16 (16) or bfloat16 ("bf16"), or in double precision (64): then
+    tensors are made as float64, and those of the batch are cast to it. At 32, `step` itself."""
     if precision == 32:
         return step
 
     def in_autocast(*args: Any) -> Any:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=_AUTOCAST[precision]):
             return step(*args)
 
-    return in_autocast
+    def in_double(*args: Any) -> Any:
+        with _default_dtype(torch.float64):
+            return step(*(transformed(arg, _double) for arg in args))
+
+    return in_double if precision == 64 else in_autocast
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class LossScaler:
+    """Keeps float16's small gradients from vanishing: the loss is multiplied by a scale before backward, the
+    gradients are divided by it before `on_before_optimizer_step`. A step whose gradients have overflowed
+    is skipped, and the scale halved."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.scaler = torch.amp.GradScaler(device.type)
+        self.found_inf = self._unscaled = False
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss to compute gradients of."""
+        return self.scaler.scale(loss)
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients of the optimizer's parameters, and look for overflows."""
+        self.scaler.unscale_(optimizer)
+        gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
+        self.found_inf = not all(bool(gradient.isfinite().all()) for gradient in gradients)
+        self._unscaled = True
+
+    def refuse_none(self) -> NoReturn:
+        """A step without a loss. Raises ConfigurationError. ("training_step", note on returning None)"""
+        raise ConfigurationError("training_step returned None, which precision=16 does not support; use 'bf16' or 32")
+
+    def after_step(self) -> None:
+        """Adapt the scale to what the step has found, if it had gradients."""
+        if self._unscaled:
+            self.scaler.update()
+        self._unscaled = False

@@ -35,6 +35,7 @@ RULES: dict[str, tuple[bool, bool, bool]] = {
         "on_before_optimizer_step on_train_batch_start on_train_batch_end".split(),
         _BOTH_STEP,
     ),
+    "track_grad_norm": _BOTH_STEP,  # no hook: the engine's own function that logs for the option of this name
     **dict.fromkeys(
         "validation_step validation_step_end test_step test_step_end on_validation_batch_start "
         "on_validation_batch_end on_test_batch_start on_test_batch_end".split(),
@@ -58,7 +59,7 @@ _WIDENED = {
 REFUSED = frozenset(
     "prepare_data setup teardown train_dataloader val_dataloader test_dataloader predict_dataloader "
     "configure_callbacks configure_optimizers on_before_batch_transfer transfer_batch_to_device "
-    "on_after_batch_transfer optimizer_step optimizer_zero_grad on_fit_start on_fit_end "
+    "on_after_batch_transfer tbptt_split_batch optimizer_step optimizer_zero_grad on_fit_start on_fit_end "
     "on_pretrain_routine_start on_pretrain_routine_end on_sanity_check_start on_sanity_check_end "
     "on_train_end on_validation_end on_test_end on_validation_model_eval on_validation_model_train "
     "on_test_model_eval on_test_model_train on_predict_model_eval on_predict_model_train on_predict_start "

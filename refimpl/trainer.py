@@ -23,7 +23,7 @@ from .dispatch import Hooks, resolve
 from .module import LightningModule
 from .optimization import ConfigurationError, Schedule, Turns
 from .plan import epochs, validates
-from .precision import PRECISIONS, in_precision
+from .precision import PRECISIONS, LossScaler, in_precision
 from .progress import ProgressBar
 from .results import Logbook
 from .summary import ModelSummary
@@ -59,7 +59,14 @@ class Trainer:
         num_sanity_val_steps: validation batches to try before training; -1 for all, 0 for none.
         callbacks: a callback or a list of them.
         enable_progress_bar, enable_model_summary: what is printed.
-        precision: 32, or "bf16" for autocast to bfloat16.
+        accumulate_grad_batches: add up the gradients of so many batches (a window) for one update; or a
+            dict of epochs and numbers: {0: 1, 4: 2} adds up two from epoch 4 on.
+        gradient_clip_val, gradient_clip_algorithm: before an update, clip the gradients of the optimizer's
+            parameters: their common "norm", or each "value". None or 0 for no clipping.
+        track_grad_norm: log the gradients' norms of this order (2, "inf", ...) before an update; -1 for none.
+        detect_anomaly: torch's anomaly detection while training, which names the operation that made a NaN.
+        terminate_on_nan: raise ValueError as soon as the loss or a parameter is NaN or infinite.
+        precision: 32; 64; 16 for autocast to float16 with a scaled loss, "bf16" for autocast to bfloat16.
 
     Raises:
         ConfigurationError: an option's value is not accepted; TypeError: an option is unknown. Both
@@ -82,6 +89,12 @@ class Trainer:
         val_check_interval: int | float = 1.0,
         check_val_every_n_epoch: int = 1,
         num_sanity_val_steps: int = 2,
+        accumulate_grad_batches: int | dict[int, int] = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str = "norm",
+        track_grad_norm: int | float | str = -1,
+        detect_anomaly: bool = False,
+        terminate_on_nan: bool = False,
         callbacks: Callback | Iterable[Callback] | None = None,
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
@@ -111,9 +124,19 @@ class Trainer:
         self.val_check_interval = _interval(val_check_interval)
         self.check_val_every_n_epoch = _count("check_val_every_n_epoch", check_val_every_n_epoch, 1)
         self.num_sanity_val_steps = _count("num_sanity_val_steps", num_sanity_val_steps, -1)
-        if precision not in PRECISIONS:
+        self.accumulate_grad_batches = _windows(accumulate_grad_batches)
+        self.gradient_clip_val = _at_least_0("gradient_clip_val", gradient_clip_val)
+        if gradient_clip_algorithm not in ("norm", "value"):
+            raise ConfigurationError(
+                f"gradient_clip_algorithm={gradient_clip_algorithm!r}; 'norm' or 'value' is accepted"
+            )
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.track_grad_norm = _norm_order(track_grad_norm)
+        self.detect_anomaly, self.terminate_on_nan = detect_anomaly, terminate_on_nan
+        self.precision = int(precision) if precision in ("16", "32", "64") else precision
+        if self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision={precision!r}; accepted are {', '.join(map(repr, PRECISIONS))}")
-        self.precision = precision
+        self.scaler: LossScaler | None = None
         self.callbacks = _callbacks(callbacks)
         if enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
             self.callbacks.append(ModelSummary())
@@ -137,6 +160,7 @@ class Trainer:
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules: list[Schedule] = []
         self.turns: Turns | None = None  # where optimizers have frequencies
+        self.updates = True  # whether the batch that runs is followed by an update of the parameters
         for callback in self.callbacks:
             callback.on_init_end(self)
 
@@ -219,7 +243,8 @@ class Trainer:
         """Run the loop; an exception or Ctrl-C closes what it opened."""
         try:
             self.state = TrainerState(function, "running")
-            return entry(self)
+            with torch.autograd.set_detect_anomaly(self.detect_anomaly):
+                return entry(self)
         except KeyboardInterrupt as interrupt:
             self.interrupted = True
             self._close_after(interrupt, "interrupted")
@@ -284,6 +309,7 @@ class Trainer:
             datamodule.trainer = self
         self.hooks = self._resolve()
         self._check_defined(function)
+        self.scaler = LossScaler(self.device) if function == "fit" and self.precision == 16 else None
         self.checks_val = function == "fit" and validates(self)
         if function == "fit":
             self._warn_of_nothing_to_do()
@@ -347,8 +373,10 @@ class Trainer:
         self._model_callbacks, self._replaced = [], []
 
     def move_module(self) -> None:
-        """The module goes to the device, once `setup` has built it."""
+        """The module goes to the device, once `setup` has built it, at precision 64 as float64."""
         self.module.to(self.device)
+        if self.precision == 64:
+            self.module.double()
 
     def open(self, stage: str) -> None:
         """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
@@ -401,7 +429,7 @@ class Trainer:
     @property
     def use_amp(self) -> bool:
         """Whether the steps run under autocast."""
-        return self.precision != 32
+        return self.precision in (16, "bf16")
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, above a progress bar if there is one."""
@@ -442,6 +470,32 @@ def _interval(value: Any) -> int | float:
     raise ConfigurationError(
         f"val_check_interval={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
     )
+
+
+def _windows(value: Any) -> dict[int, int]:
+    """Batches per window by the epoch from which on they hold; 1 before the first."""
+    if not isinstance(value, dict):
+        return {0: _count("accumulate_grad_batches", value, 1)}
+    windows = {
+        _count("accumulate_grad_batches: epoch", epoch, 0): _count("accumulate_grad_batches", batches, 1)
+        for epoch, batches in value.items()
+    }
+    return {0: 1, **windows}
+
+
+def _at_least_0(name: str, value: Any) -> float:
+    number = _plain(0.0 if value is None else value)
+    if type(number) in (int, float) and number >= 0:
+        return float(number)
+    raise ConfigurationError(f"{name}={value!r}; None or a number from 0 is accepted")
+
+
+def _norm_order(value: Any) -> float | None:
+    """The order of the norm; None for no norm."""
+    order = float("inf") if value == "inf" else _plain(value)
+    if type(order) in (int, float) and (order > 0 or order == -1):
+        return None if order == -1 else float(order)
+    raise ConfigurationError(f"track_grad_norm={value!r}; a number above 0, 'inf', or -1 for none is accepted")
 
 
 def _duration(value: str | timedelta | dict[str, float] | None) -> float | None:

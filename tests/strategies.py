@@ -41,7 +41,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     model = draw(_model(calls, data))
     callbacks = draw(st.integers(0, 3))
     trainer = draw(_trainer(data, model))
-    needs = ("several-optimizers",) if model.optimizers > 1 else ()
+    several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
+    needs = ("several-optimizers",) * several + ("truncated-bptt",) * truncated
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer)
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
@@ -65,6 +66,7 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
         batch=draw(st.sampled_from(["tuple", "dict", "nested", "custom"])),
         batch_size=size,
         last=draw(st.integers(1, size)),
+        time=draw(st.sampled_from([0, 1, 5])),
         **several,
     )
 
@@ -75,20 +77,26 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     optimizer = draw(st.sampled_from(["sgd", "momentum", "adam", "none"]))
     optimizers = draw(st.integers(1, 1 if optimizer == "none" else 2))
     frequencies = st.lists(st.integers(1, 3), min_size=optimizers, max_size=optimizers)
+    manual = optimizer != "none" and draw(st.integers(0, 4)) == 0
+    steps = draw(st.integers(0, 3)) if data.time and data.batch in ("tuple", "dict") and not manual else 0
+    schedulers = ["none", "step"] if manual else ["none"] if optimizer == "none" else ["none", "step", "epoch"]
+    hooks = [hook for hook in OPTIONAL_HOOKS if not (steps and hook == "training_step_end")]
     return Model(
-        defines=tuple(draw(st.lists(st.sampled_from(OPTIONAL_HOOKS), unique=True))),
+        defines=tuple(draw(st.lists(st.sampled_from(hooks), unique=True))),
         lacks=tuple(draw(st.lists(st.sampled_from(lacks), unique=True, max_size=1))),
-        returns=draw(st.sampled_from(["tensor", "dict"])),
+        returns="dict" if steps else draw(st.sampled_from(["tensor", "dict"])),
         eval_returns=draw(st.sampled_from(["", "tensor", "dict", "none"])),
         optimizer=optimizer,
-        scheduler="none" if optimizer == "none" else draw(st.sampled_from(["none", "step", "epoch"])),
+        scheduler=draw(st.sampled_from(schedulers)),
         # In float32 a line through one point is soon exact, and then there is no gradient.
         dtype=draw(st.sampled_from(["float64", "float32"])) if data.last > 1 else "float64",
         callbacks=tuple(draw(st.lists(st.sampled_from(["new", "same"]), max_size=2))),
         starts_in_eval=draw(st.booleans()),
         logs=draw(st.booleans()),
         optimizers=optimizers,
-        frequencies=tuple(draw(st.one_of(st.just([]), frequencies))),
+        frequencies=() if manual else tuple(draw(st.one_of(st.just([]), frequencies))),
+        manual=manual,
+        truncated_bptt_steps=steps,
     )
 
 
@@ -104,6 +112,8 @@ def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
         "num_sanity_val_steps": st.sampled_from([2, -1, 1, 3, 4, 0]),
         **limits,
     }
+    if not model.manual:
+        rules["accumulate_grad_batches"] = st.integers(1, 4)
     names = draw(st.lists(st.sampled_from(list(rules)), unique=True))
     options = {name: draw(rules[name]) for name in names}
     options["max_epochs"] = draw(st.sampled_from([2, 1, 3, 0]))

@@ -17,7 +17,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
 from refimpl import ConfigurationError
-from refimpl.optimization import Schedule, WithheldGradients, attach_optimizers, loss_of, step_schedules
+from refimpl.optimization import Schedule, attach_optimizers, loss_of, step_schedules
 
 PARAMETER = nn.Parameter(torch.ones(2))
 OPTIMIZER = SGD([PARAMETER], lr=1.0)
@@ -29,7 +29,10 @@ STRANGER = ExponentialLR(SGD([PARAMETER], lr=1.0), 0.5)
 
 
 def attached(configured: Any) -> Any:
-    trainer = SimpleNamespace(module=SimpleNamespace(training_step=lambda *arguments: None))
+    module = SimpleNamespace(
+        training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0
+    )
+    trainer = SimpleNamespace(module=module)
     attach_optimizers(trainer, configured)  # type: ignore[arg-type]
     return trainer
 
@@ -118,7 +121,7 @@ def test_a_scheduler_that_does_not_tell_its_optimizer_follows_the_one_it_stands_
     assert attached([{"optimizer": OPTIMIZER}, beside]).schedules[0].optimizer_idx == 1
 
 
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 60))
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=4), st.integers(1, 60))
 def test_turns_go_round(frequencies: list[int], batches: int) -> None:
     optimizers = [{"optimizer": SGD([PARAMETER], lr=1.0), "frequency": frequency} for frequency in frequencies]
     turns = attached(optimizers).turns
@@ -259,7 +262,7 @@ def test_a_schedule_steps_at_every_so_manieth_of_its_interval(
     frequency: int, count: int, interval: str
 ) -> None:
     schedules = [Schedule(Counting(), interval, frequency)]
-    trainer: Any = SimpleNamespace(schedules=schedules, optimizers=[OPTIMIZER], turns=None)
+    trainer: Any = SimpleNamespace(schedules=schedules, optimizers=[OPTIMIZER], turns=None, module=Line())
     for _ in range(count):
         step_schedules(trainer, "step", optimizer_idx=0)
         step_schedules(trainer, "step", optimizer_idx=1)
@@ -286,7 +289,7 @@ def plateau(strict: bool, metrics: dict[str, Any]) -> float:
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
     schedule = Schedule(scheduler, monitor="v", strict=strict)
     trainer: Any = SimpleNamespace(
-        schedules=[schedule], optimizers=[optimizer], turns=None, callback_metrics=metrics
+        schedules=[schedule], optimizers=[optimizer], turns=None, callback_metrics=metrics, module=Line()
     )
     for _ in (1, 2):
         step_schedules(trainer, "epoch")
@@ -371,15 +374,3 @@ def test_an_error_within_backward_is_the_users_own() -> None:
 
     with pytest.raises(ZeroDivisionError):
         quiet(limit_val_batches=0).fit(Wrong(), pairs(1))
-
-
-def test_withheld_gradients_come_back() -> None:
-    parameters = [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]
-    parameters[0].grad = torch.tensor([3.0])
-    optimizer = SGD(parameters, lr=1.0, weight_decay=0.5)
-    withheld = WithheldGradients(optimizer)
-    optimizer.step()
-    assert [parameter.item() for parameter in parameters] == [1.0, 1.0]
-    withheld.restore()
-    assert parameters[0].grad is not None and parameters[0].grad.item() == 3.0
-    assert parameters[1].grad is None

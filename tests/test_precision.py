@@ -9,7 +9,7 @@ import torch
 from models import Batches, quiet
 from torch import nn
 
-from refimpl import LightningModule
+from refimpl import ConfigurationError, LightningModule
 from refimpl.precision import in_precision
 
 CPU = torch.device("cpu")
@@ -69,3 +69,104 @@ def test_the_steps_and_only_they_compute_in_it(precision: Any, expected: torch.d
 def test_at_32_a_step_is_itself() -> None:
     assert in_precision(max, 32, CPU) is max
     assert in_precision(max, "bf16", CPU)(1, 2) == 2
+
+
+def test_float64_casts_the_module_the_batch_and_what_a_step_makes() -> None:
+    class Doubled(Layer):
+        def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+            assert batch["x"].dtype == torch.float32
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            assert batch["x"].dtype == torch.float64 and batch["n"].dtype == torch.int64
+            assert torch.ones(1).dtype == torch.float64
+            return self.note("training_step", batch["x"])
+
+    module, trainer = Doubled(), quiet(precision="64", limit_val_batches=0)
+    trainer.fit(module, Batches([{"x": torch.ones(3, 2), "n": torch.ones(1, dtype=torch.int64)}]))
+    assert not trainer.use_amp
+    assert module.types["training_step"] == torch.float64
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float64}
+    assert torch.get_default_dtype() == torch.float32
+
+
+class Scaled(Layer):
+    """Its gradient overflows in the steps of `overflows`."""
+
+    def __init__(self, overflows: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.overflows = overflows
+        self.seen: list[tuple[float, float]] = []
+        self.raw = self.rate_steps = 0.0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.layer(batch).float().mean() / 2  # times the first scale just within float16
+        self.raw = float(loss.detach())
+        return loss * (float("inf") if batch_idx in self.overflows else 1.0)
+
+    def on_before_backward(self, loss: Any) -> None:
+        self.scaled = float(loss.detach())
+
+    def on_before_optimizer_step(self, optimizer: Any, optimizer_idx: int) -> None:
+        assert self.layer.weight.grad is not None
+        self.seen.append((self.scaled / self.raw, float(self.layer.weight.grad.abs().max())))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+        return [optimizer], [{"scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5), "interval": "step"}]
+
+
+def test_float16_scales_the_loss_and_unscales_the_gradients() -> None:
+    module = Scaled()
+    trainer = quiet(precision=16, limit_val_batches=0)
+    trainer.fit(module, Batches([torch.ones(3, 2)] * 2))
+    assert trainer.use_amp
+    assert module.seen == [(65536.0, 0.5)] * 2
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.1 * 0.25
+
+
+def test_a_step_that_overflows_is_skipped_and_the_scale_halved() -> None:
+    module, clean = Scaled((0, 2)), Scaled()
+    clean.load_state_dict(module.state_dict())
+    trainer = quiet(precision=16, limit_val_batches=0)
+    trainer.fit(module, Batches([torch.ones(3, 2)] * 4))
+    quiet(precision=16, limit_val_batches=0).fit(clean, Batches([torch.ones(3, 2)] * 2))
+    assert torch.equal(module.layer.weight, clean.layer.weight)  # momentum, decay and rate as if it was not there
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.1 * 0.25
+    assert [scale for scale, _ in module.seen[1::2]] == [32768.0, 16384.0]
+    assert trainer.global_step == 4
+
+
+def test_float16_and_none_or_lbfgs_do_not_go_together() -> None:
+    class Nothing(Scaled):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None
+
+    with pytest.raises(ConfigurationError, match="returned None, which precision=16 does not support"):
+        quiet(precision=16, limit_val_batches=0).fit(Nothing(), Batches([torch.ones(3, 2)]))
+
+    class Second(Scaled):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.LBFGS(self.parameters())
+
+    with pytest.raises(ConfigurationError, match=r"LBFGS evaluates its closure more than once .* precision=16"):
+        quiet(precision=16, limit_val_batches=0).fit(Second(), Batches([torch.ones(3, 2)]))
+
+
+def test_float16_in_manual_optimization() -> None:
+    class Manual(Scaled):
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            self.lr_schedulers().step()
+
+    module, automatic = Manual((1,)), Scaled((1,))
+    automatic.load_state_dict(module.state_dict())
+    for each in (module, automatic):
+        quiet(precision=16, limit_val_batches=0).fit(each, Batches([torch.ones(3, 2)] * 2))
+    assert torch.equal(module.layer.weight, automatic.layer.weight)
+    assert module.seen[0] == (65536.0, 0.5)

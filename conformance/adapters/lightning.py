@@ -19,7 +19,8 @@ class LightningAdapter(LightningLikeAdapter):
         super().__init__(import_lightning(version))
         self.name, self.version = "lightning", self.api.__version__
         if not self.version.startswith("1."):
-            self.lacks = ("several-optimizers",)  # automatic optimization knows one
+            # Automatic optimization knows one optimizer, and whole batches.
+            self.lacks = ("several-optimizers", "truncated-bptt")
         for name in ("pytorch_lightning", "lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -6,6 +6,7 @@ rebuild it exactly. Runs in the trainer's own world: torch and the standard libr
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
@@ -19,13 +20,21 @@ __all__ = ["CustomBatch", "loaders", "model_class"]
 
 
 def sample(
-    stage: int, loader: int, batch: int, row: int, dtype: torch.dtype
+    stage: int, loader: int, batch: int, row: int, dtype: torch.dtype, time: int = 0
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Row `row` of a batch: x of shape (4,), its column 3 the batch's identity, and y of shape (1,)."""
-    x = torch.tensor([((batch * 5 + row * 7 + j * 3) % 11 - 5) / 8 for j in range(4)], dtype=dtype)
+    """Row `row` of a batch at a time: x of shape (4,), its column 3 the batch's identity, and y of shape (1,)."""
+    x = torch.tensor([((batch * 5 + (row + time) * 7 + j * 3) % 11 - 5) / 8 for j in range(4)], dtype=dtype)
     x[IDENTITY_COLUMN] = ((stage << 19) + (loader << 16) + batch) / IDENTITY_SCALE
     y = torch.tensor([((batch * 3 + row * 5) % 7 - 3) / 4 + 1], dtype=dtype)
     return x, y
+
+
+def sequence(
+    time: int, stage: int, loader: int, batch: int, row: int, dtype: torch.dtype
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Row `row` of a batch with a dimension of time: x of shape (time, 4), y of shape (time, 1)."""
+    pairs = [sample(stage, loader, batch, row, dtype, t) for t in range(time)]
+    return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
 
 
 class _Samples(Dataset):  # type: ignore[type-arg]
@@ -33,9 +42,9 @@ class _Samples(Dataset):  # type: ignore[type-arg]
 
     def __init__(self, scenario: Scenario, stage: int, loader: int, batches: int) -> None:
         size, last = scenario.data.batch_size, scenario.data.last
-        dtype = getattr(torch, scenario.model.dtype)
+        dtype, time = getattr(torch, scenario.model.dtype), scenario.data.time
         self.rows = [
-            sample(stage, loader, k, i, dtype)
+            sequence(time, stage, loader, k, i, dtype) if time else sample(stage, loader, k, i, dtype)
             for k in range(batches)
             for i in range(last if k == batches - 1 else size)
         ]
@@ -134,6 +143,9 @@ def model_class(base: type, scenario: Scenario) -> type:
                 layer.weight.copy_(torch.tensor([weights]))
                 layer.bias.fill_(bias)
             self.layers.append(layer)
+        self.automatic_optimization = not scenario.model.manual
+        if scenario.model.truncated_bptt_steps:
+            self.truncated_bptt_steps = scenario.model.truncated_bptt_steps
         if scenario.model.starts_in_eval:
             self.eval()
 
@@ -154,6 +166,28 @@ def model_class(base: type, scenario: Scenario) -> type:
     def training_step_of(self: Any, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
         return step(self, batch, batch_idx)
 
+    def training_step_with_hiddens(self: Any, batch: Any, batch_idx: int, hiddens: Any) -> Any:
+        output = step(self, batch, batch_idx)
+        return {**output, "hiddens": (0.0 if hiddens is None else hiddens) + 1.0 + 0.0 * output["loss"]}
+
+    def training_step_of_with_hiddens(
+        self: Any, batch: Any, batch_idx: int, optimizer_idx: int, hiddens: Any
+    ) -> Any:
+        return training_step_with_hiddens(self, batch, batch_idx, hiddens)
+
+    def manual_training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        optimizers, schedulers = self.optimizers(), self.lr_schedulers()
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            with optimizer.toggle_model() if scenario.model.optimizers > 1 else nullcontext():
+                output = step(self, batch, batch_idx)
+                optimizer.zero_grad()
+                self.manual_backward(output["loss"] if isinstance(output, dict) else output)
+                optimizer.step()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            if scheduler is not None:
+                scheduler.step()
+        return output
+
     def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
         return step(self, batch, batch_idx, scenario.model.eval_returns or scenario.model.returns)
 
@@ -168,11 +202,18 @@ def model_class(base: type, scenario: Scenario) -> type:
     def epoch_end(self: Any, outputs: Any) -> None:
         return None
 
+    several, truncated = scenario.model.optimizers > 1, scenario.model.truncated_bptt_steps > 0
+    steps = {
+        (False, False): training_step,
+        (True, False): training_step_of,
+        (False, True): training_step_with_hiddens,
+        (True, True): training_step_of_with_hiddens,
+    }
     body: Dict[str, Any] = {
         "__init__": __init__,
         "forward": forward,
         "configure_optimizers": lambda self: _optimizers(self, scenario),
-        "training_step": training_step if scenario.model.optimizers == 1 else training_step_of,
+        "training_step": manual_training_step if scenario.model.manual else steps[several, truncated],
     }
     for hook in ("validation_step", "test_step"):
         if scenario.defines(hook):

@@ -1,7 +1,7 @@
 """Mutants made from the hook calls of the engine's loops: drop one, call it twice, swap two, move one.
 
 A hook call is a statement of `loops.py` that calls `hooks.<name>`. Its function is the function of the
-pseudocode that the call is a line of; what an `OptimizerBlock` does are lines of train_loop.
+pseudocode that the call is a line of; what `OptimizerBlocks` and `OptimizerBlock` do are lines of train_loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = "loops.py"
 SCOPES = {
     "fit": ("fit",),
     "train_on_device": ("train_on_device", "sanity_check"),
-    "train_loop": ("train_loop", "run", "closure", "training_step"),
+    "train_loop": ("train_loop", "run_block", "piece_by_piece", "closure", "accumulate"),
     "val_loop": ("val_loop",),
     "test_loop": ("test_loop",),
     "predict_loop": ("predict_loop",),
@@ -33,11 +33,11 @@ SCOPES = {
 # Which statement runs the lines of another function: on the way from train_on_device to a hook.
 CALLS = {
     "train_loop": "train_loop(trainer)",
-    "run": "optimize(",
+    "run_block": "optimize(",
     "closure": "self.closure",
     "val_loop": "val_loop(trainer",
     "sanity_check": "sanity_check(trainer)",
-    "training_step": "loss = self.training_step()",
+    "accumulate": "loss = self.accumulate()",
 }
 
 
@@ -232,9 +232,9 @@ def _leads_to(place: str, function: str) -> str | None:
     """The text of the statement of `function` that runs the lines of `place`."""
     parents = {
         "train_loop": "train_on_device",
-        "run": "train_loop",
-        "closure": "run",
-        "training_step": "closure",
+        "run_block": "train_loop",
+        "closure": "run_block",
+        "accumulate": "closure",
         "sanity_check": "train_on_device",
     }
     while place in parents:

@@ -36,7 +36,7 @@ __all__ = ["SelftestReport", "authored", "mutants_of", "print_selftest", "selfte
 # Clauses about a whole run: whatever is broken may show there.
 WHOLE_RUN = ("sequence", "receivers", "balance")
 # Where the systematic mutants are tried, until a clause notices.
-TRIED = ("fit-val", "fit-val-loaders", "test", "predict", "validate", "fit-outputs", "fit-raise-step")
+TRIED = ("fit-tbptt", "fit-val", "fit-val-loaders", "test", "predict", "validate", "fit-outputs", "fit-raise-step")
 
 
 @dataclass

@@ -22,6 +22,9 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 FAMILIES = {
     "fit": "fit and train_on_device: every line, and every neighbouring pair",
     "train": "train_loop: the training batch",
+    "accumulation": "accumulate_grad_batches",
+    "tbptt": "truncated backpropagation through time",
+    "manual": "manual optimization",
     "optimization": "several optimizers, their turns, their schedulers",
     "val": "val_loop, and validate()",
     "sanity": "the sanity check",

@@ -32,7 +32,7 @@ Events = Generator[Expected, None, Any]
 MODULE_ONLY = frozenset(
     "configure_callbacks configure_optimizers training_step training_step_end training_epoch_end "
     "validation_step validation_step_end validation_epoch_end test_step test_step_end test_epoch_end "
-    "predict_step optimizer_zero_grad backward optimizer_step on_validation_model_eval "
+    "predict_step tbptt_split_batch optimizer_zero_grad backward optimizer_step on_validation_model_eval "
     "on_validation_model_train on_test_model_eval on_test_model_train on_predict_model_eval "
     "on_predict_model_train".split()
 )
@@ -65,7 +65,12 @@ class Oracle:
         self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
         self.attached = False  # whether there are optimizers yet
         self.optimizer_idx: int | None = None  # of the block that runs
-        self.turn = 0  # batches of the cycle of frequencies so far
+        self.frequencies = scenario.model.frequencies if scenario.model.optimizers > 1 else ()
+        self.turn = 0  # windows of the cycle of frequencies so far
+        self.updating = True  # whether the batch that runs is followed by an update
+        self.owners: list[int] = []  # the optimizers that train in this window
+        self.is_empty: set[int] = set()  # those whose window has no gradients yet
+        self.hiddens: dict[int, str] = {}  # what each optimizer's step is handed, by truncated_bptt_steps
         self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.should_stop = False
         self.loaded: set[str] = set()
@@ -192,7 +197,7 @@ class Oracle:
         stop that somebody asked for [R26]."""
         if not self.validates() or (self.epoch + 1) % self.options["check_val_every_n_epoch"]:
             return False
-        if self.may_stop(running=1):
+        if self.may_stop(running=int(self.updating)):
             return True
         interval = self.options["val_check_interval"]
         if interval == 1.0 and isinstance(interval, float):

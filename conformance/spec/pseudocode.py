@@ -64,7 +64,9 @@ class Pseudocode(Oracle):
         yield from self.hook("on_epoch_start")
         yield from self.hook("on_train_epoch_start")
 
-        outputs, self.used = 0, set() if self.s.model.frequencies else set(range(self.s.model.optimizers))
+        outputs: list[str] = []
+        everybody = set(range(self.s.model.optimizers))
+        self.used, self.owners, self.is_empty = set() if self.frequencies else everybody, [], {*everybody}
         yield from self.dataloader("train")
         batches = self.limited("train", self.s.data.train or 0)
         for batch_idx in range(batches):
@@ -75,14 +77,16 @@ class Pseudocode(Oracle):
 
             yield from self.transfer(where["batch"], 0)
 
+            self.updating = self.closes_window(batch_idx, batches)
             output = yield from self.optimizer_blocks(where)
 
             yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
-            outputs += output != "none"  # None went on with the next batch
+            if output != "none":  # None went on with the next batch
+                outputs.append(output)
 
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
-            self.step += 1
+            self.step += self.updating
             if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
@@ -91,7 +95,7 @@ class Pseudocode(Oracle):
 
         yield from self.hook("on_train_epoch_end")
         yield from self.hook("on_epoch_end")
-        if self.s.model.scheduler == "epoch":
+        if self.s.model.scheduler == "epoch" and not self.s.model.manual:
             for optimizer_idx in sorted(self.used):
                 yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
 
@@ -211,30 +215,63 @@ class Pseudocode(Oracle):
         self.loaded.add(stage)
 
     def optimizer_blocks(self, where: dict[str, Any]) -> Events:
-        """The block of each optimizer, while only its parameters require gradients [R7]; with frequencies
-        that of the one whose batch it is, so many batches each, from one epoch into the next [R19]."""
+        """The block of each optimizer [R7]; with frequencies that of the one whose window it is, so many
+        each, from one epoch into the next [R19]; with truncated_bptt_steps on each piece of the batch [R41]."""
+        if self.s.model.manual:
+            return (yield from self.manual_step(where))
+        self.owners = self.owners or self.whose_window()
+        if self.s.model.truncated_bptt_steps:
+            output = yield from self.piece_by_piece(where)
+        else:
+            output = yield from self.each_in_turn(where)
+        if self.updating:
+            self.owners = []
+        return output
+
+    def each_in_turn(self, where: dict[str, Any]) -> Events:
+        """The block of each owner, while only its parameters require gradients [R7]."""
         if self.s.model.optimizers == 1:
             return (yield from self.optimizer_block(where, 0))
         outputs = []
-        for optimizer_idx in self.whose_batch():
+        for optimizer_idx in self.owners:
             self.optimizer_idx = optimizer_idx
             block = self.optimizer_block({**where, "optimizer_idx": optimizer_idx}, optimizer_idx)
             outputs.append((yield from block))
         self.optimizer_idx = None
-        if self.s.model.frequencies:
-            return outputs[0]
-        return f"list:{len(outputs)}" if set(outputs) != {"none"} else "none"
+        return outputs[0] if self.frequencies else self.listed(outputs)
 
-    def collected(self, outputs: int) -> str:
-        """The form of an epoch's outputs: of each batch one, or a list of each optimizer's."""
-        optimizers = self.s.model.optimizers
-        if outputs == 0 or optimizers == 1 or self.s.model.frequencies:
-            return f"list:{outputs}"
-        return "lists:" + ",".join([str(optimizers)] * outputs)
+    def piece_by_piece(self, where: dict[str, Any]) -> Events:
+        """The blocks on each piece of the batch. A window of several batches is updated with its last
+        piece; without accumulation each piece is [R41]."""
+        size = self.s.model.truncated_bptt_steps
+        yield from self.hook("tbptt_split_batch", batch=where["batch"], split_size=size)
+        pieces, closes, outputs = -(-self.s.data.time // size), self.updating, []
+        self.hiddens = dict.fromkeys(range(self.s.model.optimizers), "none")
+        for number in range(1, pieces + 1):
+            self.updating = closes and (self.options["accumulate_grad_batches"] == 1 or number == pieces)
+            outputs.append((yield from self.each_in_turn(where)))
+        return self.listed(outputs)
 
-    def whose_batch(self) -> list[int]:
-        """The optimizers that train on this batch."""
-        cycle = [index for index, times in enumerate(self.s.model.frequencies) for _ in range(times)]
+    @staticmethod
+    def listed(outputs: list[str]) -> str:
+        """The form of a list of outputs; if none of them is there, none."""
+        if set(outputs) == {"none"}:
+            return "none"
+        if all(output.startswith("list:") for output in outputs):
+            return "lists:" + ",".join(output[len("list:") :] for output in outputs)
+        return f"list:{len(outputs)}"
+
+    def collected(self, outputs: list[str]) -> str:
+        """The form of an epoch's outputs: of each batch what on_train_batch_end got, but none of those
+        that are none."""
+        if not outputs or not all(output.startswith("list") for output in outputs):
+            return f"list:{len(outputs)}"
+        forms = [output.partition(":") for output in outputs]
+        return "lists:" + ",".join(n if form == "list" else str(n.count(",") + 1) for form, _, n in forms)
+
+    def whose_window(self) -> list[int]:
+        """The optimizers that train on the batches of this window."""
+        cycle = [index for index, times in enumerate(self.frequencies) for _ in range(times)]
         if not cycle:
             return list(range(self.s.model.optimizers))
         owner = cycle[self.turn % len(cycle)]
@@ -242,23 +279,36 @@ class Pseudocode(Oracle):
         self.used.add(owner)
         return [owner]
 
+    def closes_window(self, batch_idx: int, batches: int) -> bool:
+        """Whether an update follows: after so many batches, and at the epoch's end [R8]."""
+        return (batch_idx + 1) % int(self.options["accumulate_grad_batches"]) == 0 or batch_idx + 1 == batches
+
     def numbered(self, receiver: str, optimizer_idx: int) -> str:
         """"optimizer", or with several "optimizer:1"."""
         return receiver if self.s.model.optimizers == 1 else f"{receiver}:{optimizer_idx}"
 
     def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
-        """training_step to optimizer_step: the step's span encloses its closure's [R1]."""
+        """training_step to optimizer_step: the step's span encloses its closure's [R1]. Without an update
+        the gradients are accumulated [R8]."""
         self.output, self.stepped = "none", False
+        if self.s.model.truncated_bptt_steps:
+            where = {**where, "hiddens": self.hiddens[optimizer_idx]}
         if self.s.model.optimizer == "none":  # fit runs without any optimizer [R25]
             yield from self.training_step(where)
-            return self.output
-        closure = lambda: self.closure(where, optimizer_idx)  # noqa: E731
-        step = lambda: self.optimizer_update(closure, optimizer_idx)  # noqa: E731
-        now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
-        yield from self.hook("optimizer_step", step, **now)
+        elif not self.updating:
+            yield from self.accumulate(where, optimizer_idx)
+        else:
+            closure = lambda: self.closure(where, optimizer_idx)  # noqa: E731
+            step = lambda: self.optimizer_update(closure, optimizer_idx)  # noqa: E731
+            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
+            yield from self.hook("optimizer_step", step, **now)
+            self.is_empty.add(optimizer_idx)
         self.withheld = False
         if self.stepped and self.s.model.scheduler == "step":
             yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})  # [R16]
+        if self.s.model.truncated_bptt_steps and self.output != "none":
+            before = where["hiddens"]
+            self.hiddens[optimizer_idx] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
         return self.output
 
     def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
@@ -274,27 +324,55 @@ class Pseudocode(Oracle):
         yield self.event("E", receiver, "step", {})
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
-        told = yield from self.training_step(where)
-        if told == "return-none":  # no zero_grad, backward or parameter change for this batch [R9]
+        yield from self.accumulate(where, optimizer_idx)
+        if optimizer_idx in self.is_empty:  # no parameter change [R9]
             self.withheld = True  # how a trainer keeps the optimizer from a change is its own affair
             return
 
-        yield from self.hook("on_before_zero_grad")
-        now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
-        yield from self.hook("optimizer_zero_grad", **now)
+        yield from self.hook("on_before_optimizer_step", optimizer_idx=optimizer_idx)
+        self.stepped = True
+
+    def accumulate(self, where: dict[str, Any], optimizer_idx: int) -> Events:
+        """The lines up to on_after_backward; gradients are cleared once in a window [R8]."""
+        told = yield from self.training_step(where)
+        if told == "return-none":  # no zero_grad, no backward for this batch [R9]
+            return
+
+        if optimizer_idx in self.is_empty:
+            yield from self.hook("on_before_zero_grad")
+            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
+            yield from self.hook("optimizer_zero_grad", **now)
+            self.is_empty.discard(optimizer_idx)
 
         yield from self.hook("on_before_backward")
         yield from self.hook("backward", optimizer_idx=optimizer_idx)
         yield from self.hook("on_after_backward")
-
-        yield from self.hook("on_before_optimizer_step", optimizer_idx=optimizer_idx)
-        self.stepped = True
 
     def training_step(self, where: dict[str, Any]) -> Events:
         told = yield from self.hook("training_step", **where)
         output = "none" if told == "return-none" else self.s.model.returns
         self.output = yield from self.step_end("training", output)
         return told
+
+    def manual_step(self, where: dict[str, Any]) -> Events:
+        """Manual optimization: nothing but training_step; the scenario's does the lines itself [R42]."""
+        told = yield from self.hook("training_step", self.manual_lines, **where)
+        return (yield from self.step_end("training", "none" if told == "return-none" else self.s.model.returns))
+
+    def manual_lines(self) -> Events:
+        """What the scenario's training_step calls: for each optimizer zero_grad, manual_backward, step."""
+        for optimizer_idx in range(self.s.model.optimizers):
+            self.optimizer_idx = optimizer_idx if self.s.model.optimizers > 1 else None
+            self.grads[optimizer_idx], self.stepped = "clear", True
+            try:
+                yield from self.hook("on_before_backward")
+                yield from self.hook("backward")
+                yield from self.hook("on_after_backward")
+                yield from self.optimizer_update(lambda: self.hook("on_before_optimizer_step"), optimizer_idx)
+            finally:
+                self.optimizer_idx = None  # toggle_model() has ended
+        for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler == "step" else 0):
+            yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
 
     def sanity_check(self) -> Events:
         """A val_loop of at most num_sanity_val_steps batches of each loader [R5]."""
