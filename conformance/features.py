@@ -57,6 +57,6 @@ def applies(check: Mapping[str, Any], known: frozenset[str]) -> bool:
     """
     given = check.get("given", ["!when"])
     named = {word.lstrip("!") for word in given}
-    if given and check["kind"] != "sequence" and known & PARTICULAR - named:
+    if given and check.get("kind") != "sequence" and known & PARTICULAR - named:
         return False
     return all((word[1:] not in known) if word.startswith("!") else word in known for word in given)

@@ -109,6 +109,14 @@ def test_count_of_one_receivers_hook(judge: Judge) -> None:
     fails(judge(given, scenario=scheduled, kind="count", hooks=["scheduler.step"]), "scheduler.step is never called")
 
 
+def test_never(judge: Judge) -> None:
+    given = rows()
+    assert judge(given, kind="never", hooks=["on_test_start", "test_step"]).status is Status.PASS
+    begin, _ = spans(given, "module.training_step")[0]
+    verdict = judge(given, kind="never", hooks=["test_step", "training_step"])
+    fails(verdict, "module.training_step is called", seq=begin)
+
+
 # ---- order and encloses ----------------------------------------------------------------------------------
 
 
@@ -368,7 +376,7 @@ def test_sequence_of_a_run_that_ends_early_or_late(judge: Judge) -> None:
 @pytest.mark.parametrize(
     "check, message",
     [
-        ({"kind": "cuont", "hooks": []}, "kind 'cuont' is none of count, order, encloses"),
+        ({"kind": "cuont", "hooks": []}, "kind 'cuont' is none of count, never, order, encloses"),
         ({}, "kind 'None' is none of count"),
         ({"kind": "count"}, "count: missing 1 required positional argument: 'hooks'"),
         ({"kind": "count", "hooks": ["setup"], "field": "x"}, "count: got an unexpected keyword argument 'field'"),

@@ -111,7 +111,7 @@ def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (GOOD.replace("fit.one", "fit.one two"), "fit.toml: clause 'fit.one two': an id is fit.some-slug"),
         (GOOD.replace('"fit.one"', "5"), "fit.toml: clause 5: an id is fit.some-slug"),
         (GOOD + GOOD, "fit.toml: clause 'fit.one' is defined twice"),
-        (GOOD.replace("count", "cuont"), "fit.toml: clause 'fit.one': check: kind 'cuont' is none of count, order"),
+        (GOOD.replace("count", "cuont"), "fit.toml: clause 'fit.one': check: kind 'cuont' is none of count, never"),
         (
             GOOD.replace("setup", "stup"),
             "fit.toml: clause 'fit.one': check: 'stup' is no hook; did you mean 'setup'?",

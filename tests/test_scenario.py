@@ -189,6 +189,14 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"model": {"frequencies": [1, 2]}}, "mine: 2 model.frequencies for 1 model.optimizers"),
         ({"model": {"frequencies": [0]}}, "mine: model.frequencies: 0; an int from 1 is accepted"),
         ({"needs": ["several-optimizer"]}, "did you mean 'several-optimizers'?"),
+        ({"model": {"manual": True, "scheduler": "epoch"}}, "mine: model.manual needs an optimizer, and no"),
+        ({"model": {"truncated_bptt_steps": 2}, "data": {"time": 4}}, "truncated_bptt_steps needs data.time"),
+        ({"model": {"truncated_bptt_steps": -2}}, "mine: model.truncated_bptt_steps: -2; an int from 0"),
+        ({"model": {"truncated_bptt_steps": 2, "returns": "dict"}, "data": {"time": 4}},
+         'mine: model.truncated_bptt_steps: add needs = ["truncated-bptt"]'),
+        ({"model": {"truncated_bptt_steps": 2, "returns": "dict", "defines": ["training_step_end"]},
+          "data": {"time": 4}}, "training_step_end would lose the hiddens"),
+        ({"trainer": {"accumulate_grad_batches": 0}}, "trainer.accumulate_grad_batches: 0; an int from 1"),
         ({"when": 5}, "mine: when is 5; a list of tables is accepted"),
         ({"when": [5]}, "mine: when: a table is expected, not 5"),
         ({"when": [{"do": "raise"}]}, "mine: when: missing 1 required positional argument: 'hook'"),
@@ -284,6 +292,14 @@ def test_features_are_the_words_of_given() -> None:
 def test_given_selects_scenarios(check: dict[str, Any], selected: bool) -> None:
     assert applies(check, features(FULL)) is selected
     assert applies({}, features(Scenario("plain")))
+
+
+def test_where_a_batch_runs_through_other_lines_clauses_that_name_them_are_judged() -> None:
+    accumulating = features(Scenario("mine", trainer={"accumulate_grad_batches": 2}))
+    assert not applies({"kind": "count"}, accumulating)
+    assert applies({"kind": "count", "given": ["accumulation", "!when"]}, accumulating)
+    assert applies({"kind": "effect", "given": []}, accumulating)
+    assert applies({"kind": "sequence", "given": ["call:fit"]}, accumulating)
 
 
 def test_every_hook_of_an_event_is_a_hook_the_recorder_knows() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from refimpl import ConfigurationError, LightningModule
+from refimpl.results import LogError
 from refimpl.tbptt import split_batch
 
 FEATURES = 2
@@ -204,3 +205,12 @@ def test_a_tensor_and_a_dict_are_batches_too() -> None:
 def test_a_batch_that_cannot_be_cut(batch: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         split_batch(batch, 2)
+
+
+def test_tbptt_split_batch_may_not_log() -> None:
+    class Logging(Recurrent):
+        def tbptt_split_batch(self, batch: Any, split_size: int) -> Any:
+            self.log("v", 1.0)
+
+    with pytest.raises(LogError, match="tbptt_split_batch may not log"):
+        quiet(limit_val_batches=0).fit(Logging(2), Batches(sequences(1, 4)))

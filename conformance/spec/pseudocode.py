@@ -216,7 +216,7 @@ class Pseudocode(Oracle):
 
     def optimizer_blocks(self, where: dict[str, Any]) -> Events:
         """The block of each optimizer [R7]; with frequencies that of the one whose window it is, so many
-        each, from one epoch into the next [R19]; with truncated_bptt_steps on each piece of the batch [R41]."""
+        each, from one epoch into the next [R19]; with truncated_bptt_steps on each piece of the batch [R40]."""
         if self.s.model.manual:
             return (yield from self.manual_step(where))
         self.owners = self.owners or self.whose_window()
@@ -242,7 +242,7 @@ class Pseudocode(Oracle):
 
     def piece_by_piece(self, where: dict[str, Any]) -> Events:
         """The blocks on each piece of the batch. A window of several batches is updated with its last
-        piece; without accumulation each piece is [R41]."""
+        piece; without accumulation each piece is [R40]."""
         size = self.s.model.truncated_bptt_steps
         yield from self.hook("tbptt_split_batch", batch=where["batch"], split_size=size)
         pieces, closes, outputs = -(-self.s.data.time // size), self.updating, []
@@ -355,7 +355,7 @@ class Pseudocode(Oracle):
         return told
 
     def manual_step(self, where: dict[str, Any]) -> Events:
-        """Manual optimization: nothing but training_step; the scenario's does the lines itself [R42]."""
+        """Manual optimization: nothing but training_step; the scenario's does the lines itself [R41]."""
         told = yield from self.hook("training_step", self.manual_lines, **where)
         return (yield from self.step_end("training", "none" if told == "return-none" else self.s.model.returns))
 
