@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .hooks import ModelHooks
 from .manual import LightningOptimizer, manual_backward, one_or_all
 from .optimization import ConfigurationError, check_loss
-from .results import ignore
+from .results import LogError, deprecated, ignore, items_of
 from .tbptt import split_batch
 
 if TYPE_CHECKING:
@@ -238,17 +238,38 @@ class LightningModule(ModelHooks, nn.Module):
         logger: bool = True,
         on_step: bool | None = None,
         on_epoch: bool | None = None,
-        *,
+        reduce_fx: str | Callable[[Tensor], Any] = "default",
+        tbptt_reduce_fx: Any = None,
+        tbptt_pad_token: Any = None,
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_op: Any = None,
+        sync_dist_group: Any = None,
         add_dataloader_idx: bool = True,
         batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool | None = None,
     ) -> None:
-        """Record a scalar (a number, or a tensor of one element) under `name`.
+        """Record `value` under `name`: a number, a tensor of one element, a `torchmetrics.Metric`, or a
+        mapping of those, whose items are recorded as `name/key`.
 
-        `on_step` keeps the latest value, `on_epoch` the mean over the epoch, weighted by batch size
-        (`batch_size`, or the first dimension of the batch's first tensor); with both, the two appear
-        as `name_step` and `name_epoch`. Left None, the running hook decides: training steps log per
-        step, everything else per epoch. With several loaders, `/dataloader_idx_N` is appended unless
-        `add_dataloader_idx` is False.
+        `on_step` keeps the latest value, `on_epoch` what `reduce_fx` makes of the epoch's; with both, the
+        two appear as `name_step` and `name_epoch`. Left None, the running hook decides: training steps log
+        per step, everything else per epoch. A metric's step value is what its `forward` returned, its epoch's
+        what it computes when the pass ends; then it is reset.
+
+        Args:
+            prog_bar, logger: whether the progress bar and the loggers show it.
+            reduce_fx: "mean" (the default), "min", "max", "sum", torch's functions of these names, or a
+                callable, which is given the epoch's values, stacked to a tensor of shape (values,). The mean
+                is weighted by batch size.
+            enable_graph: keep the value's graph, rather than detach it.
+            sync_dist, sync_dist_group: reduce the value over the processes (of the group).
+            add_dataloader_idx: with several loaders, append `/dataloader_idx_N` to the name.
+            batch_size: of the current batch; by default the first dimension of its first tensor.
+            metric_attribute: where a metric is in the module, "a.b"; by default it is searched for.
+            rank_zero_only: only the process of rank 0 calls this: nothing is synchronised.
+            tbptt_reduce_fx, tbptt_pad_token, sync_dist_op: deprecated, without effect.
 
         Raises LogError in a hook that may not log, for a value that is no scalar, and for a name
         logged twice in one hook with different settings. Where no trainer runs the module (its methods
@@ -256,9 +277,16 @@ class LightningModule(ModelHooks, nn.Module):
         """
         if self.trainer is None:
             return ignore(name)
-        self.trainer.logbook.log(
-            name, value, prog_bar, logger, on_step, on_epoch, add_dataloader_idx, batch_size
-        )
+        if tbptt_reduce_fx is not None or tbptt_pad_token is not None or sync_dist_op is not None:
+            deprecated(
+                tbptt_reduce_fx=tbptt_reduce_fx, tbptt_pad_token=tbptt_pad_token, sync_dist_op=sync_dist_op
+            )
+        settings = (
+            prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
+            add_dataloader_idx, metric_attribute, rank_zero_only,
+        )  # fmt: skip
+        self.trainer.logbook.log(self, name, value, batch_size, settings)
+        return None
 
     def log_dict(
         self,
@@ -267,11 +295,31 @@ class LightningModule(ModelHooks, nn.Module):
         logger: bool = True,
         on_step: bool | None = None,
         on_epoch: bool | None = None,
-        **settings: Any,
+        reduce_fx: str | Callable[[Tensor], Any] = "default",
+        tbptt_reduce_fx: Any = None,
+        tbptt_pad_token: Any = None,
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_op: Any = None,
+        sync_dist_group: Any = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        rank_zero_only: bool | None = None,
     ) -> None:
-        """`log` each item of a mapping of names to scalars, with the same settings."""
-        for name, value in dictionary.items():
-            self.log(name, value, prog_bar, logger, on_step, on_epoch, **settings)
+        """`log` each item of a mapping of names to values, or of a `torchmetrics.MetricCollection`, with the
+        same settings. ("log_dict")
+
+        Raises LogError as `log` does, and for anything else than a mapping.
+        """
+        items = items_of(dictionary)
+        if items is None:
+            raise LogError(f"log_dict: {type(dictionary).__name__} {dictionary!r}; a mapping of names is accepted")
+        for name, value in items.items():
+            self.log(
+                name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, tbptt_reduce_fx, tbptt_pad_token,
+                enable_graph, sync_dist, sync_dist_op, sync_dist_group, add_dataloader_idx, batch_size, None,
+                rank_zero_only,
+            )  # fmt: skip
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, in the process of global rank 0 only and above a running progress bar."""

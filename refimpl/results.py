@@ -7,17 +7,21 @@ synchronised with the device before somebody reads a value.
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import index
-from typing import Any
+from operator import attrgetter, index
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
-__all__ = ["LogError", "Logbook", "ignore"]
+if TYPE_CHECKING:
+    from .module import LightningModule
+
+__all__ = ["LogError", "Logbook", "deprecated", "ignore", "items_of"]
 
 
 class LogError(ValueError):
@@ -68,32 +72,129 @@ REFUSED = frozenset(
 )
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One name on a page: its settings, its latest value, and the weighted sum of the epoch."""
+# What an epoch's values are reduced by without keeping them, and what else that is called.
+_RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "min": torch.minimum, "max": torch.maximum, "sum": torch.add
+}  # fmt: skip
+_REDUCTIONS: dict[Any, str] = {
+    **{name: name for name in ("mean", *_RUNNING)}, "default": "mean",
+    torch.mean: "mean", torch.min: "min", torch.max: "max", torch.sum: "sum", min: "min", max: "max", sum: "sum",
+}  # fmt: skip
+_OPERATIONS = {"min": distributed.ReduceOp.MIN, "max": distributed.ReduceOp.MAX}
 
-    asked: tuple[Any, ...]
+
+class Settings(NamedTuple):
+    """The arguments of `log` that a name keeps throughout a hook, in the order in which `log` hands them on."""
+
     prog_bar: bool
     logger: bool
-    on_step: bool
-    on_epoch: bool
+    on_step: bool | None
+    on_epoch: bool | None
+    reduce_fx: Any
+    enable_graph: bool
+    sync_dist: bool
+    sync_dist_group: Any
+    add_dataloader_idx: bool
+    metric_attribute: str | None
+    rank_zero_only: bool | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One name on a page: its settings, its latest value, and what the epoch's values come to so far.
+
+    `total` is their sum weighted by batch size and `weight` that of the weights. With another reduction than
+    the mean, `total` is what they have been reduced to, and `weight` counts them; those that a callable is to
+    reduce are kept in `steps`. A metric keeps account of its values itself.
+    """
+
+    asked: tuple[Any, ...]
+    settings: Settings
     name: str
     loader: int | None
+    graph: bool
+    special: bool  # reduced otherwise than to the mean, or over processes
     latest: Any = None
     total: Any = 0.0
     weight: float = 0.0
+    steps: list[Tensor] = field(default_factory=list)
+    metric: Any = None
 
     def values(self, epoch_ended: bool) -> dict[str, tuple[Any, str]]:
         """Names and values to show, each with "step" or "epoch"; both suffixed where there are both."""
-        forked = self.on_step and self.on_epoch
+        on_step, on_epoch = self.settings.on_step, self.settings.on_epoch
+        forked = on_step and on_epoch
         shown: dict[str, tuple[Any, str]] = {}
-        if self.on_step and self.weight:
+        if not self.weight:
+            return shown
+        epochs = self.reduced() if on_epoch and epoch_ended else None
+        if on_step and self.latest is not None:
             shown[f"{self.name}_step" if forked else self.name] = (self.latest, "step")
-        if self.on_epoch and epoch_ended and self.weight:
-            shown[f"{self.name}_epoch" if forked else self.name] = (self.total / self.weight, "epoch")
-        if forked and self.weight:  # the bare name serves `monitor`: the epoch's value once there is one
-            shown[self.name] = (self.total / self.weight if epoch_ended else self.latest, "alias")
+        if epochs is not None:
+            shown[f"{self.name}_epoch" if forked else self.name] = (epochs, "epoch")
+        if forked:  # the bare name serves `monitor`: the epoch's value once there is one
+            bare = self.latest if epochs is None else epochs
+            if bare is not None:
+                shown[self.name] = (bare, "alias")
         return shown
+
+    def reduced(self) -> Any:
+        """The epoch's value."""
+        if self.metric is not None:
+            value = self.metric.compute()
+        elif callable(self.settings.reduce_fx):
+            dtype, device = self.steps[0].dtype, self.steps[0].device
+            for step in self.steps:
+                dtype = torch.promote_types(dtype, step.dtype)
+            value = self.settings.reduce_fx(torch.stack([step.to(device, dtype) for step in self.steps]))
+        else:
+            return self.total / self.weight if self.settings.reduce_fx == "mean" else self.total
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return value.reshape(())
+        return _number(self.name, value)
+
+    def add(self, value: Any, batch_size: int, epoch_ended: bool) -> None:
+        """One more value, where it takes more than adding up."""
+        fx, syncs = self.settings.reduce_fx, _syncs(self.settings)
+        value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        if syncs and (self.settings.on_step or epoch_ended):
+            self.latest = _over_processes(value, fx, self.settings.sync_dist_group)
+            value = self.latest if epoch_ended else value  # no later moment brings the processes together
+        if fx == "mean":
+            self.total, self.weight = self.total + value * batch_size, self.weight + batch_size
+            return
+        if not callable(fx):
+            self.total = _RUNNING[fx](self.total, value) if self.weight else value
+        elif self.settings.on_epoch:
+            self.steps.append(value)
+        self.weight += 1
+
+    def synchronize(self) -> None:
+        """The epoch's values of all processes come together; every process takes part."""
+        group, fx = self.settings.sync_dist_group, self.settings.reduce_fx
+        if fx == "mean":
+            both = torch.stack([self.total, torch.full_like(self.total, self.weight)])
+            self.total, self.weight = _over_processes(both, "sum", group)
+        elif callable(fx):
+            kept: list[Any] = [None] * distributed.get_world_size(group)
+            distributed.all_gather_object(kept, self.steps, group)
+            self.steps = [step for steps in kept for step in steps]
+        else:
+            self.total = _over_processes(self.total, fx, group)
+
+
+def _syncs(settings: Settings) -> bool:
+    """Whether a value is reduced over processes: asked for, called by all of them, and there are several."""
+    if not settings.sync_dist or settings.rank_zero_only or not distributed.is_available():
+        return False
+    return distributed.is_initialized() and distributed.get_world_size(settings.sync_dist_group) > 1
+
+
+def _over_processes(value: Tensor, fx: Any, group: Any) -> Tensor:
+    """The values of all processes reduced; to their mean, where a callable reduces those of the epoch."""
+    value = value.detach().clone()
+    distributed.all_reduce(value, _OPERATIONS.get(fx, distributed.ReduceOp.SUM), group)
+    return value if fx in _RUNNING else value / distributed.get_world_size(group)
 
 
 @dataclass(slots=True)
@@ -104,6 +205,12 @@ class _Page:
     entries: dict[tuple[str, str, int | None], _Entry] = field(default_factory=dict)
     loaders: int = 0
     ended: bool = False
+
+    def reset(self) -> None:
+        """The metrics that were logged start anew with the next pass."""
+        for entry in self.entries.values():
+            if entry.metric is not None:
+                entry.metric.reset()
 
 
 class Logbook:
@@ -136,7 +243,11 @@ class Logbook:
 
     def end_epoch(self) -> None:
         """The pass has seen its last batch: its epoch values can be read."""
-        self._pages[-1].ended = True
+        page = self._pages[-1]
+        for entry in page.entries.values() if not page.ended else ():
+            if entry.metric is None and entry.settings.on_epoch and _syncs(entry.settings):
+                entry.synchronize()
+        page.ended = True
         self.batch = self._sized = self.dataloader_idx = None
         self._batch_size = 1
 
@@ -150,10 +261,14 @@ class Logbook:
         if not forget:
             for kind, kept in self._kept.items():
                 kept.update(self._read(page, kind))
-        return self._by_loader(page)
+        results = self._by_loader(page)
+        page.reset()
+        return results
 
     def abandon(self) -> None:
         """A run failed: drop the pages it left open."""
+        for page in self._pages:
+            page.reset()
         self._pages.clear()
         self.batch = self._sized = self.dataloader_idx = None
         self._batch_size = 1
@@ -161,33 +276,34 @@ class Logbook:
     # ---- written by the user ---------------------------------------------------------------------
 
     def log(
-        self,
-        name: str,
-        value: Any,
-        prog_bar: bool,
-        logger: bool,
-        on_step: bool | None,
-        on_epoch: bool | None,
-        add_dataloader_idx: bool,
-        batch_size: int | None,
+        self, module: LightningModule, name: str, value: Any, batch_size: int | None, asked: tuple[Any, ...]
     ) -> None:
-        """See `LightningModule.log`."""
+        """See `LightningModule.log`; `asked` holds the fields of `Settings`."""
         hook = _running_hook()
-        loader = self.dataloader_idx
-        asked = (prog_bar, logger, on_step, on_epoch, add_dataloader_idx)
-        entry = self._pages[-1].entries.get((hook, name, loader)) if hook and self._pages else None
+        entry = self._pages[-1].entries.get((hook, name, self.dataloader_idx)) if hook and self._pages else None
         if entry is None or entry.asked != asked:
             if hook is None and not self._pages:
                 return ignore(name, stacklevel=4)
-            entry = self._entry(entry, hook, name, loader, asked)
+            items = items_of(value)
+            if items is not None:
+                for key, item in items.items():
+                    self.log(module, f"{name}/{key}", item, batch_size, asked)
+                return None
+            entry = self._entry(entry, hook, name, asked)
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
-            value = value.detach()
+            if not entry.graph:
+                value = value.detach()
             if value.dtype in _WIDENED:
                 value = value.to(_WIDENED[value.dtype])
             if value.ndim:
                 value = value.reshape(())
+        elif _is_metric(value):
+            if entry.metric is not value:
+                _check_metric(name, value, module, entry.settings.metric_attribute)
+            entry.metric, entry.latest, entry.weight = value, value._forward_cache, 1.0
+            return None
         else:
             value = _number(name, value)
         if batch_size is None:
@@ -197,43 +313,47 @@ class Logbook:
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = _given_size(name, batch_size)
         entry.latest = value
+        if entry.special:
+            entry.add(value, batch_size, self._pages[-1].ended)
+            return None
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
         else:
             entry.total = torch.add(entry.total, value, alpha=batch_size)  # the same in one operation
         entry.weight += batch_size
+        return None
 
-    def _entry(
-        self, entry: _Entry | None, hook: str | None, name: str, loader: int | None, asked: tuple[Any, ...]
-    ) -> _Entry:
-        """A new entry for `name`, its settings checked against the running hook."""
-        prog_bar, logger, on_step, on_epoch, add_dataloader_idx = asked
+    def _entry(self, entry: _Entry | None, hook: str | None, name: str, asked: tuple[Any, ...]) -> _Entry:
+        """The entry of `name`, its settings checked against the running hook, and what was asked before."""
         if not isinstance(name, str):
             raise LogError(f"log: the name must be a str, not {name!r}")
         if hook is not None and hook not in RULES:
             raise LogError(f"log({name!r}): {hook} may not log; training_step and the hooks around it may")
         if hook is None or not self._pages:
             raise LogError(f"log({name!r}): called outside of a hook; log from the hooks of a running trainer")
+        given = Settings(*asked)
         step_default, epoch_default, step_allowed = RULES[hook]
-        on_step = step_default if on_step is None else on_step
-        on_epoch = epoch_default if on_epoch is None else on_epoch
+        on_step = step_default if given.on_step is None else given.on_step
+        on_epoch = epoch_default if given.on_epoch is None else given.on_epoch
         if on_step and not step_allowed:
             raise LogError(f"log({name!r}, on_step=True): {hook} belongs to no step; log on_epoch there")
         if not on_step and not on_epoch:
             raise LogError(f"log({name!r}): on_step=False and on_epoch=False would keep nothing")
-        settings = (prog_bar, logger, on_step, on_epoch)
-        shown = f"{name}/dataloader_idx_{loader}" if loader is not None and add_dataloader_idx else name
+        reduce_fx = _reduction(name, given.reduce_fx)
+        settings = given._replace(on_step=on_step, on_epoch=on_epoch, reduce_fx=reduce_fx)
         if entry is not None:
-            before = (entry.prog_bar, entry.logger, entry.on_step, entry.on_epoch)
-            if before != settings or entry.name != shown:
-                raise LogError(
-                    f"log({name!r}) in {hook}: (prog_bar, logger, on_step, on_epoch) = {settings}, "
-                    f"add_dataloader_idx={add_dataloader_idx}, but before in this hook it was {before}, "
-                    f"shown as {entry.name!r}; use another name"
-                )
+            for setting, before, now in zip(Settings._fields, entry.settings, settings):
+                if now != before and not _same_code(now, before):
+                    raise LogError(
+                        f"log({name!r}) in {hook}: {setting}={now!r}, but before in this hook it was {before!r}; "
+                        "use another name"
+                    )
             entry.asked = asked
             return entry
-        entry = _Entry(asked, prog_bar, logger, on_step, on_epoch, shown, loader)
+        loader = self.dataloader_idx
+        shown = f"{name}/dataloader_idx_{loader}" if loader is not None and given.add_dataloader_idx else name
+        special = settings.sync_dist or reduce_fx != "mean"
+        entry = _Entry(asked, settings, shown, loader, settings.enable_graph, special)
         self._pages[-1].entries[hook, name, loader] = entry
         return entry
 
@@ -250,12 +370,12 @@ class Logbook:
     def _read(page: _Page, kind: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for entry in page.entries.values():
-            wanted = {"callback": True, "logged": entry.logger, "progress_bar": entry.prog_bar}[kind]
+            wanted = {"callback": True, "logged": entry.settings.logger, "progress_bar": entry.settings.prog_bar}[kind]
             for shown, (value, what) in entry.values(page.ended).items() if wanted else ():
                 if kind == "callback":
                     values[shown] = value if isinstance(value, Tensor) else torch.tensor(value)
                 elif what != "alias":
-                    values[shown] = float(value)
+                    values[shown] = _plain(value)
         return values
 
     @staticmethod
@@ -263,7 +383,7 @@ class Logbook:
         """One dict per loader; what was logged in none of several, such as in an epoch's end, is in each."""
         loaders: list[dict[str, float]] = [{} for _ in range(page.loaders)]
         for entry in page.entries.values():
-            shown = {name: float(value) for name, (value, what) in entry.values(True).items() if what == "epoch"}
+            shown = {name: _plain(value) for name, (value, what) in entry.values(True).items() if what == "epoch"}
             for values in loaders if entry.loader is None else [loaders[entry.loader]]:
                 values.update(shown)
         return loaders
@@ -272,6 +392,67 @@ class Logbook:
 def ignore(name: str, stacklevel: int = 3) -> None:
     """No run is going on: a module can be used by hand, and what it logs then goes nowhere."""
     warnings.warn(f"self.log({name!r}) is ignored: no trainer is running this module", stacklevel=stacklevel)
+
+
+def deprecated(**given: Any) -> None:
+    """Arguments that the documentation lists without a meaning: nothing is done with them."""
+    names = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    warnings.warn(f"self.log({names}) is deprecated and does nothing; see reduce_fx", DeprecationWarning, stacklevel=3)
+
+
+def items_of(value: Any) -> Mapping[str, Any] | None:
+    """The items of a mapping, or of a torchmetrics.MetricCollection; None for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    torchmetrics = sys.modules.get("torchmetrics")
+    if torchmetrics is None or not isinstance(value, torchmetrics.MetricCollection):
+        return None
+    # Members that share a state have it with the first of them: hand out references, rather than copies.
+    return dict(value.items(keep_base=False, copy_state=False))
+
+
+def _is_metric(value: Any) -> bool:
+    """Whether it is a torchmetrics.Metric; that package is there if somebody made one."""
+    torchmetrics = sys.modules.get("torchmetrics")
+    return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
+
+
+def _check_metric(name: str, metric: Any, module: LightningModule, attribute: str | None) -> None:
+    """A metric has to be an attribute of the module: that moves it to the device and keeps its state."""
+    problem = f"log({name!r}, {type(metric).__name__}, metric_attribute={attribute!r})"
+    if attribute is None:
+        if not any(metric is part for part in module.modules()):
+            raise LogError(f"{problem}: no attribute of {type(module).__name__} is this metric; assign it in __init__")
+        return
+    try:
+        found = attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise LogError(f"{problem}: {error}") from None
+    if found is not metric:
+        raise LogError(f"{problem}: that attribute is another object; the name of this metric's is accepted")
+
+
+def _reduction(name: str, given: Any) -> Any:
+    """ "mean", "min", "max", "sum", or a callable."""
+    try:
+        known = _REDUCTIONS.get(given)
+    except TypeError:  # a callable that cannot be hashed
+        known = None
+    if known is not None or callable(given):
+        return known or given
+    near = difflib.get_close_matches(str(given), ["mean", *_RUNNING], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise LogError(f"log({name!r}, reduce_fx={given!r}): mean, min, max, sum or a callable is accepted{hint}")
+
+
+def _same_code(one: Any, other: Any) -> bool:
+    """Whether two callables are one lambda or local function, made anew in each step."""
+    code = getattr(one, "__code__", None)
+    return code is not None and code is getattr(other, "__code__", None)
+
+
+def _plain(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _running_hook() -> str | None:

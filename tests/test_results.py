@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import json
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,10 +125,97 @@ def test_log_dict_takes_the_settings_of_log_in_its_order() -> None:
     assert (trainer.progress_bar_metrics, trainer.logged_metrics) == ({"a": 1.0, "b": 2.0}, {})
 
 
-def test_what_log_does_not_take_yet_is_refused_and_not_taken_for_something_else() -> None:
-    module = Logging(training_step=lambda m, i: m.log("a", 1.0, False, True, False, True, torch.max))
-    with pytest.raises(TypeError, match="positional argument"):
-        fit(module)
+@pytest.mark.parametrize("method", ["log", "log_dict"])
+def test_the_documented_arguments_are_taken_by_position(method: str) -> None:
+    documented = (
+        "prog_bar logger on_step on_epoch reduce_fx tbptt_reduce_fx tbptt_pad_token enable_graph sync_dist "
+        "sync_dist_op sync_dist_group add_dataloader_idx batch_size metric_attribute rank_zero_only"
+    ).split()
+    if method == "log_dict":
+        documented.remove("metric_attribute")
+    given = list(inspect.signature(getattr(LightningModule, method)).parameters)
+    assert given[-len(documented) :] == documented
+
+
+@pytest.mark.parametrize("name", ["tbptt_reduce_fx", "tbptt_pad_token", "sync_dist_op"])
+def test_deprecated_arguments_warn_and_do_nothing(name: str) -> None:
+    module = Logging(validation_step=lambda m, i: m.log("v", float(i), **{name: 0}))
+    with pytest.warns(DeprecationWarning, match=rf"self\.log\({name}=0\) is deprecated") as caught:
+        assert quiet().validate(module, pairs(3)) == [{"v": 1.0}]
+    assert caught[0].filename == __file__
+
+
+REDUCED: list[tuple[Any, Callable[[list[float]], float]]] = [
+    ("mean", np.mean), ("min", min), ("max", max), ("sum", sum), ("default", np.mean),
+    (torch.mean, np.mean), (torch.min, min), (torch.max, max), (torch.sum, sum), (min, min), (max, max), (sum, sum),
+    (torch.prod, np.prod), (lambda values: values[0] - values[-1], lambda values: values[0] - values[-1]),
+    (lambda values: float(values.std(correction=0)), np.std),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("as_tensor", [True, False])
+@pytest.mark.parametrize("reduce_fx, wanted", REDUCED)
+def test_an_epochs_values_are_reduced_as_asked(
+    reduce_fx: Any, wanted: Callable[[list[float]], float], as_tensor: bool
+) -> None:
+    values = [3.0, -1.0, 2.0, 0.5]
+
+    def log(module: LightningModule, batch_idx: int) -> None:
+        value = torch.tensor(values[batch_idx], dtype=torch.float64) if as_tensor else values[batch_idx]
+        module.log("v", value, on_step=True, on_epoch=True, reduce_fx=reduce_fx)
+
+    trainer = fit(Logging(training_step=log), pairs(4), max_epochs=2)
+    assert trainer.logged_metrics == {"v_step": 0.5, "v_epoch": pytest.approx(wanted(values))}
+
+
+@pytest.mark.parametrize("reduce_fx, wanted", [("min", 0.0), ("max", 2.0), ("sum", 3.0), (torch.prod, 0.0)])
+def test_only_the_mean_is_weighted(reduce_fx: Any, wanted: float) -> None:
+    module = Logging(validation_step=lambda m, i: m.log("v", float(i), reduce_fx=reduce_fx, batch_size=i + 1))
+    assert quiet().validate(module, pairs(3)) == [{"v": wanted}]
+
+
+def test_a_lambda_made_anew_in_each_step_is_the_same_one() -> None:
+    module = Logging(validation_step=lambda m, i: m.log("v", float(i), reduce_fx=lambda values: values.max()))
+    assert quiet().validate(module, pairs(3)) == [{"v": 2.0}]
+
+
+def test_values_of_different_types_are_reduced_together() -> None:
+    values = [1, torch.tensor(2, dtype=torch.uint8), torch.tensor(0.5), np.float64(4.0), torch.tensor(True)]
+    for reduce_fx in ("max", torch.amax):
+        module = Logging(validation_step=lambda m, i, fx=reduce_fx: m.log("v", values[i], reduce_fx=fx))  # type: ignore[misc]
+        assert quiet().validate(module, pairs(len(values))) == [{"v": 4.0}]
+
+
+@pytest.mark.parametrize("reduce_fx, told", [
+    ("product", r"reduce_fx='product'\): mean, min, max, sum or a callable is accepted$"),
+    ("maxx", "did you mean 'max'"), (None, "reduce_fx=None"), (3, "reduce_fx=3"), ([], r"reduce_fx=\[\]"),
+    (lambda values: values, r"log\('v'\): Tensor"), (lambda values: None, "NoneType"),
+])  # fmt: skip
+def test_a_reduction_that_makes_no_scalar(reduce_fx: Any, told: str) -> None:
+    with pytest.raises(LogError, match=told):
+        quiet().validate(Logging(validation_step=lambda m, i: m.log("v", 1.0, reduce_fx=reduce_fx)), pairs(2))
+
+
+def test_an_error_of_the_reduction_surfaces() -> None:
+    def broken(values: torch.Tensor) -> float:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        quiet().validate(Logging(validation_step=lambda m, i: m.log("v", 1.0, reduce_fx=broken)), pairs(2))
+
+
+def test_a_mapping_is_logged_item_by_item() -> None:
+    values = {"a": 1.0, "b": {"c": torch.tensor(2.0), "d": 3}}
+    module = Logging(validation_step=lambda m, i: m.log("v", values))
+    assert quiet().validate(module, pairs(2)) == [{"v/a": 1.0, "v/b/c": 2.0, "v/b/d": 3.0}]
+    module = Logging(validation_step=lambda m, i: m.log_dict(values, reduce_fx="sum"))
+    assert quiet().validate(module, pairs(2)) == [{"a": 2.0, "b/c": 4.0, "b/d": 6.0}]
+
+
+@pytest.mark.parametrize("value", [[("a", 1.0)], 1.0, None, "a"])
+def test_log_dict_takes_mappings(value: Any) -> None:
+    with pytest.raises(LogError, match=f"log_dict: {type(value).__name__}.*; a mapping of names is accepted"):
+        quiet().validate(Logging(validation_step=lambda m, i: m.log_dict(value)), pairs(1))
 
 
 @given(VALUES, st.integers(1, 9))
@@ -183,6 +276,17 @@ def test_the_graph_is_not_kept() -> None:
     module = Logging(training_step=lambda m, i: m.log("w", next(m.parameters()).sum(), on_epoch=True))
     metrics = fit(module).callback_metrics
     assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_the_graph_is_kept_where_asked_for() -> None:
+    def log(module: LightningModule, batch_idx: int) -> None:
+        value = next(module.parameters()).sum()
+        module.log("w", value, on_epoch=True, enable_graph=True)
+        assert module.trainer is not None and module.trainer.callback_metrics["w_step"].requires_grad
+
+    trainer = fit(Logging(training_step=log))
+    assert trainer.callback_metrics["w_epoch"].requires_grad
+    assert set(trainer.logged_metrics) == {"w_step", "w_epoch"}
 
 
 def test_logged_twice_in_a_hook_counts_twice() -> None:
@@ -402,7 +506,8 @@ def test_a_callback_logs_through_the_module() -> None:
 
 @pytest.mark.parametrize("arguments, told", [
     (("v", "3"), "str '3'; a number or a scalar tensor is accepted"),
-    (("v", [1.0]), "list"), (("v", None), "NoneType"), (("v", {"a": 1.0}), "dict"), (("v", 10**999), "int"),
+    (("v", [1.0]), "list"), (("v", None), "NoneType"), (("v", {"a": "b"}), r"log\('v/a'\): str"),
+    (("v", 10**999), "int"),
     (("v", torch.ones(2)), r"a tensor of shape \(2,\); a scalar is accepted"),
     (("v", torch.ones(0)), r"a tensor of shape \(0,\)"),
     ((3, 1.0), "the name must be a str, not 3"),
@@ -475,3 +580,51 @@ def test_a_run_leaves_no_batch_behind() -> None:
     del batch
     gc.collect()
     assert watched() is None
+
+
+# ---- several processes ---------------------------------------------------------------------------------
+
+TWO_PROCESSES = """
+import json, sys
+import torch
+from torch import distributed
+from models import Line, pairs, quiet
+
+rank, store = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+
+class Two(Line):
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        value = float(10 * rank + batch_idx)
+        for fx in ("mean", "min", "max", "sum"):
+            self.log(fx, value, reduce_fx=fx, sync_dist=True, batch_size=1 + 2 * rank)
+        self.log("least", torch.tensor(value), reduce_fx=lambda values: values.sort().values[0], sync_dist=True)
+        self.log("step", value, on_step=True, on_epoch=False, sync_dist=True)
+        self.log("own", value)
+        if rank == 0:
+            self.log("first", value, sync_dist=True, rank_zero_only=True)
+
+    def validation_epoch_end(self, outputs):
+        self.log("ended", float(rank), sync_dist=True)
+
+trainer = quiet()
+trainer.validate(Two(), pairs(3))
+print(json.dumps({name: float(value) for name, value in trainer.callback_metrics.items()}))
+"""
+
+
+def test_sync_dist_reduces_over_processes(tmp_path: Path) -> None:
+    """Two processes log 0, 1, 2 and 10, 11, 12, the second with three times the weight."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(rank), str(tmp_path / "store")],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    seen = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    together = {"mean": (3 + 3 * 33) / 12, "min": 0, "max": 12, "sum": 36, "least": 0, "step": 7, "ended": 0.5}
+    for rank, metrics in enumerate(seen):
+        assert {name: metrics[name] for name in together} == pytest.approx(together), rank
+    assert [metrics["own"] for metrics in seen] == [1.0, 11.0]
+    assert (seen[0]["first"], "first" in seen[1]) == (1.0, False)
