@@ -18,7 +18,7 @@ PRODUCER = [
     *(ROOT / "conformance" / f"{name}.py" for name in PRODUCING),
     *sorted((ROOT / "conformance" / "adapters").glob("*.py")),
 ]
-JUDGING = ("lines", "trace", "scenario", "features", "clauses", "checks", "checker", "verdicts")
+JUDGING = ("lines", "trace", "scenario", "features", "clauses", "checks", "checker", "verdicts", "numerics")
 CHECKER = (*JUDGING, "profiles", "diff", "report")
 TRAINERS = {"torch", "refimpl", "pytorch_lightning", "lightning"}
 

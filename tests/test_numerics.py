@@ -1,0 +1,97 @@
+"""The numbers of a run, computed from the scenario: beside torch's, and those of docs/adapters.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conformance.adapters import model as adapters
+from conformance.numerics import Numbers, close, sample
+from conformance.scenario import Data, Model, Scenario
+from refimpl import LightningModule
+
+OPTIMIZERS = ("sgd", "momentum", "adam")
+
+
+def scenario_of(optimizer: str = "sgd", optimizers: int = 1, **data: Any) -> Scenario:
+    needs = ("several-optimizers",) if optimizers > 1 else ()
+    model = Model(optimizer=optimizer, optimizers=optimizers, scheduler="epoch")
+    return Scenario("numbers", needs=needs, data=Data(**data), model=model)
+
+
+def test_the_figures_of_the_documentation() -> None:
+    numbers = Numbers(scenario_of(train=3))
+    losses = []
+    for _ in range(2):
+        for batch in ("train/0/0", "train/0/1", "train/0/2"):
+            losses.append(numbers.loss(batch))
+            numbers.zero_grad()
+            numbers.backward(batch)
+            numbers.update()
+    assert [round(loss, 6) for loss in losses] == [1.945801, 1.012363, 1.693332, 1.030433, 0.445139, 0.872004]
+    assert [round(weight, 6) for weight in numbers.weights] == [0.395577, -0.281716, 0.5037, 0.125, 0.706933]
+    assert sample(1, 0, 2, 1) == ((0.125, 0.5, -0.5, (2**19 + 2) / 2**24, 1.0), 1.25)
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["zero_grad", "backward", "backward", "update", "update", "schedule"]),
+        st.integers(0, 1),
+        st.integers(0, 3),
+        st.sampled_from([1, 2, 4]),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=60)
+@given(EVENTS, st.sampled_from(OPTIMIZERS), st.sampled_from([1, 2]), st.integers(1, 3), st.integers(1, 3))
+def test_whatever_happens_torch_says_the_same(
+    events: list[tuple[str, int, int, int]], optimizer: str, optimizers: int, size: int, last: int
+) -> None:
+    scenario = scenario_of(optimizer, optimizers, train=4, batch_size=size, last=min(size, last))
+    numbers = Numbers(scenario)
+    module = adapters.model_class(LightningModule, scenario)()
+    batches = list(adapters.loaders(scenario, "train"))
+    made = [adapters._optimizer(layer.parameters(), scenario) for layer in module.layers]
+    for what, index, batch, divided_by in events:
+        index %= optimizers
+        tag = f"train/0/{batch}"
+        if what == "backward":
+            loss = module.training_step(batches[batch], batch, *([index] if optimizers > 1 else []))
+            assert numbers.loss(tag) == pytest.approx(loss.item(), rel=1e-9)
+            numbers.backward(tag, index, divided_by)
+            parameters = list(module.layers[index].parameters())
+            for parameter, more in zip(parameters, torch.autograd.grad(loss / divided_by, parameters)):
+                parameter.grad = more if parameter.grad is None else parameter.grad + more
+        elif what == "schedule":
+            numbers.schedule(index)
+            made[index]["lr_scheduler"]["scheduler"].optimizer.param_groups[0]["lr"] *= 0.5
+        else:
+            getattr(numbers, what)(index)
+            getattr(made[index]["optimizer"], {"update": "step"}.get(what, what))()
+        theirs = [float(value) for p in module.parameters() for value in p.detach().flatten()]
+        assert numbers.weights == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+        assert numbers.rates == [row["optimizer"].param_groups[0]["lr"] for row in made]
+
+
+@pytest.mark.parametrize("stage", ["val", "test", "predict"])
+def test_every_loader_has_its_data(stage: str) -> None:
+    scenario = scenario_of(batch_size=3, last=2, **{stage: (2, 3)})
+    numbers = Numbers(scenario)
+    module = adapters.model_class(LightningModule, scenario)()
+    for index, loader in enumerate(adapters.loaders(scenario, stage)):
+        for number, (x, y) in enumerate(loader):
+            tag = f"{stage}/{index}/{number}"
+            assert numbers.size(tag) == len(x) == (3 if number < (1, 2)[index] else 2)
+            assert numbers.loss(tag) == pytest.approx(torch.mean((module(x) - y) ** 2).item(), rel=1e-12)
+
+
+def test_how_close_is_close() -> None:
+    assert close(1.0, float(torch.tensor(0.1) * 10))
+    assert close(0.0, 1e-7) and close(1e6, 1e6 + 1)
+    assert not close(1.0, 1.0001) and not close(0.0, 1e-5) and not close(1.0, float("nan"))
