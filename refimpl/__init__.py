@@ -4,6 +4,7 @@ from .callbacks import Callback
 from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
+from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
 from .optimization import ConfigurationError
 from .progress import ProgressBar
@@ -14,6 +15,7 @@ from .trainer import Trainer
 from .version import __version__
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "ConfigurationError",
     "DataError",
@@ -21,8 +23,10 @@ __all__ = [
     "LightningDataModule",
     "LightningModule",
     "LogError",
+    "Logger",
     "ModelSummary",
     "ProgressBar",
+    "TensorBoardLogger",
     "Trainer",
     "__version__",
     "seed_everything",

@@ -103,6 +103,7 @@ def train_loop(trainer: Trainer) -> None:
 
         if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)
         if hooks.training_epoch_end and output is not None: outputs.append(output)
+        if logbook.publisher: logbook.publisher.step()
 
         if should_check_val(trainer, batch_idx):
             val_loop(trainer)
@@ -319,6 +320,7 @@ def val_loop(trainer: Trainer, at_most: int | None = None, stage: str = "validat
 
             if hooks.on_validation_batch_end: hooks.on_validation_batch_end(output, batch, batch_idx, dataloader_idx)
             if hooks.validation_epoch_end and output is not None: outputs[dataloader_idx].append(output)
+            if logbook.publisher: logbook.publisher.step()
     logbook.end_epoch()
     if hooks.validation_epoch_end: hooks.validation_epoch_end(by_loader(outputs))
 
@@ -358,6 +360,7 @@ def test_loop(trainer: Trainer) -> list[dict[str, float]]:
 
             if hooks.on_test_batch_end: hooks.on_test_batch_end(output, batch, batch_idx, dataloader_idx)
             if hooks.test_epoch_end and output is not None: outputs[dataloader_idx].append(output)
+            if logbook.publisher: logbook.publisher.step()
     logbook.end_epoch()
     if hooks.test_epoch_end: hooks.test_epoch_end(by_loader(outputs))
 

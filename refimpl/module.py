@@ -16,6 +16,7 @@ from .tbptt import split_batch
 
 if TYPE_CHECKING:
     from .callbacks import Callback
+    from .loggers import Logger
     from .trainer import Trainer
 
 __all__ = ["LightningModule"]
@@ -223,6 +224,12 @@ class LightningModule(ModelHooks, nn.Module):
     def global_rank(self) -> int:
         """The index of this process among all; 0 without a trainer."""
         return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def logger(self) -> Logger | None:
+        """The trainer's (first) logger; None without one. `logger.experiment` is what does the work, such as
+        TensorBoard's `SummaryWriter`. ("logger")"""
+        return self.trainer.logger if self.trainer else None
 
     @property
     def device(self) -> torch.device:

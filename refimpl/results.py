@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed
 
 if TYPE_CHECKING:
+    from .loggers import Publisher
     from .module import LightningModule
 
 __all__ = ["LogError", "Logbook", "deprecated", "ignore", "items_of"]
@@ -129,14 +130,19 @@ class _Entry:
             return shown
         epochs = self.reduced() if on_epoch and epoch_ended else None
         if on_step and self.latest is not None:
-            shown[f"{self.name}_step" if forked else self.name] = (self.latest, "step")
+            shown[self.shown("_step" if forked else "")] = (self.latest, "step")
         if epochs is not None:
-            shown[f"{self.name}_epoch" if forked else self.name] = (epochs, "epoch")
+            shown[self.shown("_epoch" if forked else "")] = (epochs, "epoch")
         if forked:  # the bare name serves `monitor`: the epoch's value once there is one
             bare = self.latest if epochs is None else epochs
             if bare is not None:
-                shown[self.name] = (bare, "alias")
+                shown[self.shown()] = (bare, "alias")
         return shown
+
+    def shown(self, fork: str = "") -> str:
+        """The name that the value is shown under."""
+        suffixed = self.loader is not None and self.settings.add_dataloader_idx
+        return self.name + fork + (f"/dataloader_idx_{self.loader}" if suffixed else "")
 
     def reduced(self) -> Any:
         """The epoch's value."""
@@ -219,6 +225,7 @@ class Logbook:
     def __init__(self) -> None:
         self.batch: Any = None
         self.dataloader_idx: int | None = None
+        self.publisher: Publisher | None = None  # where there are loggers
         self._pages: list[_Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
         self._sized: Any = None
@@ -261,6 +268,8 @@ class Logbook:
         if not forget:
             for kind, kept in self._kept.items():
                 kept.update(self._read(page, kind))
+            if self.publisher is not None:
+                self.publisher.epoch(self._read(page, "logged", ("epoch",)), within_batch=bool(self._pages))
         results = self._by_loader(page)
         page.reset()
         return results
@@ -351,9 +360,8 @@ class Logbook:
             entry.asked = asked
             return entry
         loader = self.dataloader_idx
-        shown = f"{name}/dataloader_idx_{loader}" if loader is not None and given.add_dataloader_idx else name
         special = settings.sync_dist or reduce_fx != "mean"
-        entry = _Entry(asked, settings, shown, loader, settings.enable_graph, special)
+        entry = _Entry(asked, settings, name, loader, settings.enable_graph, special)
         self._pages[-1].entries[hook, name, loader] = entry
         return entry
 
@@ -366,16 +374,24 @@ class Logbook:
             values.update(self._read(page, kind))
         return values
 
+    def step_values(self) -> dict[str, float]:
+        """What loggers are given after a batch: the latest values of the running pass, and of its loader."""
+        return self._read(self._pages[-1], "logged", ("step",), self.dataloader_idx)
+
     @staticmethod
-    def _read(page: _Page, kind: str) -> dict[str, Any]:
+    def _read(
+        page: _Page, kind: str, whats: Sequence[str] = ("step", "epoch"), loader: int | None = None
+    ) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for entry in page.entries.values():
+            if loader is not None and entry.loader not in (None, loader):
+                continue
             wanted = {"callback": True, "logged": entry.settings.logger, "progress_bar": entry.settings.prog_bar}[kind]
-            for shown, (value, what) in entry.values(page.ended).items() if wanted else ():
+            for name, (value, what) in entry.values(page.ended).items() if wanted else ():
                 if kind == "callback":
-                    values[shown] = value if isinstance(value, Tensor) else torch.tensor(value)
-                elif what != "alias":
-                    values[shown] = _plain(value)
+                    values[name] = value if isinstance(value, Tensor) else torch.tensor(value)
+                elif what in whats:
+                    values[name] = _plain(value)
         return values
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from .data import EvalLoaders, TrainLoader, has_loader
 from .datamodule import LightningDataModule
 from .devices import parallel
 from .dispatch import Hooks, resolve
+from .loggers import Logger, Publisher, loggers_of
 from .module import LightningModule
 from .optimization import ConfigurationError, Schedule, Turns
 from .plan import epochs, validates
@@ -58,6 +60,10 @@ class Trainer:
         check_val_every_n_epoch: validate in every n-th epoch only.
         num_sanity_val_steps: validation batches to try before training; -1 for all, 0 for none.
         callbacks: a callback or a list of them.
+        logger: where logged values go: a `Logger` or a list of them, False for none, True for TensorBoard's
+            where that is installed and else for CSV files.
+        log_every_n_steps: how often loggers are given the values of a training step.
+        default_root_dir: the folder for what is written and has no place of its own; by default the current one.
         enable_progress_bar, enable_model_summary: what is printed.
         accumulate_grad_batches: add up the gradients of so many batches (a window) for one update; or a
             dict of epochs and numbers: {0: 1, 4: 2} adds up two from epoch 4 on.
@@ -96,6 +102,9 @@ class Trainer:
         detect_anomaly: bool = False,
         terminate_on_nan: bool = False,
         callbacks: Callback | Iterable[Callback] | None = None,
+        logger: bool | Logger | Iterable[Logger] | None = True,
+        log_every_n_steps: int = 50,
+        default_root_dir: str | os.PathLike[str] | None = None,
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
         precision: int | str = 32,
@@ -137,6 +146,9 @@ class Trainer:
         if self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision={precision!r}; accepted are {', '.join(map(repr, PRECISIONS))}")
         self.scaler: LossScaler | None = None
+        self.default_root_dir = _folder(default_root_dir)
+        self.loggers = loggers_of(logger, self.default_root_dir, silent=batches > 0)
+        self.log_every_n_steps = _count("log_every_n_steps", log_every_n_steps, 1)
         self.callbacks = _callbacks(callbacks)
         if enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
             self.callbacks.append(ModelSummary())
@@ -243,6 +255,8 @@ class Trainer:
         """Run the loop; an exception or Ctrl-C closes what it opened."""
         try:
             self.state = TrainerState(function, "running")
+            if self.logbook.publisher and function == "fit":
+                self.logbook.publisher.hyperparams()
             with torch.autograd.set_detect_anomaly(self.detect_anomaly):
                 return entry(self)
         except KeyboardInterrupt as interrupt:
@@ -253,6 +267,9 @@ class Trainer:
         except BaseException as exception:
             self._close_after(exception, "failed")
             raise
+        finally:
+            if self.logbook.publisher:
+                self.logbook.publisher.finalize(self.state.status)
 
     def _close_after(self, exception: BaseException, status: str) -> None:
         """Modes as after a run, then `on_exception` and `teardown`. What they raise themselves is
@@ -299,6 +316,8 @@ class Trainer:
         self.module, self.datamodule = model, datamodule
         self.given_loaders = loaders
         self.logbook = Logbook()
+        if self.loggers and self.global_rank == 0:
+            self.logbook.publisher = Publisher(self)
         self.train_loader = None
         self.eval_loaders: dict[str, EvalLoaders] = {}
         self.should_stop = self.interrupted = False
@@ -420,6 +439,17 @@ class Trainer:
         return self.logbook.metrics("progress_bar")
 
     @property
+    def logger(self) -> Logger | None:
+        """The first of `loggers`; None without any."""
+        return self.loggers[0] if self.loggers else None
+
+    @property
+    def log_dir(self) -> str:
+        """The folder of the first logger, which need not exist yet; without one, `default_root_dir`."""
+        folder = self.logger and (self.logger.log_dir or self.logger.save_dir)
+        return folder or self.default_root_dir
+
+    @property
     def num_training_batches(self) -> int | float:
         """Batches in a training epoch; inf if unknown, 0 before the loader was asked for."""
         if self.train_loader is None:
@@ -461,6 +491,13 @@ def _limit(name: str, value: Any) -> int | float:
     if (type(number) is int and number >= 0) or (type(number) is float and 0.0 <= number <= 1.0):
         return number
     raise ConfigurationError(f"{name}={value!r}; an int from 0 or a float from 0.0 to 1.0 is accepted")
+
+
+def _folder(value: Any) -> str:
+    try:
+        return os.fspath(os.getcwd() if value is None else value)
+    except TypeError:
+        raise ConfigurationError(f"default_root_dir={value!r}; a path is accepted") from None
 
 
 def _interval(value: Any) -> int | float:

@@ -95,10 +95,11 @@ class Line(LightningModule):
 
 
 def quiet(**options: Any) -> Trainer:
-    """A trainer for one epoch that prints nothing and makes no sanity check, unless asked to."""
+    """A trainer for one epoch that prints and writes nothing and makes no sanity check, unless asked to."""
     defaults: dict[str, Any] = {
         "max_epochs": 1,
         "num_sanity_val_steps": 0,
+        "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }

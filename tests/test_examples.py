@@ -14,17 +14,17 @@ from conformance.verdicts import Status
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
 
-def run(name: str, *arguments: str) -> str:
-    """What the example prints; it must end well and warn of nothing."""
+def run(name: str, folder: Path, *arguments: str) -> str:
+    """What the example prints, run in `folder`; it must end well and warn of nothing."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_digits_reaches_its_accuracy_and_its_trace_conforms(tmp_path: Path) -> None:
     trace = tmp_path / "digits.jsonl"
-    printed = run("digits.py", "--no-bar", "--trace", str(trace))
+    printed = run("digits.py", tmp_path, "--no-bar", "--trace", str(trace))
     accuracy = re.search(r"test accuracy (\d\.\d+)", printed)
     assert accuracy is not None, printed
     assert float(accuracy[1]) > 0.95
@@ -38,7 +38,7 @@ def test_digits_reaches_its_accuracy_and_its_trace_conforms(tmp_path: Path) -> N
 def test_a_digits_trace_is_not_excused(tmp_path: Path) -> None:
     """The oracle knows the run's length: a trace of fewer epochs than its scenario says does not pass."""
     trace = tmp_path / "digits.jsonl"
-    run("digits.py", "--no-bar", "--epochs", "1", "--trace", str(trace))
+    run("digits.py", tmp_path, "--no-bar", "--epochs", "1", "--trace", str(trace))
     text = trace.read_text()
     trace.write_text(text.replace('"max_epochs":1', '"max_epochs":2', 1))
     failed = {v.clause for v in judge_file(trace, load_clauses()) if v.status is Status.FAIL}

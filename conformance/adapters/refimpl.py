@@ -23,4 +23,5 @@ class RefimplAdapter(LightningLikeAdapter):
 
     def options(self, scenario: Scenario) -> Dict[str, Any]:
         """The scenario's options as they are: the engine has the documentation's names."""
-        return given_options(scenario, {"enable_progress_bar": False, "enable_model_summary": False})
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        return given_options(scenario, quiet)
