@@ -1,6 +1,6 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
 
-from .callbacks import Callback
+from .callbacks import Callback, EarlyStopping, LearningRateMonitor
 from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
@@ -19,7 +19,9 @@ __all__ = [
     "Callback",
     "ConfigurationError",
     "DataError",
+    "EarlyStopping",
     "HookError",
+    "LearningRateMonitor",
     "LightningDataModule",
     "LightningModule",
     "LogError",

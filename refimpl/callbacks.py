@@ -1,4 +1,4 @@
-"""Callback: the hooks that an object beside the model receives, and the two built-in ones."""
+"""Callback: the hooks that an object beside the model receives. The ready-made ones have files of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["Callback"]
+__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "ProgressBar"]
 
 
 class Callback:
@@ -160,3 +160,10 @@ class Callback:
         """A run failed or was interrupted; modes are restored, `teardown` follows."""
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str | None = None) -> None: ...
+
+
+# At the end, for these are Callbacks.
+from .early_stopping import EarlyStopping  # noqa: E402
+from .lr_monitor import LearningRateMonitor  # noqa: E402
+from .progress import ProgressBar  # noqa: E402
+from .summary import ModelSummary  # noqa: E402

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .callbacks import Callback
@@ -17,10 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["ProgressBar"]
 
 
+_SMOOTHED = 20  # losses whose mean is shown
+
+
 class ProgressBar(Callback):
     """One bar per training epoch; below it one for a running validation, test or prediction.
 
-    `refresh_rate` is the number of batches between updates of the numbers behind the bar.
+    Behind the training bar stand the items of the module's `get_progress_bar_dict`, and what was logged with
+    `prog_bar=True`. `refresh_rate` is the number of batches between updates of these numbers. A subclass given
+    to the trainer as a callback takes the place of this one.
     """
 
     def __init__(self, refresh_rate: int = 1) -> None:
@@ -29,6 +38,15 @@ class ProgressBar(Callback):
         self.refresh_rate = refresh_rate
         self._train: tqdm[Any] | None = None
         self._evaluation: tqdm[Any] | None = None
+        self._losses: deque[Tensor] = deque(maxlen=_SMOOTHED)
+
+    @property
+    def running_loss(self) -> float | None:
+        """The mean of the last 20 training losses; None before the first."""
+        return torch.stack([loss.float().cpu() for loss in self._losses]).mean().item() if self._losses else None
+
+    def _postfix(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return {**pl_module.get_progress_bar_dict(), **trainer.progress_bar_metrics}
 
     def print(
         self, *args: Any, sep: str | None = None, end: str | None = None, file: Any = None, flush: bool = False
@@ -39,6 +57,10 @@ class ProgressBar(Callback):
             (file or sys.stdout).flush()
 
     # ---- training --------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The losses of another fit are forgotten."""
+        self._losses.clear()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A bar for the epoch; its length is known with the first batch."""
@@ -54,18 +76,19 @@ class ProgressBar(Callback):
         dataloader_idx: int,
     ) -> None:
         """One batch further."""
+        self._losses.extend(_losses(outputs))
         if self._train is None:
             return
         if batch_idx == 0 and math.isfinite(trainer.num_training_batches):
             self._train.reset(total=int(trainer.num_training_batches))
         if (batch_idx + 1) % self.refresh_rate == 0:
-            self._train.set_postfix(trainer.progress_bar_metrics, refresh=False)
+            self._train.set_postfix(self._postfix(trainer, pl_module), refresh=False)
         self._train.update()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The epoch's values stay on the screen."""
         if self._train is not None:
-            self._train.set_postfix(trainer.progress_bar_metrics)
+            self._train.set_postfix(self._postfix(trainer, pl_module))
             self._train.close()
             self._train = None
 
@@ -109,3 +132,13 @@ class ProgressBar(Callback):
         if self._train is not None:
             self._train.close()
             self._train = None
+
+
+def _losses(outputs: Any) -> Iterator[Tensor]:
+    """The losses in what `on_train_batch_end` is given, also of several optimizers."""
+    if isinstance(outputs, list):
+        for output in outputs:
+            yield from _losses(output)
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        yield loss.reshape(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import math
 import os
@@ -439,6 +440,11 @@ class Trainer:
         return self.logbook.metrics("progress_bar")
 
     @property
+    def progress_bar_callback(self) -> ProgressBar | None:
+        """The progress bar; None if it is switched off."""
+        return next((callback for callback in self.callbacks if isinstance(callback, ProgressBar)), None)
+
+    @property
     def logger(self) -> Logger | None:
         """The first of `loggers`; None without any."""
         return self.loggers[0] if self.loggers else None
@@ -463,10 +469,7 @@ class Trainer:
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, above a progress bar if there is one."""
-        for callback in self.callbacks:
-            if isinstance(callback, ProgressBar):
-                return callback.print(*args, **kwargs)
-        print(*args, **kwargs)
+        (self.progress_bar_callback or builtins).print(*args, **kwargs)
 
 
 # ---- options, checked at the boundary ---------------------------------------------------------------------

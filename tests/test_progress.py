@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import tqdm.auto
 from models import Batches, Line, Stream, pairs, quiet
 
-from refimpl import LightningModule, ProgressBar, progress
+from refimpl import CSVLogger, LightningModule, ProgressBar, progress
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +143,79 @@ def test_an_epoch_without_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
 
     fit(Skipping(), Batches(pairs(2)))
     assert drawn(capsys)[-1].startswith("Epoch 0: 0it")
+
+
+# ---- what stands behind the bar ------------------------------------------------------------------------
+
+
+class Losing(Line):
+    """Its losses are 1, 2, 3, ..., in the form that `form` gives them."""
+
+    form = staticmethod(lambda loss: loss)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[dict[str, Any]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.shown.append(self.get_progress_bar_dict())
+        return self.form(self.loss(batch) * 0 + self.global_step + 1)
+
+
+@pytest.mark.parametrize("form", [lambda loss: loss, lambda loss: {"loss": loss}, lambda loss: loss.reshape(1)])
+def test_the_loss_is_the_mean_of_the_last_20(form: Any) -> None:
+    module = Losing()
+    module.form = form
+    fit(module, pairs(15), max_epochs=2)
+    assert module.shown[0] == {}
+    assert [items["loss"] for items in module.shown[1:4]] == ["1", "1.5", "2"]
+    assert module.shown[29] == {"loss": f"{sum(range(10, 30)) / 20:.3g}"}
+    fit(module, pairs(1))  # another fit begins anew
+    assert module.shown[30] == {}
+
+
+def test_steps_without_a_loss_and_several_optimizers() -> None:
+    bar = ProgressBar()
+    for outputs in (None, {"loss": None}, [torch.tensor(1.0), None, {"loss": torch.tensor(2.0)}], {"extra": 1}):
+        bar.on_train_batch_end(None, None, outputs, None, 0, 0)  # type: ignore[arg-type]
+    assert bar.running_loss == 1.5
+    assert ProgressBar().running_loss is None
+
+
+def test_the_loggers_version_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Telling(), pairs(2), logger=CSVLogger(tmp_path, version=7), log_every_n_steps=1)
+    assert "v_num=7" in drawn(capsys)[-1]
+    module = Losing()
+    fit(module, pairs(1), callbacks=[], logger=CSVLogger(tmp_path))
+    assert module.shown == [{"v_num": 8}]
+    assert Losing().get_progress_bar_dict() == {}
+
+
+def test_what_is_shown_can_be_overridden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The documentation's example."""
+
+    class Own(Telling):
+        def get_progress_bar_dict(self) -> dict[str, Any]:
+            items = super().get_progress_bar_dict()
+            items.pop("v_num", None)
+            return {**items, "own": 3}
+
+    fit(Own(), pairs(2), logger=CSVLogger(tmp_path, version=7))
+    last = drawn(capsys)[-1]
+    assert "loss=" in last and "own=3" in last and "seen=1" in last and "v_num" not in last
+
+
+def test_a_bar_of_ones_own_takes_the_place(capsys: pytest.CaptureFixture[str]) -> None:
+    class Plain(ProgressBar):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            super().on_train_batch_end(trainer, pl_module, *args)
+            self.print(pl_module.get_progress_bar_dict())
+
+    trainer = quiet(callbacks=Plain(), enable_progress_bar=True, limit_val_batches=0)
+    assert isinstance(trainer.progress_bar_callback, Plain)
+    trainer.fit(Losing(), pairs(2))
+    assert capsys.readouterr().out == "{'loss': '1'}\n{'loss': '1.5'}\n"
+    assert quiet().progress_bar_callback is None
 
 
 NOTEBOOK = """

@@ -1,0 +1,88 @@
+"""LearningRateMonitor: the learning rates, beside what is logged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .callbacks import Callback
+from .optimization import ConfigurationError
+
+if TYPE_CHECKING:
+    from .module import LightningModule
+    from .trainer import Trainer
+
+__all__ = ["LearningRateMonitor"]
+
+
+class LearningRateMonitor(Callback):
+    """Gives the loggers the learning rate of each optimizer, as `lr-SGD`. ("configure_optimizers", lr_dict)
+
+    The name is that of the optimizer's class, or the `name` in the `lr_dict` of its scheduler. A second one of
+    that name is `lr-SGD-1`; of several parameter groups each has its own, `lr-SGD/pg1`, `lr-SGD/pg2`, or
+    what its key "name" says.
+
+    Args:
+        logging_interval: "step" for every `log_every_n_steps` steps, "epoch" for the beginning of each epoch;
+            None for that which the scheduler steps in, and the epoch where there is no scheduler.
+        log_momentum: the momentum, too, or Adam's first beta, as `lr-SGD-momentum`.
+
+    `lrs` holds what it has given so far, a list of values by name.
+
+    Raises ConfigurationError for another interval, and, as training starts, where there is no logger.
+    """
+
+    def __init__(self, logging_interval: str | None = None, log_momentum: bool = False) -> None:
+        if logging_interval not in (None, "step", "epoch"):
+            raise ConfigurationError(
+                f"LearningRateMonitor: logging_interval={logging_interval!r}; 'step', 'epoch' or None is accepted"
+            )
+        self.logging_interval, self.log_momentum = logging_interval, log_momentum
+        self.lrs: dict[str, list[float]] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the optimizers and their schedules."""
+        if not trainer.loggers:
+            raise ConfigurationError("LearningRateMonitor needs a logger, and this Trainer has logger=False")
+        self.lrs = {}
+        self._intervals = [self._interval_of(trainer, index) for index in range(len(trainer.optimizers))]
+        self._names = _names(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The rates of the epoch that begins."""
+        self._log(trainer, "epoch")
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
+    ) -> None:
+        """The rates of the step that begins, if it is one that is logged."""
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            self._log(trainer, "step")
+
+    def _interval_of(self, trainer: Trainer, optimizer_idx: int) -> str:
+        own = [schedule.interval for schedule in trainer.schedules if schedule.optimizer_idx == optimizer_idx]
+        return self.logging_interval or ("step" if "step" in own else "epoch")
+
+    def _log(self, trainer: Trainer, interval: str) -> None:
+        values: dict[str, float] = {}
+        for optimizer, name, own in zip(trainer.optimizers, self._names, self._intervals):
+            groups = optimizer.param_groups if own == interval else []
+            for number, group in enumerate(groups, 1):
+                shown = name if len(groups) == 1 else f"{name}/{group.get('name', f'pg{number}')}"
+                values[shown] = float(group["lr"])
+                if self.log_momentum:
+                    values[f"{shown}-momentum"] = float(group.get("momentum", group.get("betas", (0.0,))[0]))
+        for name, value in values.items():
+            self.lrs.setdefault(name, []).append(value)
+        for logger in trainer.loggers if values else ():
+            logger.log_metrics({"epoch": trainer.current_epoch, **values}, trainer.global_step)
+
+
+def _names(trainer: Trainer) -> list[str]:
+    """A name for each optimizer, no two alike."""
+    names: list[str] = []
+    for index, optimizer in enumerate(trainer.optimizers):
+        given = [schedule.name for schedule in trainer.schedules if schedule.optimizer_idx == index and schedule.name]
+        name = given[0] if given else f"lr-{type(optimizer).__name__}"
+        again = sum(1 for other in names if other == name or other.startswith(f"{name}-"))
+        names.append(f"{name}-{again}" if again else name)
+    return names
