@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,18 @@ def _rebuild(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
 
 @contextmanager
 def parallel(trainer: Trainer) -> Iterator[None]:
-    """Open the trainer's device for a run: gradients on, and afterwards as the caller had them."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+    """Open the trainer's device for a run: gradients on, torch's algorithms as the options ask for, and
+    afterwards everything as the caller had it."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    if trainer.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS has no deterministic ones
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = benchmark or trainer.benchmark
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        torch.backends.cudnn.benchmark = benchmark

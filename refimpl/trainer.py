@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import difflib
 import math
 import os
 import time
@@ -11,12 +10,11 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 
-from . import loops
+from . import loops, options
 from .callbacks import Callback
 from .data import EvalLoaders, TrainLoader, has_loader
 from .datamodule import LightningDataModule
@@ -74,12 +72,20 @@ class Trainer:
         detect_anomaly: torch's anomaly detection while training, which names the operation that made a NaN.
         terminate_on_nan: raise ValueError as soon as the loss or a parameter is NaN or infinite.
         precision: 32; 64; 16 for autocast to float16 with a scaled loss, "bf16" for autocast to bfloat16.
+        accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
+            or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
+        deterministic: torch uses deterministic algorithms only, and raises where there is none.
+        benchmark: cuDNN tries out which algorithm is fastest.
+
+    The period's retired spellings (`checkpoint_callback`, `weights_summary`, `progress_bar_refresh_rate`, ...) are
+    taken with a warning.
 
     Raises:
         ConfigurationError: an option's value is not accepted; TypeError: an option is unknown. Both
             name what was given and what is accepted.
     """
 
+    @options.retired_spellings
     def __init__(
         self,
         *,
@@ -109,48 +115,52 @@ class Trainer:
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
         precision: int | str = 32,
-        **unknown: Any,
+        accelerator: str | None = None,
+        devices: int | str | Sequence[int] | None = None,
+        gpus: int | Sequence[int] | None = None,
+        num_processes: int | None = None,
+        deterministic: bool = False,
+        benchmark: bool = False,
     ) -> None:
-        for name in unknown:
-            near = difflib.get_close_matches(name, Trainer.__init__.__kwdefaults__ or {}, n=1)
-            raise TypeError(f"Trainer has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        batches = int(fast_dev_run) if isinstance(fast_dev_run, bool) else _count("fast_dev_run", fast_dev_run, 0)
+        fast = int(fast_dev_run) if isinstance(fast_dev_run, bool) else fast_dev_run
+        batches = options.count("fast_dev_run", fast, 0)
         if batches:
             limit_train_batches = limit_val_batches = limit_test_batches = limit_predict_batches = batches
             max_epochs, max_steps, num_sanity_val_steps, val_check_interval = 1, batches, 0, 1.0
             check_val_every_n_epoch = 1
 
         self.fast_dev_run = batches
-        self.limit_train_batches = _limit("limit_train_batches", limit_train_batches)
-        self.limit_val_batches = _limit("limit_val_batches", limit_val_batches)
-        self.limit_test_batches = _limit("limit_test_batches", limit_test_batches)
-        self.limit_predict_batches = _limit("limit_predict_batches", limit_predict_batches)
-        self.max_steps = _count("max_steps", -1 if max_steps is None else max_steps, -1)
+        self.limit_train_batches = options.limit("limit_train_batches", limit_train_batches)
+        self.limit_val_batches = options.limit("limit_val_batches", limit_val_batches)
+        self.limit_test_batches = options.limit("limit_test_batches", limit_test_batches)
+        self.limit_predict_batches = options.limit("limit_predict_batches", limit_predict_batches)
+        self.max_steps = options.count("max_steps", -1 if max_steps is None else max_steps, -1)
         unlimited = max_steps in (None, -1) and max_time is None
-        self.max_epochs = _count("max_epochs", (1000 if unlimited else -1) if max_epochs is None else max_epochs, -1)
-        self.min_epochs = _count("min_epochs", min_epochs or 0, 0)
-        self.min_steps = _count("min_steps", min_steps or 0, 0)
-        self.max_time = _duration(max_time)
-        self.val_check_interval = _interval(val_check_interval)
-        self.check_val_every_n_epoch = _count("check_val_every_n_epoch", check_val_every_n_epoch, 1)
-        self.num_sanity_val_steps = _count("num_sanity_val_steps", num_sanity_val_steps, -1)
-        self.accumulate_grad_batches = _windows(accumulate_grad_batches)
-        self.gradient_clip_val = _at_least_0("gradient_clip_val", gradient_clip_val)
+        most = 1000 if unlimited else -1
+        self.max_epochs = options.count("max_epochs", most if max_epochs is None else max_epochs, -1)
+        self.min_epochs = options.count("min_epochs", min_epochs or 0, 0)
+        self.min_steps = options.count("min_steps", min_steps or 0, 0)
+        self.max_time = options.duration(max_time)
+        self.val_check_interval = options.interval(val_check_interval)
+        self.check_val_every_n_epoch = options.count("check_val_every_n_epoch", check_val_every_n_epoch, 1)
+        self.num_sanity_val_steps = options.count("num_sanity_val_steps", num_sanity_val_steps, -1)
+        self.accumulate_grad_batches = options.windows(accumulate_grad_batches)
+        self.gradient_clip_val = options.at_least_0("gradient_clip_val", gradient_clip_val)
         if gradient_clip_algorithm not in ("norm", "value"):
             raise ConfigurationError(
                 f"gradient_clip_algorithm={gradient_clip_algorithm!r}; 'norm' or 'value' is accepted"
             )
         self.gradient_clip_algorithm = gradient_clip_algorithm
-        self.track_grad_norm = _norm_order(track_grad_norm)
+        self.track_grad_norm = options.norm_order(track_grad_norm)
         self.detect_anomaly, self.terminate_on_nan = detect_anomaly, terminate_on_nan
         self.precision = int(precision) if precision in ("16", "32", "64") else precision
         if self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision={precision!r}; accepted are {', '.join(map(repr, PRECISIONS))}")
         self.scaler: LossScaler | None = None
-        self.default_root_dir = _folder(default_root_dir)
+        self.default_root_dir = options.folder(default_root_dir)
         self.loggers = loggers_of(logger, self.default_root_dir, silent=batches > 0)
-        self.log_every_n_steps = _count("log_every_n_steps", log_every_n_steps, 1)
-        self.callbacks = _callbacks(callbacks)
+        self.log_every_n_steps = options.count("log_every_n_steps", log_every_n_steps, 1)
+        self.callbacks = options.callbacks_of(callbacks)
         if enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
             self.callbacks.append(ModelSummary())
         if enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
@@ -165,7 +175,8 @@ class Trainer:
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
         self.global_rank = 0
-        self.device = torch.device("cpu")
+        self.device = options.device_of(accelerator, devices, gpus, num_processes)
+        self.deterministic, self.benchmark = deterministic, benchmark
         self.logbook = Logbook()
         self.module: LightningModule = None  # type: ignore[assignment]  # given by the first run
         self.datamodule: LightningDataModule | None = None
@@ -376,7 +387,7 @@ class Trainer:
 
     def add_callbacks(self, configured: Sequence[Callback] | Callback | None) -> None:
         """Take in what `configure_callbacks` returned: each replaces those of its type."""
-        new = _callbacks(configured)
+        new = options.callbacks_of(configured)
         types = {type(callback) for callback in new}
         if any(isinstance(callback, ProgressBar) for callback in new):
             types.add(ProgressBar)  # two bars would overwrite each other
@@ -470,96 +481,3 @@ class Trainer:
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, above a progress bar if there is one."""
         (self.progress_bar_callback or builtins).print(*args, **kwargs)
-
-
-# ---- options, checked at the boundary ---------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy or another library as Python's own; bool, which counts nothing, stays as it is."""
-    if isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    number = _plain(value)
-    if type(number) is not int or number < least:
-        raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
-    return number
-
-
-def _limit(name: str, value: Any) -> int | float:
-    number = _plain(value)
-    if (type(number) is int and number >= 0) or (type(number) is float and 0.0 <= number <= 1.0):
-        return number
-    raise ConfigurationError(f"{name}={value!r}; an int from 0 or a float from 0.0 to 1.0 is accepted")
-
-
-def _folder(value: Any) -> str:
-    try:
-        return os.fspath(os.getcwd() if value is None else value)
-    except TypeError:
-        raise ConfigurationError(f"default_root_dir={value!r}; a path is accepted") from None
-
-
-def _interval(value: Any) -> int | float:
-    number = _plain(value)
-    if (type(number) is int and number >= 1) or (type(number) is float and 0.0 < number <= 1.0):
-        return number
-    raise ConfigurationError(
-        f"val_check_interval={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
-    )
-
-
-def _windows(value: Any) -> dict[int, int]:
-    """Batches per window by the epoch from which on they hold; 1 before the first."""
-    if not isinstance(value, dict):
-        return {0: _count("accumulate_grad_batches", value, 1)}
-    windows = {
-        _count("accumulate_grad_batches: epoch", epoch, 0): _count("accumulate_grad_batches", batches, 1)
-        for epoch, batches in value.items()
-    }
-    return {0: 1, **windows}
-
-
-def _at_least_0(name: str, value: Any) -> float:
-    number = _plain(0.0 if value is None else value)
-    if type(number) in (int, float) and number >= 0:
-        return float(number)
-    raise ConfigurationError(f"{name}={value!r}; None or a number from 0 is accepted")
-
-
-def _norm_order(value: Any) -> float | None:
-    """The order of the norm; None for no norm."""
-    order = float("inf") if value == "inf" else _plain(value)
-    if type(order) in (int, float) and (order > 0 or order == -1):
-        return None if order == -1 else float(order)
-    raise ConfigurationError(f"track_grad_norm={value!r}; a number above 0, 'inf', or -1 for none is accepted")
-
-
-def _duration(value: str | timedelta | dict[str, float] | None) -> float | None:
-    """Seconds."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            days, hours, minutes, seconds = map(int, value.split(":"))
-            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        elif isinstance(value, dict):
-            value = timedelta(**value)
-        return value.total_seconds()
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        raise ConfigurationError(
-            f"max_time={value!r}; 'DD:HH:MM:SS', a timedelta or a dict such as {{'minutes': 5}} is accepted"
-        ) from None
-
-
-def _callbacks(given: Callback | Iterable[Callback] | None) -> list[Callback]:
-    several = isinstance(given, Iterable) and not isinstance(given, Callback)
-    callbacks: list[Any] = [] if given is None else list(given) if several else [given]  # type: ignore[arg-type]
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            hint = " (not the class)" if isinstance(callback, type) else ""
-            raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
-    return callbacks

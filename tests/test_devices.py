@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -162,7 +162,7 @@ def test_a_mapping_without_a_copy_is_built_anew() -> None:
 
 @pytest.mark.parametrize("outside", [True, False])
 def test_parallel_turns_gradients_on_and_gives_the_callers_mode_back(outside: bool) -> None:
-    trainer: Any = None
+    trainer: Any = SimpleNamespace(deterministic=False, benchmark=False)
     with torch.set_grad_enabled(outside):
         with parallel(trainer):
             assert torch.is_grad_enabled()
@@ -175,7 +175,7 @@ def test_parallel_turns_gradients_on_and_gives_the_callers_mode_back(outside: bo
 
 
 def test_parallel_leaves_inference_mode() -> None:
-    trainer: Any = None
+    trainer: Any = SimpleNamespace(deterministic=False, benchmark=False)
     with torch.inference_mode():
         with parallel(trainer):
             assert torch.ones(1, requires_grad=True).mul(2).requires_grad
