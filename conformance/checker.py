@@ -91,8 +91,9 @@ def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: fr
     absent, others = hooks - declared - UNDECLARED, hooks - check.needed
     if absent & check.needed or (others and others <= absent):
         return ", ".join(sorted(absent))
-    field = {"changes": "params", "updates": "params"}.get(clause.kind, clause.check.get("field"))
-    needs_effect = clause.kind in ("effect", "changes", "updates")
+    fields = {"changes": "params", "updates": "params", "logged": "values"}
+    field = fields.get(clause.kind, clause.check.get("field"))
+    needs_effect = clause.kind in ("effect", *fields)
     return f"effect {field}" if needs_effect and field not in effects else ""
 
 
@@ -114,7 +115,8 @@ class _Lockstep:
         heard = declared | UNDECLARED
         # A hook that the trainer does not have cannot change what the others are given.
         defines = tuple(hook for hook in scenario.model.defines if hook in declared)
-        known = replace(scenario, model=replace(scenario.model, defines=defines))
+        logs = tuple(log for log in scenario.model.logs if log.hook in declared)
+        known = replace(scenario, model=replace(scenario.model, defines=defines, logs=logs))
         self.oracle: Iterator[Expected] = (event for event in expected(known) if event.hook in heard)
         self.produced = self.pending = 0
         self.limit = LOOKAHEAD

@@ -13,9 +13,11 @@ import difflib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from .hooks import HOOKS
+from .numerics import close
 from .spec.oracle import CALLBACK_ONLY, Expected
 from .trace import Event
 
@@ -345,6 +347,35 @@ class Effect(Check):
                   f"{self.field}={wanted}", f"{shown(event)} with {self.field}={got}")
 
 
+class Logged(Check):
+    """At the begin or end of `hooks`, the logged values whose names match one of `names` are what the contract
+    says; one that is due is there."""
+
+    def __init__(self, hooks: list[str], names: list[str], at: str = "B") -> None:
+        super().__init__()
+        self.spec, self.names, self.at = Spec(hooks), names, at
+        self.hooks = _names(self.spec)
+
+    def sees(self, line: Line) -> bool:
+        return line.ph in self.at and self.spec.holds(line)
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        assert expected is not None
+        if "metrics" not in event.fx or "values" not in expected.fx or "raised" in event.args:
+            return
+        seen = dict(zip(event.fx["metrics"], event.fx.get("values", ())))
+        for name, wanted in zip(expected.fx["metrics"], expected.fx["values"]):
+            if not any(fnmatchcase(name, pattern) for pattern in self.names):
+                continue
+            self.exercised = True
+            got = seen.get(name)
+            if not isinstance(got, (int, float)) or not close(got, wanted):
+                moment = "begin" if event.ph == "B" else "end"
+                what = "not there" if got is None else got
+                self.fail(event.seq, f"{name} is {what}, not {wanted:.6g}, at the {moment} of "
+                          f"{event.receiver}.{event.hook}", f"{name}={wanted:.6g}", f"{shown(event)} with {name}={got}")
+
+
 class Changes(Check):
     """The parameters change at the end of `only_at`, and nowhere else."""
 
@@ -490,6 +521,7 @@ KINDS: Mapping[str, type[Check]] = {
     "encloses": Encloses,
     "argument": Argument,
     "effect": Effect,
+    "logged": Logged,
     "changes": Changes,
     "updates": Updates,
     "receivers": Receivers,

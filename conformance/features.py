@@ -27,6 +27,15 @@ def features(scenario: Scenario) -> frozenset[str]:
     words |= {f"defines:{hook}" for hook in model.defines} | {f"lacks:{hook}" for hook in model.lacks}
     words |= {f"model-callback:{kind}" for kind in model.callbacks}
     words |= {f"optimizers:{model.optimizers}"}
+    for log in model.logs:
+        words |= {f"logs:{log.hook}", f"reduces:{log.reduce_fx}"}
+        told = {
+            "forked": log.on_step and log.on_epoch,
+            "logs-by-default": log.on_step is log.on_epoch is None,
+            "logs-batch-size": log.batch_size > 0,
+            "logs-without-loader": not log.add_dataloader_idx,
+        }
+        words |= {word for word, holds in told.items() if holds}
     for event in scenario.when:
         who = "callback:" if event.receiver.startswith("callback") else ""
         words |= {"when", f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
@@ -37,7 +46,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         words.add("unsized")
     flags = {
         "starts-in-eval": model.starts_in_eval,
-        "logs": model.logs,
+        "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),
         "manual": model.manual,

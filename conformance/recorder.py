@@ -211,7 +211,7 @@ class Recorder:
             fx["global_step"] = int(trainer.global_step)
             fx["current_epoch"] = int(trainer.current_epoch)
             fx["stage"] = _stage(trainer)
-            fx["metrics"] = sorted(trainer.callback_metrics)
+            fx.update(_logged(trainer.callback_metrics))
         if len(self._optimizers) > 1:
             fx["trainable"] = [i for i, opt in enumerate(self._optimizers) if _trainable(opt)]
         if self._optimizers:
@@ -316,6 +316,14 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
 def _finite(value: float) -> Any:
     """The number; or "nan", "inf", "-inf", which JSON has no numbers for."""
     return value if abs(value) < float("inf") else str(value)
+
+
+def _logged(metrics: Mapping[str, Any]) -> Dict[str, Any]:
+    """The names of the values logged so far, sorted, and the values in that order, as far as 32-bit floats
+    have them."""
+    names = sorted(metrics)
+    values = [_finite(float("%.6g" % float(metrics[name]))) for name in names]
+    return {"metrics": names, "values": values} if names else {"metrics": names}
 
 
 def _gradients(parameters: List[torch.Tensor]) -> str:

@@ -12,11 +12,11 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .hooks import HOOKS
 
-__all__ = ["Data", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios", "to_toml"]
+__all__ = ["Data", "Log", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios", "to_toml"]
 
 CALLS = ("fit", "validate", "test", "predict")
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
@@ -38,6 +38,22 @@ ACTS_IN = {
     "return-minus-1": ("on_train_batch_start",),
     "skip-closure": ("optimizer_step",),
 }
+
+
+# The hooks that may log: those of a batch, and those of a whole pass, which log per epoch only.
+BATCH_HOOKS = (
+    *("on_train_batch_start", "training_step", "training_step_end", "on_before_zero_grad", "on_before_backward"),
+    *("on_after_backward", "on_before_optimizer_step", "on_train_batch_end"),
+    *("on_validation_batch_start", "validation_step", "validation_step_end", "on_validation_batch_end"),
+    *("on_test_batch_start", "test_step", "test_step_end", "on_test_batch_end"),
+)
+EPOCH_HOOKS = (
+    *("on_train_start", "on_validation_start", "on_test_start", "on_epoch_start", "on_epoch_end"),
+    *("on_train_epoch_start", "training_epoch_end", "on_train_epoch_end"),
+    *("on_validation_epoch_start", "validation_epoch_end", "on_validation_epoch_end"),
+    *("on_test_epoch_start", "test_epoch_end", "on_test_epoch_end"),
+)
+LOGGING_HOOKS = (*BATCH_HOOKS, *EPOCH_HOOKS)
 
 
 class ScenarioError(ValueError):
@@ -68,13 +84,36 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Log:
+    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
+    done so before. What is not given has the hook's default; `batch_size` 0 leaves it to the batch."""
+
+    hook: str
+    name: str
+    on_step: Optional[bool] = None
+    on_epoch: Optional[bool] = None
+    reduce_fx: str = "mean"
+    batch_size: int = 0
+    add_dataloader_idx: bool = True
+
+
+# What `logs = true` is short for.
+LOSSES = (
+    Log("training_step", "train_loss"),
+    Log("validation_step", "eval_loss"),
+    Log("test_step", "eval_loss"),
+)
+
+
+@dataclass(frozen=True)
 class Model:
     """What the module defines beyond the hooks that every recording module has.
 
     `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
     output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
     included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for
-    one of the type of the trainer's. With `logs` the steps log their loss, as "train_loss" or "eval_loss".
+    one of the type of the trainer's. `logs` are calls of `self.log`; true is short for the steps' losses, as
+    "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
     the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs. With `manual`
@@ -92,7 +131,7 @@ class Model:
     dtype: str = "float64"
     callbacks: Tuple[str, ...] = ()
     starts_in_eval: bool = False
-    logs: bool = False
+    logs: Tuple[Log, ...] = ()
     optimizers: int = 1
     frequencies: Tuple[int, ...] = ()
     manual: bool = False
@@ -134,7 +173,7 @@ class Scenario:
             raise ScenarioError("a scenario is a table with a 'name', not %.80r" % (given,))
         row = dict(given)
         row["data"] = _build(Data, row.get("data", {}), "%s: data" % name)
-        row["model"] = _build(Model, row.get("model", {}), "%s: model" % name)
+        row["model"] = _build(Model, _with_logs(row.get("model", {}), name), "%s: model" % name)
         if isinstance(row.get("when", ()), (list, tuple)):
             row["when"] = tuple(_build(When, item, "%s: when" % name) for item in row.get("when", ()))
         scenario: Scenario = _build(cls, row, name)
@@ -193,6 +232,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _with_logs(model: Any, name: str) -> Any:
+    """The table of a model, the tables of its `logs` built; true is short for LOSSES."""
+    logs = model.get("logs") if isinstance(model, Mapping) else None
+    if isinstance(logs, bool):
+        return dict(model, logs=LOSSES if logs else ())
+    if not isinstance(logs, (list, tuple)):
+        return model
+    return dict(model, logs=tuple(_build(Log, item, "%s: model.logs" % name) for item in logs))
+
+
 def _build(kind: Any, given: Any, where: str) -> Any:
     """A dataclass from a mapping, its lists as tuples; unknown keys are errors with the near miss."""
     if isinstance(given, kind):
@@ -222,6 +271,8 @@ _TYPES: Dict[Any, Tuple[Any, Any, str]] = {
     "bool": (bool, object, "true or false"),
     "Tuple[str, ...]": (tuple, str, "a list of strings"),
     "Tuple[int, ...]": (tuple, int, "a list of ints"),
+    "Optional[bool]": ((bool, type(None)), object, "true or false"),
+    "Tuple[Log, ...]": (tuple, Log, "true, false or a list of tables"),
     "Tuple[When, ...]": (tuple, When, "a list of tables"),
     "Mapping[str, Any]": (Mapping, object, "a table"),
 }
@@ -306,6 +357,8 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError('%s: model.optimizers=%d: add needs = ["several-optimizers"]' % (name, model.optimizers))
     if model.truncated_bptt_steps and "truncated-bptt" not in scenario.needs:
         raise ScenarioError('%s: model.truncated_bptt_steps: add needs = ["truncated-bptt"]' % name)
+    for log in model.logs:
+        _check_log("%s: model.logs %s" % (name, log.name), log, model)
     for kind in model.callbacks:
         _one_of(name + ": model.callbacks", kind, ("new", "same"))
     for option, value in scenario.trainer.items():
@@ -336,6 +389,20 @@ def _check_model(name: str, data: Data, model: Model) -> None:
         )
     if "training_step_end" in model.defines:
         raise ScenarioError("%s: model.truncated_bptt_steps: training_step_end would lose the hiddens" % name)
+
+
+def _check_log(where: str, log: Log, model: Model) -> None:
+    _one_of(where + ": hook", log.hook, LOGGING_HOOKS)
+    if log.hook in OPTIONAL_HOOKS and log.hook not in model.defines:
+        raise ScenarioError("%s: add %r to model.defines" % (where, log.hook))
+    _one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "min", "max", "sum"))
+    _natural(where + ": batch_size", log.batch_size)
+    if log.on_step and log.hook in EPOCH_HOOKS:
+        raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
+    if log.on_step is log.on_epoch is False:
+        raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
+    if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
+        raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
 
 
 MOST_CALLBACKS = 1000
@@ -409,7 +476,11 @@ def _pairs(row: Mapping[str, Any], default: Mapping[str, Any], but: Tuple[str, .
 
 
 def _toml(value: Any) -> str:
-    """A scalar or a list. TOML's strings, numbers and lists are JSON's, but for one control character."""
+    """A scalar or a list. TOML's strings, numbers and lists are JSON's, but for one control character; tables
+    in a list have `=` for `:`, and nothing that has its default."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        default = asdict(Log("", ""))
+        return "[%s]" % ", ".join("{ %s }" % ", ".join(_pairs(item, default)) for item in value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -100,6 +100,9 @@ class Settings(NamedTuple):
     rank_zero_only: bool | None
 
 
+_ADDS_LOADER = Settings._fields.index("add_dataloader_idx")
+
+
 @dataclass(slots=True)
 class _Entry:
     """One name on a page: its settings, its latest value, and what the epoch's values come to so far.
@@ -205,10 +208,10 @@ def _over_processes(value: Tensor, fx: Any, group: Any) -> Tensor:
 
 @dataclass(slots=True)
 class _Page:
-    """What one pass has logged so far: an entry for each name in each hook and loader; where two
-    hooks log the same name, the later one is read."""
+    """What one pass has logged so far: an entry for each name in each hook and loader (or in all loaders, if they
+    are not to be told apart); where two hooks log the same name, the later one is read."""
 
-    entries: dict[tuple[str, str, int | None], _Entry] = field(default_factory=dict)
+    entries: dict[tuple[str | None, str, int | None], _Entry] = field(default_factory=dict)
     loaders: int = 0
     ended: bool = False
 
@@ -288,8 +291,9 @@ class Logbook:
         self, module: LightningModule, name: str, value: Any, batch_size: int | None, asked: tuple[Any, ...]
     ) -> None:
         """See `LightningModule.log`; `asked` holds the fields of `Settings`."""
-        hook = _running_hook()
-        entry = self._pages[-1].entries.get((hook, name, self.dataloader_idx)) if hook and self._pages else None
+        hook, loader = _running_hook(), self.dataloader_idx
+        place = (hook, name, loader if asked[_ADDS_LOADER] else None)
+        entry = self._pages[-1].entries.get(place) if hook and self._pages else None
         if entry is None or entry.asked != asked:
             if hook is None and not self._pages:
                 return ignore(name, stacklevel=4)
@@ -299,6 +303,9 @@ class Logbook:
                     self.log(module, f"{name}/{key}", item, batch_size, asked)
                 return None
             entry = self._entry(entry, hook, name, asked)
+            self._pages[-1].entries[place] = entry
+        if entry.loader != loader:
+            entry.loader = None  # it is a value of several
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
@@ -359,11 +366,8 @@ class Logbook:
                     )
             entry.asked = asked
             return entry
-        loader = self.dataloader_idx
         special = settings.sync_dist or reduce_fx != "mean"
-        entry = _Entry(asked, settings, name, loader, settings.enable_graph, special)
-        self._pages[-1].entries[hook, name, loader] = entry
-        return entry
+        return _Entry(asked, settings, name, self.dataloader_idx, settings.enable_graph, special)
 
     # ---- read by everybody -----------------------------------------------------------------------
 

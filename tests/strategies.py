@@ -8,7 +8,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from conformance.scenario import ACTS_IN, OPTIONAL_HOOKS, Data, Model, Scenario, When
+from conformance.scenario import (
+    ACTS_IN,
+    EPOCH_HOOKS,
+    LOGGING_HOOKS,
+    LOSSES,
+    OPTIONAL_HOOKS,
+    Data,
+    Log,
+    Model,
+    Scenario,
+    When,
+)
 from conformance.spec.pseudocode import expected
 
 __all__ = ["scenarios"]
@@ -92,12 +103,29 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         dtype=draw(st.sampled_from(["float64", "float32"])) if data.last > 1 else "float64",
         callbacks=tuple(draw(st.lists(st.sampled_from(["new", "same"]), max_size=2))),
         starts_in_eval=draw(st.booleans()),
-        logs=draw(st.booleans()),
+        logs=draw(_logs()),
         optimizers=optimizers,
         frequencies=() if manual else tuple(draw(st.one_of(st.just([]), frequencies))),
         manual=manual,
         truncated_bptt_steps=steps,
     )
+
+
+@st.composite
+def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
+    """None, the losses, or some in hooks that the module has anyway."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from([(), LOSSES]))
+    logs: list[Log] = []
+    for hook in draw(st.lists(st.sampled_from([h for h in LOGGING_HOOKS if h not in OPTIONAL_HOOKS]), max_size=4)):
+        on_step = None if hook in EPOCH_HOOKS else draw(st.sampled_from([None, True, False]))
+        on_epoch = draw(st.sampled_from([None, True, False] if on_step else [None, True]))
+        if on_step is False:  # one of the two
+            on_epoch = True
+        reduce_fx = draw(st.sampled_from(["mean", "min", "max", "sum"]))
+        rest = draw(st.sampled_from([0, 3])), draw(st.booleans())
+        logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest))
+    return tuple(logs)
 
 
 @st.composite

@@ -11,7 +11,8 @@ from traces import Row, conforming, drop, judge_rows, spans
 
 from conformance.checks import KINDS, CheckError, build
 from conformance.clauses import load_clauses
-from conformance.scenario import Data, Model, Scenario, When
+from conformance.hooks import HOOKS
+from conformance.scenario import Data, Log, Model, Scenario, When
 from conformance.verdicts import Status, Verdict
 
 PLAIN = Scenario("plain", callbacks=2, data=Data(train=3, val=(2,)), trainer={"max_epochs": 2})
@@ -260,6 +261,67 @@ def test_effect_after_an_exception_is_not_judged(judge: Judge) -> None:
     end = spans(given, "module.training_step")[0][1]
     check = {"kind": "effect", "hooks": ["training_step"], "field": "training", "value": True}
     assert judge(changed(given, end, fx={"training": False}), scenario=broken, **check).status is Status.PASS
+
+
+# ---- logged ----------------------------------------------------------------------------------------------
+
+
+LOGGING = Scenario(
+    "logging",
+    data=Data(train=3, batch_size=3, last=1),
+    model=Model(logs=(Log("training_step", "loss", on_step=True, on_epoch=True), Log("on_train_start", "start"))),
+)
+LOGGED = {"kind": "logged", "hooks": ["on_train_epoch_end"], "names": ["loss_*"]}
+
+
+def told(given: list[Row], place: int, **values: Any) -> list[Row]:
+    """The rows with other logged values at a place; None takes one away."""
+    known = {**dict(zip(given[place].fx["metrics"], given[place].fx["values"])), **values}
+    kept = {name: value for name, value in sorted(known.items()) if value is not None}
+    return changed(given, place, fx={"metrics": list(kept), "values": list(kept.values())})
+
+
+def test_logged_values_are_those_of_the_oracle(judge: Judge) -> None:
+    given = rows(LOGGING)
+    place = spans(given, "module.on_train_epoch_end")[0][0]
+    known = dict(zip(given[place].fx["metrics"], given[place].fx["values"]))
+    assert set(known) == {"loss", "loss_step", "loss_epoch", "start"}
+    mean = known["loss_epoch"]
+    at = "at the begin of module.on_train_epoch_end"
+    assert judge(given, scenario=LOGGING, **LOGGED).status is Status.PASS
+    verdict = judge(told(given, place, loss_epoch=mean + 0.5), scenario=LOGGING, **LOGGED)
+    fails(verdict, f"loss_epoch is {mean + 0.5}, not {mean:.6g}, {at}", seq=place)
+    assert verdict.expected == f"loss_epoch={mean:.6g}" and verdict.seen.endswith(f"with loss_epoch={mean + 0.5}")
+    for wrong in ("nan", True):
+        assert judge(told(given, place, loss_epoch=wrong), scenario=LOGGING, **LOGGED).status is Status.FAIL
+    gone = judge(told(given, place, loss_step=None), scenario=LOGGING, **LOGGED)
+    assert gone.reason == f"loss_step is not there, not {known['loss_step']:.6g}, {at}"
+
+
+@pytest.mark.parametrize("factor, status", [(1 + 9e-6, Status.PASS), (1 + 2e-5, Status.FAIL)])
+def test_logged_values_are_as_exact_as_32_bit_floats(judge: Judge, factor: float, status: Status) -> None:
+    given = rows(LOGGING)
+    place = spans(given, "module.on_train_epoch_end")[0][0]
+    mean = dict(zip(given[place].fx["metrics"], given[place].fx["values"]))["loss_epoch"]
+    assert judge(told(given, place, loss_epoch=mean * factor), scenario=LOGGING, **LOGGED).status is status
+
+
+def test_logged_under_other_names_is_not_judged(judge: Judge) -> None:
+    given = rows(LOGGING)
+    place = spans(given, "module.on_train_epoch_end")[0][0]
+    other = told(told(given, place, loss=7.0, start=7.0), place, more=1.0)
+    assert judge(other, scenario=LOGGING, **LOGGED).status is Status.PASS
+    assert judge(given, scenario=LOGGING, **{**LOGGED, "names": ["nothing"]}).status is Status.NOT_APPLICABLE
+    assert judge(rows(), **LOGGED).status is Status.NOT_APPLICABLE
+
+
+def test_logged_by_a_hook_that_the_trainer_lacks_is_not_expected(judge: Judge, tmp_path: Path) -> None:
+    check = {**LOGGED, "names": ["start"]}
+    known = [hook for hook in HOOKS if hook != "on_train_start"]
+    without = drop(drop(rows(LOGGING), "module.on_train_start"), "callback:0.on_train_start")
+    given = [row._replace(fx={**row.fx, "metrics": [], "values": []}) for row in without]
+    assert judge(given, scenario=LOGGING, **check).status is Status.FAIL
+    assert judge_rows(tmp_path / "t.jsonl", LOGGING, given, check, hooks=known).status is Status.NOT_APPLICABLE
 
 
 # ---- changes, updates ------------------------------------------------------------------------------------

@@ -85,9 +85,9 @@ def test_clauses_that_interpretations_name_exist() -> None:
 # ---- docs/adapters.md -----------------------------------------------------------------------------------
 
 
-def blocks() -> dict[str, str]:
-    """The programs of the page, by the file name in their first line."""
-    text = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+def blocks(page: str = "adapters.md") -> dict[str, str]:
+    """The programs of a page, by the file name in their first line."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     found = {}
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         first = re.match(r"# (\w+\.py)\n", code)
@@ -111,6 +111,11 @@ def check(*traces: Path) -> int:
 
 def statuses(trace: Path, status: Status) -> set[str]:
     return {verdict.clause for verdict in judge_file(trace, load_clauses()) if verdict.status is status}
+
+
+def test_the_example_of_logging_runs(tmp_path: Path) -> None:
+    run(blocks("logging.md")["logged.py"], tmp_path)
+    assert [path.name for path in (tmp_path / "logs" / "lightning_logs").iterdir()] == ["version_0"]
 
 
 def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from strategies import scenarios
 from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
+from conformance.numerics import close
 from conformance.produce import produce
 from conformance.scenario import Scenario, load_scenarios, to_toml
 from conformance.spec.oracle import Expected
@@ -41,6 +42,12 @@ def differs(event: Event | None, due: Expected | None) -> str:
         if event.args.get(name) != wanted:
             return f"argument {name}: {event.args.get(name)}, not {wanted}"
     for name, wanted in due.fx.items():
+        if name == "values":
+            values = dict(zip(event.fx["metrics"], event.fx.get("values", ())))
+            for metric, value in zip(due.fx["metrics"], wanted):
+                if metric not in values or not close(values[metric], value):
+                    return f"{metric}: {values.get(metric)}, not {value}"
+            continue
         if event.fx.get(name) != wanted and not (wanted == "clear" and event.fx.get(name) in ("none", "zero")):
             return f"effect {name}: {event.fx.get(name)}, not {wanted}"
     return ""

@@ -58,7 +58,7 @@ class Module(pl.LightningModule):
 class State:
     """As much of a trainer as a recorder looks at."""
 
-    global_step, current_epoch, callback_metrics = 3, 1, {"b": 0, "a": 0}
+    global_step, current_epoch, callback_metrics = 3, 1, {"b": torch.tensor(0.25), "a": 0}
     training, should_stop = True, False
 
 
@@ -395,6 +395,7 @@ def test_effects_are_what_a_hook_could_see(recording: Recording) -> None:
         "current_epoch": 1,
         "stage": "training",
         "metrics": ["a", "b"],
+        "values": [0.0, 0.25],
     }
     module.eval()
     with torch.no_grad():

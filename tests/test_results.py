@@ -406,6 +406,15 @@ def test_each_loader_has_its_dict(add: bool, names: list[str]) -> None:
     assert trainer.callback_metrics == {names[0]: 0.5, names[1]: 11.0, "all": 5.0}
 
 
+def test_a_name_that_several_loaders_share_is_a_value_of_them_all() -> None:
+    class Mixed(Line):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            self.log("v", float(10 * dataloader_idx + batch_idx), add_dataloader_idx=False)
+
+    mean = {"v": pytest.approx((0 + 1 + 10 + 11 + 12) / 5)}
+    assert quiet().validate(Mixed(), [pairs(2), pairs(3)]) == [mean, mean]
+
+
 def test_loaders_that_log_nothing_have_an_empty_dict() -> None:
     assert quiet().test(Line(), [pairs(1), pairs(1), pairs(1)]) == [{}, {}, {}]
     assert quiet().test(Line(), pairs(1)) == [{}]

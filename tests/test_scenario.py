@@ -15,9 +15,11 @@ from strategies import scenarios
 from conformance.features import applies, features
 from conformance.hooks import HOOKS
 from conformance.scenario import (
+    LOSSES,
     MOST_CALLBACKS,
     TRAINER_DEFAULTS,
     Data,
+    Log,
     Model,
     Scenario,
     ScenarioError,
@@ -55,7 +57,7 @@ FULL = Scenario(
         dtype="float32",
         callbacks=("new", "same"),
         starts_in_eval=True,
-        logs=True,
+        logs=(Log("training_step", "a", on_step=True, on_epoch=True), Log("on_train_epoch_end", "b", batch_size=3)),
     ),
     trainer={
         "max_epochs": 2,
@@ -98,6 +100,11 @@ def test_drawn_ones_survive_too(scenario: Scenario) -> None:
     again = Scenario.from_dict(tomllib.loads(to_toml(scenario)))
     assert again == scenario
     assert {k: type(v) for k, v in again.trainer.items()} == {k: type(v) for k, v in scenario.trainer.items()}
+
+
+def test_true_is_short_for_the_losses() -> None:
+    for row, logs in [(True, LOSSES), (False, ()), ([{"hook": "test_step", "name": "eval_loss"}], LOSSES[2:])]:
+        assert Scenario.from_dict({"name": "x", "model": {"logs": row}}).model.logs == logs
 
 
 def test_defaults_are_left_out_of_the_file() -> None:
@@ -197,6 +204,23 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"model": {"truncated_bptt_steps": 2, "returns": "dict", "defines": ["training_step_end"]},
           "data": {"time": 4}}, "training_step_end would lose the hiddens"),
         ({"trainer": {"accumulate_grad_batches": 0}}, "trainer.accumulate_grad_batches: 0; an int from 1"),
+        ({"model": {"logs": 1}}, "mine: model: logs is 1; true, false or a list of tables is accepted"),
+        ({"model": {"logs": [1]}}, "mine: model.logs: a table is expected, not 1"),
+        ({"model": {"logs": [{"hook": "setup", "name": "a"}]}}, "mine: model.logs a: hook: 'setup' is none of the "),
+        ({"model": {"logs": [{"hook": "training_stp", "name": "a"}]}}, "did you mean 'training_step'?"),
+        ({"model": {"logs": [{"hook": "training_step", "name": "a", "on_step": 1}]}},
+         "mine: model.logs: on_step is 1; true or false is accepted"),
+        ({"model": {"logs": [{"hook": "training_epoch_end", "name": "a"}]}},
+         "mine: model.logs a: add 'training_epoch_end' to model.defines"),
+        ({"model": {"logs": [{"hook": "on_train_start", "name": "a", "on_step": True}]}},
+         "mine: model.logs a: on_step=true, and on_train_start belongs to no step"),
+        ({"model": {"logs": [{"hook": "training_step", "name": "a", "on_step": False, "on_epoch": False}]}},
+         "mine: model.logs a: on_step=false and on_epoch=false would log nothing"),
+        ({"model": {"logs": [{"hook": "training_step", "name": "a", "reduce_fx": "median"}]}},
+         "mine: model.logs a: reduce_fx: 'median' is none of 'mean', 'min', 'max', 'sum'"),
+        ({"model": {"logs": [{"hook": "training_step", "name": "a"},
+                             {"hook": "training_step", "name": "a", "on_epoch": True}]}},
+         "mine: model.logs a: training_step logs that name twice"),
         ({"when": 5}, "mine: when is 5; a list of tables is accepted"),
         ({"when": [5]}, "mine: when: a table is expected, not 5"),
         ({"when": [{"do": "raise"}]}, "mine: when: missing 1 required positional argument: 'hook'"),
@@ -234,6 +258,7 @@ PLACES = [
     *(("data", key) for key in FULL.to_dict()["data"]),
     *(("model", key) for key in FULL.to_dict()["model"]),
     *(("trainer", key) for key in TRAINER_DEFAULTS),
+    *(("model", "logs", 0, key) for key in FULL.to_dict()["model"]["logs"][0]),
     *(("when", 0, key) for key in FULL.to_dict()["when"][0]),
 ]
 
@@ -273,9 +298,10 @@ def test_features_are_the_words_of_given() -> None:
         "call:test", "option:max_epochs", "source:datamodule", "batch:dict", "returns:dict", "optimizer:adam",
         "scheduler:step", "precision:bf16", "defines:training_epoch_end", "lacks:predict_step", "model-callback:new",
         "when", "does:raise", "training_step:raise", "callback:on_fit_start:stop", "several-loaders", "several:val",
-        "unsized", "starts-in-eval", "logs", "several-callbacks",
+        "unsized", "starts-in-eval", "logs", "several-callbacks", "logs:training_step", "forked", "logs-by-default",
+        "reduces:mean", "logs-batch-size",
     } <= words  # fmt: skip
-    assert not {"several:test", "on_fit_start:stop", "option:max_steps"} & words
+    assert not {"several:test", "on_fit_start:stop", "option:max_steps", "logs-without-loader"} & words
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ EFFECTS = (
     "device",
     "stage",
     "metrics",
+    "values",
     "trainable",
 )
 

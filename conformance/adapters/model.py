@@ -6,6 +6,8 @@ rebuild it exactly. Runs in the trainer's own world: torch and the standard libr
 
 from __future__ import annotations
 
+import functools
+import itertools
 from contextlib import nullcontext
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -13,8 +15,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from ..hooks import OWN_STEPS
 from ..recorder import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
-from ..scenario import Scenario
+from ..scenario import STEPS, Scenario
 
 __all__ = ["CustomBatch", "loaders", "model_class"]
 
@@ -156,8 +159,6 @@ def model_class(base: type, scenario: Scenario) -> type:
     def step(self: Any, batch: Any, batch_idx: int, form: str = scenario.model.returns) -> Any:
         x, y = unpack(batch)
         loss = ((sum(layer(x) for layer in self.layers) - y) ** 2).mean()
-        if scenario.model.logs:
-            self.log("train_loss" if self.training else "eval_loss", loss)
         return {"tensor": loss, "dict": {"loss": loss, "extra": loss.detach()}, "none": None}[form]
 
     def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
@@ -222,7 +223,35 @@ def model_class(base: type, scenario: Scenario) -> type:
         body["predict_step"] = predict_step
     for hook in scenario.model.defines:
         body[hook] = step_end if hook.endswith("_step_end") else epoch_end
-    return type("ScenarioModel", (base,), {**body, **_data_hooks(base, scenario)})
+    body.update(_data_hooks(base, scenario))
+    for hook in dict.fromkeys(log.hook for log in scenario.model.logs):
+        if hook in body or (hook not in OWN_STEPS and hasattr(base, hook)):
+            body[hook] = _logging(hook, body.get(hook) or getattr(base, hook), scenario)
+    return type("ScenarioModel", (base,), body)
+
+
+def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
+    """A hook that first logs what the scenario says."""
+    logs = [log for log in scenario.model.logs if log.hook == hook]
+    calls: Iterator[int] = itertools.count()
+
+    @functools.wraps(original)  # keeps the signature
+    def logging_hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        value: Any = float(next(calls))
+        if hook in STEPS.values():
+            x, y = unpack(args[0] if args else kwargs["batch"])
+            value = ((self(x) - y) ** 2).mean()
+        for log in logs:
+            settings: Dict[str, Any] = {"on_step": log.on_step, "on_epoch": log.on_epoch}
+            if log.batch_size:
+                settings["batch_size"] = log.batch_size
+            settings["add_dataloader_idx"] = log.add_dataloader_idx
+            if log.reduce_fx != "mean":  # which every release calls by its default
+                settings["reduce_fx"] = log.reduce_fx
+            self.log(log.name, value, **settings)
+        return original(self, *args, **kwargs)
+
+    return logging_hook
 
 
 def datamodule_class(base: type, scenario: Scenario) -> type:

@@ -33,6 +33,7 @@ FAMILIES = {
     "modes": "train and eval mode, gradients on and off",
     "transfer": "batches on their way to the device",
     "epoch": "how many epochs, steps and validations",
+    "log": "self.log: values, reductions, names",
     "skip": "None, -1, and a closure that is not called",
     "run": "exceptions and Ctrl-C",
     "structure": "what holds for every trace",

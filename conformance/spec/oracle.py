@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
-from ..scenario import TRAINER_DEFAULTS, Scenario
+from ..numerics import Numbers
+from ..scenario import STEPS, TRAINER_DEFAULTS, Scenario
+from .logged import Logged
 
 __all__ = ["CALLBACK_ONLY", "Events", "Expected", "Oracle", "UserError"]
 
@@ -75,6 +77,9 @@ class Oracle:
         self.should_stop = False
         self.loaded: set[str] = set()
         self.scope, self.in_sanity_check = "fit", False
+        self.numbers, self.logged = Numbers(scenario), Logged()
+        self.batch: str | None = None  # the one that runs
+        self.times_logged: dict[str, int] = {}  # by hooks that are no step
 
     # ---- what every line of the pseudocode is made of ---------------------------------------------
 
@@ -107,6 +112,12 @@ class Oracle:
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
         if self.stage is not None:
             fx["stage"] = self.stage
+        if self.s.model.logs:
+            known = sorted(self.logged.known().items())
+            fx["metrics"] = [name for name, _ in known]
+            # bfloat16 rounds the losses in its own way; of pieces of a batch there is no arithmetic here.
+            if self.options["precision"] == 32 and not self.s.data.time:
+                fx["values"] = [value for _, value in known]
         return Expected(ph, receiver, hook, args, fx, self.scope)
 
     def handled(self, hook: str) -> dict[str, bool]:
@@ -131,6 +142,15 @@ class Oracle:
             return [*self.datamodule(), *self.callbacks, "module"]
         return ["module"] if hook in MODULE_ONLY else [*self.callbacks, "module"]
 
+    def nothing_logged(self) -> None:
+        """A run begins anew."""
+        self.logged, self.batch = Logged(), None
+
+    def last_batch(self) -> None:
+        """A pass has seen its last batch."""
+        self.batch = None
+        self.logged.last_batch()
+
     def datamodule(self) -> list[str]:
         return ["datamodule"] if self.s.data.source == "datamodule" else []
 
@@ -151,6 +171,7 @@ class Oracle:
 
     def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:
         """One receiver's begin and end; the end says how it was left."""
+        self.batch = args.get("batch", self.batch)
         yield self.event("B", receiver, hook, args)
         count = self.calls_seen[receiver, hook] = self.calls_seen.get((receiver, hook), -1) + 1
         told = self.actions.get((receiver, hook, count))
@@ -161,14 +182,32 @@ class Oracle:
                 raise UserError("KeyboardInterrupt: ")
             if told == "stop":
                 self.should_stop = True
+            if receiver == "module":
+                self.log(hook)
             if inside is not None and told != "skip-closure":
                 yield from inside()
         except UserError as raised:
             yield self.event("E", receiver, hook, {**args, "raised": raised.text})
             raise
         self.effects_of(hook)
+        if receiver.startswith("scheduler"):
+            self.numbers.schedule(int(receiver.partition(":")[2] or 0))
         yield self.event("E", receiver, hook, args)
         return told
+
+    def log(self, hook: str) -> None:
+        """What the module logs first in this hook [R39]: a step its loss, another hook how often it has logged."""
+        logs = [log for log in self.s.model.logs if log.hook == hook]
+        if not logs:
+            return
+        count = self.times_logged[hook] = self.times_logged.get(hook, -1) + 1
+        stage, loader = (self.batch or "//").split("/")[:2]
+        several = bool(stage) and len(self.s.loaders(stage)) > 1
+        # A batch of the user's own type has no size that could be read off it.
+        size = self.numbers.size(self.batch) if self.batch and self.s.data.batch != "custom" else 1
+        for log in logs:
+            value = self.numbers.loss(str(self.batch)) if hook in STEPS.values() else float(count)
+            self.logged.log(log, value, size, int(loader) if several else None)
 
     def effects_of(self, hook: str) -> None:
         """What the documented default of a hook changes by its end."""
@@ -178,8 +217,11 @@ class Oracle:
             self.training = True
         elif hook == "optimizer_zero_grad":
             self.grads[self.optimizer_idx or 0] = "clear"
+            self.numbers.zero_grad(self.optimizer_idx or 0)
         elif hook == "backward":
             self.grads[self.optimizer_idx or 0] = "set"
+            window = self.options["accumulate_grad_batches"]
+            self.numbers.backward(str(self.batch), self.optimizer_idx or 0, divided_by=window)
 
     # ---- when -------------------------------------------------------------------------------------
 

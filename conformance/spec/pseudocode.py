@@ -50,11 +50,13 @@ class Pseudocode(Oracle):
 
         # put model in train mode
         self.training = True
+        self.logged.begin()
         yield from self.hook("on_train_start")
         while self.another_epoch():
             yield from self.within("train_loop", self.train_loop())
             self.epoch += 1
         yield from self.hook("on_train_end")
+        self.logged.end()
 
         yield from self.hook("on_fit_end")
         self.opened = False
@@ -90,6 +92,7 @@ class Pseudocode(Oracle):
             if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
+        self.last_batch()
         if self.s.defines("training_epoch_end"):
             yield from self.hook("training_epoch_end", outputs=self.collected(outputs))
 
@@ -98,8 +101,11 @@ class Pseudocode(Oracle):
         if self.s.model.scheduler == "epoch" and not self.s.model.manual:
             for optimizer_idx in sorted(self.used):
                 yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
+        self.logged.end()
+        self.logged.begin()
 
     def val_loop(self, at_most: int | None = None) -> Events:
+        self.logged.begin()
         yield from self.hook("on_validation_model_eval")  # calls `model.eval()`
         self.grad_enabled = False
 
@@ -118,6 +124,7 @@ class Pseudocode(Oracle):
 
             yield from self.hook("on_validation_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
             outputs[dataloader_idx] += output != "none"
+        self.last_batch()
         yield from self.epoch_end("validation", outputs)
 
         yield from self.hook("on_validation_epoch_end")
@@ -127,6 +134,7 @@ class Pseudocode(Oracle):
         # set up for train
         yield from self.hook("on_validation_model_train")  # calls `model.train()`
         self.grad_enabled = True
+        self.logged.end(forget=self.in_sanity_check)
 
     # ---- validate, test, predict, in the manner of the pseudocode ---------------------------------
 
@@ -144,6 +152,7 @@ class Pseudocode(Oracle):
         yield from self.hook("teardown", stage=function)
 
     def test_loop(self) -> Events:
+        self.logged.begin()
         yield from self.hook("on_test_model_eval")
         self.grad_enabled = False
 
@@ -162,6 +171,7 @@ class Pseudocode(Oracle):
 
             yield from self.hook("on_test_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
             outputs[dataloader_idx] += output != "none"
+        self.last_batch()
         yield from self.epoch_end("test", outputs)
 
         yield from self.hook("on_test_epoch_end")
@@ -170,6 +180,7 @@ class Pseudocode(Oracle):
 
         yield from self.hook("on_test_model_train")
         self.grad_enabled = True
+        self.logged.end()
 
     def predict_loop(self) -> Events:
         yield from self.hook("on_predict_model_eval")
@@ -321,6 +332,8 @@ class Pseudocode(Oracle):
             yield self.event("E", receiver, "step", {"raised": raised.text})
             raise
         self.updates += self.stepped
+        if self.stepped:
+            self.numbers.update(optimizer_idx)
         yield self.event("E", receiver, "step", {})
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
@@ -420,11 +433,13 @@ class Pseudocode(Oracle):
         self.loaded = set()
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
+        self.nothing_logged()
         try:
             yield from body()
         except UserError as raised:
             self.training, self.grad_enabled, self.scope = True, True, function
             self.in_sanity_check, self.optimizer_idx = False, None
+            self.logged.abandon()
             yield from self.closing("on_exception")
             if self.opened:
                 yield from self.closing("teardown", stage=function)

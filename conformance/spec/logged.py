@@ -1,0 +1,105 @@
+"""What `self.log` has made known at any moment of a run, by the documentation's words.
+
+Every value is kept with its weight and reduced when it is asked for: this is no engine. [R21], [R39] and [R42]
+are rows of `docs/interpretations.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..scenario import Log
+
+__all__ = ["Logged"]
+
+REDUCED: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "sum": sum}
+
+
+class Value(NamedTuple):
+    """A value that was logged, and the size of the batch that it is of."""
+
+    value: float
+    weight: int
+
+
+class Pass:
+    """A training epoch, a validation or a test: what was logged in it, by call of `log` and loader."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[Log, int | None], list[Value]] = {}
+        self.last_batch_done = False
+
+    def known(self) -> dict[str, float]:
+        """Names and values; an epoch's are known when its last batch is done."""
+        found: dict[str, float] = {}
+        for (log, loader), values in self.values.items():
+            on_step, on_epoch = defaults(log)
+            forked = on_step and on_epoch
+            if on_step:
+                found[shown(log, "_step" if forked else "", loader)] = values[-1].value
+            if on_epoch and self.last_batch_done:
+                found[shown(log, "_epoch" if forked else "", loader)] = reduced(log, values)
+            if forked:  # what schedulers and callbacks can monitor under the bare name
+                latest = reduced(log, values) if self.last_batch_done else values[-1].value
+                found[shown(log, "", loader)] = latest
+        return found
+
+
+class Logged:
+    """The passes that run, one within another, and what is known of those that are over."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, float] = {}
+        self.passes: list[Pass] = []
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self.passes.append(Pass())
+
+    def last_batch(self) -> None:
+        """The pass has seen its last batch."""
+        self.passes[-1].last_batch_done = True
+
+    def end(self, forget: bool = False) -> None:
+        """The pass is over; what the sanity check logged is forgotten."""
+        over = self.passes.pop()
+        over.last_batch_done = True
+        self.kept.update({} if forget else over.known())
+
+    def abandon(self) -> None:
+        """An exception: what ran is not finished."""
+        self.passes.clear()
+
+    def log(self, log: Log, value: float, weight: int, loader: int | None) -> None:
+        """A call of `self.log`; `loader` is None unless there are several. Without add_dataloader_idx their
+        values are mixed."""
+        loader = loader if log.add_dataloader_idx else None
+        self.passes[-1].values.setdefault((log, loader), []).append(Value(value, log.batch_size or weight))
+
+    def known(self) -> dict[str, float]:
+        """What `callback_metrics` hold now."""
+        found = dict(self.kept)
+        for each in self.passes:
+            found.update(each.known())
+        return found
+
+
+def defaults(log: Log) -> tuple[bool, bool]:
+    """on_step and on_epoch: as given, or as the hook has them [R39]."""
+    per_step = not log.hook.startswith(("validation_", "test_", "on_validation_", "on_test_"))
+    per_step = per_step and "epoch" not in log.hook and log.hook != "on_train_start"
+    on_step = per_step if log.on_step is None else log.on_step
+    return on_step, not per_step if log.on_epoch is None else log.on_epoch
+
+
+def shown(log: Log, fork: str, loader: int | None) -> str:
+    """The name that a value is known under."""
+    return log.name + fork + ("" if loader is None else f"/dataloader_idx_{loader}")
+
+
+def reduced(log: Log, values: list[Value]) -> float:
+    """The epoch's value: the mean, weighted by batch size [R21], or what else was asked for [R42]."""
+    if log.reduce_fx != "mean":
+        return REDUCED[log.reduce_fx]([value for value, _ in values])
+    return sum(value * weight for value, weight in values) / sum(weight for _, weight in values)
