@@ -248,7 +248,7 @@ class Publisher:
         """A batch is done."""
         trainer = self.trainer
         if trainer.training:
-            if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            if trainer.updates and (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
                 self._publish(trainer.logbook.step_values(), trainer.global_step)
         elif not trainer.sanity_checking:
             self._publish(trainer.logbook.step_values(), self._evaluated)

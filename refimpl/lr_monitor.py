@@ -43,7 +43,7 @@ class LearningRateMonitor(Callback):
         """Look at the optimizers and their schedules."""
         if not trainer.loggers:
             raise ConfigurationError("LearningRateMonitor needs a logger, and this Trainer has logger=False")
-        self.lrs = {}
+        self.lrs, self._step = {}, 0
         self._intervals = [self._interval_of(trainer, index) for index in range(len(trainer.optimizers))]
         self._names = _names(trainer)
 
@@ -55,7 +55,9 @@ class LearningRateMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
     ) -> None:
         """The rates of the step that begins, if it is one that is logged."""
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        step = trainer.global_step + 1
+        if step % trainer.log_every_n_steps == 0 and step != self._step:  # which may be of several batches
+            self._step = step
             self._log(trainer, "step")
 
     def _interval_of(self, trainer: Trainer, optimizer_idx: int) -> str:

@@ -81,6 +81,15 @@ def test_steps_by_the_period_and_epochs_always() -> None:
     assert noting.ended == ["success", "success"]
 
 
+def test_a_step_of_several_batches_is_handed_on_once() -> None:
+    noting = Noting()
+    trainer = quiet(logger=noting, log_every_n_steps=2, accumulate_grad_batches=3, limit_val_batches=0)
+    trainer.fit(Telling(), pairs(12))
+    assert [row for row in noting.rows if "n_step" in row[1]] == [
+        (1, {"epoch": 0, "n_step": 1.0}), (3, {"epoch": 0, "n_step": 3.0})
+    ]  # fmt: skip
+
+
 def test_the_documented_period_is_50() -> None:
     noting = Noting()
     quiet(logger=noting, limit_val_batches=0).fit(Telling(), pairs(120, size=1))

@@ -61,6 +61,11 @@ def test_or_the_interval_asked_for() -> None:
     assert rows == [(0, {"epoch": 0, "lr-SGD": 1.0}), (4, {"epoch": 1, "lr-SGD": 2.0**-4})]
 
 
+def test_a_step_of_several_batches_is_one() -> None:
+    rows = monitored(halving, LearningRateMonitor("step"), accumulate_grad_batches=2, log_every_n_steps=1).rows
+    assert [step for step, _ in rows] == [0, 1]
+
+
 def names(configure: Callable[[Any], Any], **settings: Any) -> dict[str, float]:
     [(_, values)] = monitored(configure, LearningRateMonitor("epoch", **settings)).rows
     return {name: value for name, value in values.items() if name != "epoch"}

@@ -377,6 +377,7 @@ class Pseudocode(Oracle):
         for optimizer_idx in range(self.s.model.optimizers):
             self.optimizer_idx = optimizer_idx if self.s.model.optimizers > 1 else None
             self.grads[optimizer_idx], self.stepped = "clear", True
+            self.numbers.zero_grad(optimizer_idx)
             try:
                 yield from self.hook("on_before_backward")
                 yield from self.hook("backward")
