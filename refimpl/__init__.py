@@ -1,10 +1,12 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
 
 from .callbacks import Callback, EarlyStopping, LearningRateMonitor
+from .checkpoint import CheckpointError
 from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
+from .model_checkpoint import ModelCheckpoint
 from .module import LightningModule
 from .optimization import ConfigurationError
 from .progress import ProgressBar
@@ -17,6 +19,7 @@ from .version import __version__
 __all__ = [
     "CSVLogger",
     "Callback",
+    "CheckpointError",
     "ConfigurationError",
     "DataError",
     "EarlyStopping",
@@ -26,6 +29,7 @@ __all__ = [
     "LightningModule",
     "LogError",
     "Logger",
+    "ModelCheckpoint",
     "ModelSummary",
     "ProgressBar",
     "TensorBoardLogger",

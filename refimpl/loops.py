@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .checkpoint import restore_module, restore_training
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
 from .gradients import WithheldGradients, check_finite, finish_gradients, toggled
@@ -52,7 +53,9 @@ def train_on_device(trainer: Trainer) -> None:
     if hooks.on_fit_start: hooks.on_fit_start()
     if hooks.setup: hooks.setup("fit")
     trainer.move_module()
+    restore_module(trainer)
     attach_optimizers(trainer, hooks.configure_optimizers())
+    restore_training(trainer)
 
     if hooks.on_pretrain_routine_start: hooks.on_pretrain_routine_start()
     if hooks.on_pretrain_routine_end: hooks.on_pretrain_routine_end()
@@ -86,7 +89,7 @@ def train_loop(trainer: Trainer) -> None:
     if hooks.on_epoch_start: hooks.on_epoch_start()
     if hooks.on_train_epoch_start: hooks.on_train_epoch_start()
 
-    outputs: list[Any] = []
+    trainer.outputs = outputs = []  # which a checkpoint keeps, too
     window = accumulated_batches(trainer)
     optimize = optimizer_blocks(trainer, window)
     for batch_idx, batch in train_dataloader(trainer):
@@ -100,6 +103,7 @@ def train_loop(trainer: Trainer) -> None:
 
         trainer.updates = window == 1 or closes_window(trainer, batch_idx, window)
         output = optimize(batch, batch_idx)
+        trainer.batches_done, trainer.uncounted = batch_idx + 1, trainer.updates
 
         if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)
         if hooks.training_epoch_end and output is not None: outputs.append(output)
@@ -108,6 +112,8 @@ def train_loop(trainer: Trainer) -> None:
         if should_check_val(trainer, batch_idx):
             val_loop(trainer)
         trainer.global_step += trainer.updates
+        trainer.uncounted = False
+        if trainer.saves_due: trainer.save_due()
         if should_leave_epoch(trainer): break
     # end training epoch
     logbook.end_epoch()
@@ -124,7 +130,8 @@ def optimizer_blocks(trainer: Trainer, window: int) -> Callable[[Any, int], Any]
     module, optimizers = trainer.module, trainer.optimizers
     split_size = check_steps(module.truncated_bptt_steps)
     several = len(optimizers) > 1 and module.automatic_optimization
-    blocks = [OptimizerBlock(trainer, window, index) for index in range(len(optimizers) if several else 1)]
+    trainer.blocks = blocks = [OptimizerBlock(trainer, window, i) for i in range(len(optimizers) if several else 1)]
+    if trainer.turns: trainer.turns.owner = None
     return OptimizerBlocks(trainer, blocks, split_size).run if several or split_size else blocks[0].run_block
 
 
@@ -133,19 +140,17 @@ class OptimizerBlocks:
     window it is; with truncated_bptt_steps, on one piece of the batch after the other."""
 
     def __init__(self, trainer: Trainer, blocks: list[OptimizerBlock], split_size: int) -> None:
-        self.trainer, self.blocks, self.split_size = trainer, blocks, split_size
-        self.owner: OptimizerBlock | None = None  # of this window
+        self.trainer, self.blocks, self.split_size, self.turns = trainer, blocks, split_size, trainer.turns
 
     def run(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the output, or a list with one of each block or piece."""
-        trainer = self.trainer
-        if trainer.turns and not self.owner: self.owner = self.blocks[trainer.turns.next()]
+        if self.turns and self.turns.owner is None: self.turns.next()
         output = (self.piece_by_piece if self.split_size else self.each_in_turn)(batch, batch_idx)
-        if trainer.updates: self.owner = None
+        if self.turns and self.trainer.updates: self.turns.owner = None
         return output
 
     def each_in_turn(self, batch: Any, batch_idx: int) -> Any:
-        if self.owner: return self.owner.run_toggled(batch, batch_idx)
+        if self.turns and self.turns.owner is not None: return self.blocks[self.turns.owner].run_toggled(batch, batch_idx)
         if len(self.blocks) == 1: return self.blocks[0].run_block(batch, batch_idx)
         return listed([block.run_toggled(batch, batch_idx) for block in self.blocks])
 
@@ -287,6 +292,7 @@ def evaluate_on_device(trainer: Trainer, stage: str) -> Any:
     hooks = trainer.hooks
     if hooks.setup: hooks.setup(stage)
     trainer.move_module()
+    restore_module(trainer)
     loop = {"validate": val_loop, "test": test_loop, "predict": predict_loop}[stage]
     results = loop(trainer)
     trainer.finish()

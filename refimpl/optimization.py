@@ -168,13 +168,22 @@ class Turns:
         self._ends = list(accumulate(frequencies))
         self._batches = 0
         self._used: set[int] = set()
+        self.owner: int | None = None  # the optimizer whose window is open
 
     def next(self) -> int:
-        """The index of the optimizer that trains on the next batch."""
-        index = bisect_right(self._ends, self._batches % self._ends[-1])
+        """The index of the optimizer that trains on the next batch, and owns the window that it opens."""
+        self.owner = bisect_right(self._ends, self._batches % self._ends[-1])
         self._batches += 1
-        self._used.add(index)
-        return index
+        self._used.add(self.owner)
+        return self.owner
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the cycle the run is."""
+        return {"batches": self._batches, "used": sorted(self._used), "owner": self.owner}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._batches, self._used, self.owner = state["batches"], set(state["used"]), state["owner"]
 
     def of_epoch(self) -> set[int]:
         """The optimizers that had a turn since this was last asked."""

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from .callbacks import Callback
+from .model_checkpoint import ModelCheckpoint
 from .optimization import ConfigurationError
 from .progress import ProgressBar
 
 __all__ = [
     "at_least_0",
     "callbacks_of",
+    "check_checkpointing",
     "count",
     "device_of",
     "duration",
@@ -120,6 +122,12 @@ def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
             hint = " (not the class)" if isinstance(callback, type) else ""
             raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
     return callbacks
+
+
+def check_checkpointing(enabled: bool, callbacks: list[Callback]) -> None:
+    """Raises ConfigurationError for checkpoints switched off beside a callback that saves them."""
+    if not enabled and any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
 
 
 def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:

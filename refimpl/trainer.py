@@ -7,7 +7,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,11 +16,13 @@ import torch
 
 from . import loops, options
 from .callbacks import Callback
+from .checkpoint import check_resumable, collected, read, write
 from .data import EvalLoaders, TrainLoader, has_loader
 from .datamodule import LightningDataModule
 from .devices import parallel
 from .dispatch import Hooks, resolve
 from .loggers import Logger, Publisher, loggers_of
+from .model_checkpoint import ModelCheckpoint, checkpoints_last, chosen
 from .module import LightningModule
 from .optimization import ConfigurationError, Schedule, Turns
 from .plan import epochs, validates
@@ -64,6 +66,8 @@ class Trainer:
         log_every_n_steps: how often loggers are given the values of a training step.
         default_root_dir: the folder for what is written and has no place of its own; by default the current one.
         enable_progress_bar, enable_model_summary: what is printed.
+        enable_checkpointing: save checkpoints as the `ModelCheckpoint` among the callbacks says, or else the newest, at
+            the end of each epoch.
         accumulate_grad_batches: add up the gradients of so many batches (a window) for one update; or a
             dict of epochs and numbers: {0: 1, 4: 2} adds up two from epoch 4 on.
         gradient_clip_val, gradient_clip_algorithm: before an update, clip the gradients of the optimizer's
@@ -114,6 +118,7 @@ class Trainer:
         default_root_dir: str | os.PathLike[str] | None = None,
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
+        enable_checkpointing: bool = True,
         precision: int | str = 32,
         accelerator: str | None = None,
         devices: int | str | Sequence[int] | None = None,
@@ -165,6 +170,10 @@ class Trainer:
             self.callbacks.append(ModelSummary())
         if enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
             self.callbacks.append(ProgressBar())
+        options.check_checkpointing(enable_checkpointing, self.callbacks)
+        if enable_checkpointing and not self.checkpoint_callbacks:
+            self.callbacks.append(ModelCheckpoint())
+        self.callbacks = checkpoints_last(self.callbacks)
         self._model_callbacks: list[Callback] = []
         self._replaced: list[tuple[int, Callback]] = []
         for callback in self.callbacks:
@@ -185,6 +194,15 @@ class Trainer:
         self.schedules: list[Schedule] = []
         self.turns: Turns | None = None  # where optimizers have frequencies
         self.updates = True  # whether the batch that runs is followed by an update of the parameters
+        self.batches_done = 0  # in this epoch
+        self.uncounted = False  # whether the last of them made a step that global_step does not count yet
+        self.blocks: list[loops.OptimizerBlock] = []
+        self.outputs: list[Any] = []  # of this epoch, for training_epoch_end
+        self.saves_due: list[Callable[[], None]] = []  # once the batch, or the epoch, is over
+        self.ckpt_path: Any = None
+        self.checkpoint: Any = None  # what is to be restored, as it was read
+        self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
+        self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
             callback.on_init_end(self)
 
@@ -196,33 +214,55 @@ class Trainer:
         train_dataloaders: Any = None,
         val_dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool = True,
     ) -> None:
-        """Train `model`, validating as it goes.
+        """Train `model`, validating as it goes; from the checkpoint in `ckpt_path` on, if it is given.
 
         Loaders given here take the place of the model's and the data module's. Raises HookError or
         ConfigurationError before anything starts if the model cannot be trained, and DataError where a
         loader is asked for and cannot be used; an exception in a hook passes through unchanged, after
-        `on_exception` and `teardown`.
+        `on_exception` and `teardown`. A checkpoint that is damaged, or does not fit, is a CheckpointError; one that
+        holds more than data is loaded with `weights_only=False` only, which can run any code that is in it.
         """
-        self._run("fit", loops.fit, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule)
+        self.weights_only = weights_only
+        self.fitted = None
+        loaders = {"train": train_dataloaders, "val": val_dataloaders}
+        self._run("fit", loops.fit, model, loaders, datamodule, ckpt_path)
+        self.fitted = self.module
 
     def validate(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[dict[str, float]]:
-        """One pass over the validation loaders; returns the logged epoch values, a dict per loader."""
-        return self._run("validate", loops.evaluate, model, {"val": dataloaders}, datamodule) or []
+        """One pass over the validation loaders; returns the logged epoch values, a dict per loader.
+
+        `ckpt_path` as in `test`; by default the best checkpoint if no model is given.
+        """
+        self.weights_only = weights_only
+        return self._run("validate", loops.evaluate, model, {"val": dataloaders}, datamodule, ckpt_path) or []
 
     def test(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[dict[str, float]]:
-        """One pass over the test loaders; returns the logged epoch values, a dict per loader."""
-        return self._run("test", loops.evaluate, model, {"test": dataloaders}, datamodule) or []
+        """One pass over the test loaders; returns the logged epoch values, a dict per loader.
+
+        The weights are those of the checkpoint in `ckpt_path`: a path, "best", "last", or None for the weights as
+        they are. By default the best checkpoint, if this trainer has just fitted this very module, and else as
+        they are. Raises CheckpointError for a checkpoint that cannot be used, such as one that has gone missing.
+        ("Test loop")
+        """
+        self.weights_only = weights_only
+        return self._run("test", loops.evaluate, model, {"test": dataloaders}, datamodule, ckpt_path) or []
 
     def predict(
         self,
@@ -230,16 +270,28 @@ class Trainer:
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
         return_predictions: bool = True,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[Any] | None:
         """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
 
-        With `return_predictions=False` nothing is kept, and None is returned.
+        With `return_predictions=False` nothing is kept, and None is returned. `ckpt_path` as in `validate`.
         """
-        self.return_predictions = return_predictions
-        results = self._run("predict", loops.evaluate, model, {"predict": dataloaders}, datamodule)
+        self.return_predictions, self.weights_only = return_predictions, weights_only
+        results = self._run("predict", loops.evaluate, model, {"predict": dataloaders}, datamodule, ckpt_path)
         if not return_predictions or results is None:
             return None
         return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
+
+    def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
+        """Write everything that the run needs to go on to `filepath`, or the module alone.
+
+        Until the new file is whole, an old one stays in its place. In mid-epoch the run can go on after the last
+        batch that is done. Raises RuntimeError before the first run.
+        """
+        if self.module is None:
+            raise RuntimeError("save_checkpoint needs a module: call fit, validate, test or predict first")
+        write(collected(self, weights_only), filepath)
 
     # ---- one run ---------------------------------------------------------------------------------
 
@@ -250,10 +302,12 @@ class Trainer:
         model: LightningModule | None,
         loaders: dict[str, Any],
         datamodule: LightningDataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
     ) -> Any:
         """Attach everything, run the loop, and close what it opened, whatever happens."""
         if self.state.status == "running":
             raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
+        self.ckpt_path = chosen(self, function, model, ckpt_path)
         model = self._module_of(function, model)
         outer = model.trainer
         try:
@@ -332,7 +386,9 @@ class Trainer:
             self.logbook.publisher = Publisher(self)
         self.train_loader = None
         self.eval_loaders: dict[str, EvalLoaders] = {}
-        self.should_stop = self.interrupted = False
+        self.should_stop = self.interrupted = self.uncounted = False
+        self.batches_done, self.resuming = 0, None
+        self.saves_due.clear()
         self.deadline = None if self.max_time is None else time.monotonic() + self.max_time
         self._forget_model_callbacks()
         model.trainer = self
@@ -341,6 +397,9 @@ class Trainer:
         self.hooks = self._resolve()
         self._check_defined(function)
         self.scaler = LossScaler(self.device) if function == "fit" and self.precision == 16 else None
+        self.checkpoint = None if self.ckpt_path is None else read(self.ckpt_path, weights_only=self.weights_only)
+        if self.checkpoint and function == "fit":
+            check_resumable(self)
         self.checks_val = function == "fit" and validates(self)
         if function == "fit":
             self._warn_of_nothing_to_do()
@@ -393,7 +452,7 @@ class Trainer:
             types.add(ProgressBar)  # two bars would overwrite each other
         self._replaced = [(i, cb) for i, cb in enumerate(self.callbacks) if type(cb) in types]
         self._model_callbacks = new
-        self.callbacks = [cb for cb in self.callbacks if type(cb) not in types] + new
+        self.callbacks = checkpoints_last([cb for cb in self.callbacks if type(cb) not in types] + new)
         vars(self.hooks).update(vars(self._resolve()))  # the loops hold on to this object
 
     def _forget_model_callbacks(self) -> None:
@@ -417,6 +476,19 @@ class Trainer:
     def close(self) -> list[dict[str, float]]:
         """The pass is over; returns its epoch values, one dict per loader."""
         return self.logbook.close(forget=self._stages.pop() == "sanity_check")
+
+    def epoch_is_done(self) -> None:
+        """A training epoch is over, to the last hook."""
+        self.current_epoch += 1
+        self.batches_done = 0
+        if self.train_loader:
+            self.train_loader.starts.clear()
+        self.save_due()
+
+    def save_due(self) -> None:
+        """Save what is due: nothing is in progress now."""
+        while self.saves_due:
+            self.saves_due.pop(0)()
 
     def finish(self) -> None:
         """All loops have run; only teardown follows."""
@@ -454,6 +526,16 @@ class Trainer:
     def progress_bar_callback(self) -> ProgressBar | None:
         """The progress bar; None if it is switched off."""
         return next((callback for callback in self.callbacks if isinstance(callback, ProgressBar)), None)
+
+    @property
+    def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
+        """Those among the callbacks that save checkpoints."""
+        return [callback for callback in self.callbacks if isinstance(callback, ModelCheckpoint)]
+
+    @property
+    def checkpoint_callback(self) -> ModelCheckpoint | None:
+        """The first of them; None without any."""
+        return next(iter(self.checkpoint_callbacks), None)
 
     @property
     def logger(self) -> Logger | None:
