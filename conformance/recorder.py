@@ -305,7 +305,11 @@ class Recorder:
         def recorded(*args: Any, **kwargs: Any) -> Any:
             return self.span(receiver, method, lambda: original(*args, **kwargs), {})
 
-        setattr(target, method, recorded)
+        if receiver.startswith("scheduler"):  # whose attributes are its state, and go into checkpoints
+            kind = type(target)
+            target.__class__ = type(kind.__name__, (kind,), {method: staticmethod(recorded)})
+        else:
+            setattr(target, method, recorded)
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
