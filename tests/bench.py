@@ -33,7 +33,7 @@ from torch import nn
 
 import refimpl
 
-QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+QUIET = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 WARM = 50
 STEPS = 450
 

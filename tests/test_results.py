@@ -451,12 +451,12 @@ def logs_in(hook: str, **settings: Any) -> Any:
     for loader in ("train", "val", "test", "predict"):
         if hook != f"{loader}_dataloader":
             setattr(module, f"{loader}_dataloader", lambda: pairs(1))
-    checkpoints = {"enable_checkpointing": True, "default_root_dir": "root"} if "checkpoint" in hook else {}
+    checkpoints: dict[str, Any] = {"enable_checkpointing": True, "max_epochs": 2} if "checkpoint" in hook else {}
     trainer = quiet(callbacks=callbacks, num_sanity_val_steps=int("sanity" in hook), **checkpoints)
     stage = "test" if "test" in hook else "predict" if "predict" in hook else "fit"
     if hook == "on_load_checkpoint":
-        quiet(**checkpoints).fit(Line(), pairs(1), pairs(1))
-        trainer.fit(module, ckpt_path="root/checkpoints/epoch=0-step=1.ckpt")
+        quiet(enable_checkpointing=True).fit(Line(), pairs(1), pairs(1))
+        trainer.fit(module, ckpt_path="checkpoints/epoch=0-step=1.ckpt")
     getattr(trainer, stage)(module)
     assert done, hook
     return trainer.callback_metrics
