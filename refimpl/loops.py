@@ -103,10 +103,10 @@ def train_loop(trainer: Trainer) -> None:
 
         trainer.updates = window == 1 or closes_window(trainer, batch_idx, window)
         output = optimize(batch, batch_idx)
+        if hooks.training_epoch_end and output is not None: outputs.append(output)
         trainer.batches_done, trainer.uncounted = batch_idx + 1, trainer.updates
 
         if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)
-        if hooks.training_epoch_end and output is not None: outputs.append(output)
         if logbook.publisher: logbook.publisher.step()
 
         if should_check_val(trainer, batch_idx):
