@@ -10,7 +10,8 @@ import torch
 from models import Line, pairs, quiet
 
 from refimpl import ConfigurationError, ProgressBar, Trainer
-from refimpl.options import _NOTHING, device_of
+from refimpl.options import device_of
+from refimpl.retired import _NOTHING
 
 # ---- the device -----------------------------------------------------------------------------------------
 

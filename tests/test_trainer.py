@@ -41,11 +41,12 @@ def test_defaults() -> None:
     ("fast_dev_run", -1, "an int from 0"), ("fast_dev_run", 0.5, "an int"), ("fast_dev_run", None, "an int"),
     ("max_time", "1:2:3", "DD:HH:MM:SS"), ("max_time", 5, "DD:HH:MM:SS"),
     ("max_time", {"fortnights": 1}, "a dict such as"), ("max_time", "a:b:c:d", "a timedelta"),
-    ("max_time", {"days": 10**10}, "a timedelta"), ("precision", 8, "16, 32, 64, 'bf16'"),
+    ("max_time", {"days": 10**10}, "a timedelta"), ("precision", 8, "16, 32, 64 or 'bf16'"),
     ("accumulate_grad_batches", 0, "an int from 1"), ("accumulate_grad_batches", {0: 1.5}, "an int from 1"),
     ("gradient_clip_val", -0.5, "None or a number from 0"), ("gradient_clip_val", "1", "None or a number"),
     ("gradient_clip_algorithm", "sum", "'norm' or 'value'"), ("track_grad_norm", 0, "above 0 such as 2|above 0, 'inf'"),
     ("track_grad_norm", "two", "a number above 0, 'inf', or -1"),
+    ("deterministic", "no", "True or False"), ("detect_anomaly", 1, "True or False"),
 ])  # fmt: skip
 def test_a_value_that_is_not_accepted_is_told_with_what_is(option: str, value: Any, accepted: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{option}=.*{accepted}"):
