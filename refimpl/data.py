@@ -128,15 +128,14 @@ class TrainLoader:
             return self._promised(islice(iter(self.loader), self.num_batches), self.num_batches)
         return self._ahead(islice(iter(self.loader), self.num_batches))
 
-    @staticmethod
-    def _promised(batches: Iterator[Any], promised: int) -> Iterator[Any]:
-        given = 0
+    def _promised(self, batches: Iterator[Any], promised: int) -> Iterator[Any]:
+        self.given = 0
         for batch in batches:
-            given += 1
+            self.given += 1
             yield batch
-        if given < promised:
+        if self.given < promised:
             warnings.warn(
-                f"train_dataloader: {promised} batches were expected of the loader's length, {given} came: "
+                f"train_dataloader: {promised} batches were expected of the loader's length, {self.given} came: "
                 "a validation due after the last of them has not run",
                 stacklevel=2,
             )
@@ -153,7 +152,12 @@ class TrainLoader:
             yield current
             current = following
 
-    exhausted = False
+    exhausted, given = False, 0
+
+    @property
+    def at_last(self) -> bool:
+        """Whether the batch that was handed out last is its epoch's last."""
+        return self.exhausted or self.given == self.num_batches
 
     def is_last(self, batch_idx: int) -> bool:
         """Whether the batch that was just trained on is the epoch's last."""

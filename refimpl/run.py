@@ -19,7 +19,7 @@ from .optimization import ConfigurationError
 from .plan import epochs, validates
 from .precision import LossScaler, in_precision
 from .results import Logbook
-from .state import TrainerState
+from .state import TrainerFn, TrainerState, TrainerStatus
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -60,25 +60,25 @@ def _enter(trainer: Trainer, function: str, entry: Callable[[Trainer], Any]) -> 
     """Run the loop; an exception or Ctrl-C closes what it opened."""
     publisher = trainer.logbook.publisher
     try:
-        trainer.state = TrainerState(function, "running")
+        trainer.state = TrainerState(TrainerFn(function), TrainerStatus.RUNNING)
         if publisher and function == "fit":
             publisher.hyperparams()
         with torch.autograd.set_detect_anomaly(trainer.detect_anomaly):
             return entry(trainer)
     except KeyboardInterrupt as interrupt:
         trainer.interrupted = True
-        _close_after(trainer, interrupt, "interrupted")
-        warnings.warn(f"{function} was interrupted; it ends here", stacklevel=4)
+        _close_after(trainer, interrupt, TrainerStatus.INTERRUPTED)
+        warnings.warn(f"{function} was interrupted; it ends here", stacklevel=5)
         return None
     except BaseException as exception:
-        _close_after(trainer, exception, "failed")
+        _close_after(trainer, exception, TrainerStatus.FAILED)
         raise
     finally:
         if publisher:
             publisher.finalize(trainer.state.status)
 
 
-def _close_after(trainer: Trainer, exception: BaseException, status: str) -> None:
+def _close_after(trainer: Trainer, exception: BaseException, status: TrainerStatus) -> None:
     """Modes as after a run, then `on_exception` and `teardown`. What they raise themselves is
     shown as a warning, so that the first exception is the one that surfaces."""
     running, trainer.state.status = trainer.state.status == "running", status
@@ -86,14 +86,14 @@ def _close_after(trainer: Trainer, exception: BaseException, status: str) -> Non
     hooks = trainer.hooks
     closing = [(trainer.module.train, True), (hooks.on_exception, exception)]
     if running:
-        closing.append((hooks.teardown, trainer.state.fn))
+        closing.append((hooks.teardown, str(trainer.state.fn)))
     with parallel(trainer):
         for hook, argument in closing:
             try:
                 if hook:
                     hook(argument)
             except Exception as another:
-                warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=5)
+                warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=6)
 
 
 # ---- what a run is given, checked before anything happens ----------------------------------------------
@@ -180,9 +180,9 @@ def _warn_of_nothing_to_do(trainer: Trainer) -> None:
             f"fit will train nothing: current_epoch={trainer.current_epoch} of max_epochs={trainer.max_epochs}, "
             f"global_step={trainer.global_step} of max_steps={trainer.max_steps}, "
             f"limit_train_batches={trainer.limit_train_batches}",
-            stacklevel=5,
+            stacklevel=6,
         )
     name, step = type(trainer.module).__name__, trainer.hooks.validation_step is not None
     if trainer.limit_val_batches != 0 and step != has_loader(trainer, "val"):
         there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
-        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=5)
+        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=6)
