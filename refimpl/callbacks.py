@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "ProgressBar"]
+__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "ProgressBar", "TQDMProgressBar"]
 
 
 class Callback:
@@ -167,3 +167,5 @@ from .early_stopping import EarlyStopping  # noqa: E402
 from .lr_monitor import LearningRateMonitor  # noqa: E402
 from .progress import ProgressBar  # noqa: E402
 from .summary import ModelSummary  # noqa: E402
+
+TQDMProgressBar = ProgressBar  # as 1.5 names it

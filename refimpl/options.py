@@ -15,7 +15,7 @@ from .callbacks import Callback
 from .optimization import ConfigurationError
 from .precision import PRECISIONS
 
-__all__ = ["Options", "callbacks_of", "device_of", "resolved"]
+__all__ = ["Options", "callbacks_of", "device_of", "resolved", "windows"]
 
 
 class Options:
@@ -34,15 +34,17 @@ class Options:
     val_check_interval: int | float
     check_val_every_n_epoch: int
     num_sanity_val_steps: int
-    accumulate_grad_batches: dict[int, int]  # batches per window, by the epoch from which on they hold
     gradient_clip_val: float  # 0 for no clipping
     gradient_clip_algorithm: str
     track_grad_norm: float | None  # the order of the norm
+    enable_progress_bar: bool
+    enable_model_summary: bool
     detect_anomaly: bool
     terminate_on_nan: bool
     log_every_n_steps: int
     default_root_dir: str
     precision: int | str
+    truncated_bptt_steps: int  # 0 for whole batches; of modules that have none of their own
     deterministic: bool
     benchmark: bool
 
@@ -66,7 +68,7 @@ def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
         meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
         meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
         meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
-    meant |= {name: 0 for name in ("min_epochs", "min_steps") if meant[name] is None}
+    meant |= {name: 0 for name in ("min_epochs", "min_steps", "truncated_bptt_steps") if meant[name] is None}
     if meant["max_steps"] is None:
         meant["max_steps"] = -1
     if meant["max_epochs"] is None:
@@ -121,6 +123,12 @@ def one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> Any:
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise ConfigurationError(f"{name}={value!r}; True or False is accepted")
+    return bool(value)
+
+
 def precision(name: str, value: Any) -> int | str:
     """A number of bits, also where it is text, or "bf16"."""
     return one_of(name, int(value) if value in ("16", "32", "64") else plain(value), PRECISIONS)  # type: ignore[no-any-return]
@@ -166,8 +174,6 @@ def folder(name: str, value: Any) -> str:
         raise ConfigurationError(f"{name}={value!r}; a path is accepted") from None
 
 
-_flag = partial(one_of, accepted=(True, False))
-
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "fast_dev_run": partial(count, least=0),
     "max_epochs": partial(count, least=-1),
@@ -182,17 +188,19 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "val_check_interval": interval,
     "check_val_every_n_epoch": partial(count, least=1),
     "num_sanity_val_steps": partial(count, least=-1),
-    "accumulate_grad_batches": windows,
     "gradient_clip_val": at_least_0,
     "gradient_clip_algorithm": partial(one_of, accepted=("norm", "value")),
     "track_grad_norm": norm_order,
-    "detect_anomaly": _flag,
-    "terminate_on_nan": _flag,
+    "enable_progress_bar": flag,
+    "enable_model_summary": flag,
+    "detect_anomaly": flag,
+    "terminate_on_nan": flag,
     "log_every_n_steps": partial(count, least=1),
     "default_root_dir": folder,
     "precision": precision,
-    "deterministic": _flag,
-    "benchmark": _flag,
+    "truncated_bptt_steps": partial(count, least=0),
+    "deterministic": flag,
+    "benchmark": flag,
 }
 
 
@@ -213,10 +221,13 @@ def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> 
     """
     asked = {"accelerator": accelerator, "devices": devices, "gpus": gpus, "num_processes": num_processes}
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
+    devices, gpus, num_processes = map(_counted, (devices, gpus, num_processes))
     named_gpu = gpus not in (None, 0, [])
     if accelerator not in (None, "auto", "cpu", "gpu", "cuda") or (accelerator == "cpu" and named_gpu):
         raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted, and gpus not on the CPU")
     which = gpus if named_gpu else devices
+    if which == -1:
+        which = torch.cuda.device_count() or 1  # all that there are
     several = which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1)
     if several or num_processes not in (None, 1):
         raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
@@ -226,3 +237,13 @@ def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> 
     if type(index) is not int or not 0 <= index < torch.cuda.device_count():
         raise ConfigurationError(f"{shown}: torch finds {torch.cuda.device_count()} GPUs here")
     return torch.device("cuda", index)
+
+
+def _counted(devices: Any) -> Any:
+    """The number of devices, or the list of their indices, also where a command line gave it as text: "1", "0,"."""
+    if not isinstance(devices, str) or devices == "auto":
+        return devices
+    try:
+        return [int(part) for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
+    except ValueError:
+        return devices
