@@ -11,26 +11,27 @@ from typing import Any
 import torch
 
 from . import loops
+from .arguments import TakesArguments
 from .callbacks import Callback
-from .data import EvalLoaders, TrainLoader
 from .datamodule import LightningDataModule
 from .dispatch import Hooks
 from .loggers import Logger, loggers_of
 from .module import LightningModule
-from .optimization import Schedule, Turns
+from .optimization import Turns
 from .options import callbacks_of, device_of, resolved
 from .precision import LossScaler
 from .progress import ProgressBar
 from .results import Logbook
-from .retired import retired_spellings
+from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
 from .run import resolved_hooks, run
-from .state import TrainerState, TrainerView
+from .state import RunningStage, TrainerState, TrainerStatus, TrainerView
 from .summary import ModelSummary
+from .tables import results_table
 
-__all__ = ["Trainer", "TrainerState"]
+__all__ = ["Trainer"]
 
 
-class Trainer(TrainerView):
+class Trainer(TakesArguments, TrainerView):
     """Runs a `LightningModule` as the documentation's pseudocode says.
 
     Args:
@@ -61,6 +62,7 @@ class Trainer(TrainerView):
         precision: 32; 64; 16 for autocast to float16 with a scaled loss, "bf16" for autocast to bfloat16.
         accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
             or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
+        truncated_bptt_steps: of modules that have none of their own; deprecated.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
@@ -72,14 +74,15 @@ class Trainer(TrainerView):
             name what was given and what is accepted.
     """
 
-    # What a run attaches: the receivers of every hook, the loaders that it was given by stage, when its time is
-    # up (of `time.monotonic`), and whether it is a fit that validates.
+    _unlisted = RETIRED_OPTIONS
+
+    # What a run attaches: the receivers of every hook, the loaders that it was given by stage, and when its time
+    # is up (of `time.monotonic`).
     hooks: Hooks
     given_loaders: dict[str, Any]
     deadline: float | None
-    checks_val: bool
 
-    @retired_spellings
+    @retired_options
     def __init__(
         self,
         *,
@@ -113,16 +116,18 @@ class Trainer(TrainerView):
         devices: int | str | Sequence[int] | None = None,
         gpus: int | Sequence[int] | None = None,
         num_processes: int | None = None,
+        truncated_bptt_steps: int | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
         vars(self).update(resolved(locals()))
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.scaler: LossScaler | None = None
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.callbacks = callbacks_of(callbacks)
-        if enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
+        if self.enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
             self.callbacks.append(ModelSummary())
-        if enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
+        if self.enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
             self.callbacks.append(ProgressBar())
         self._model_callbacks: list[Callback] = []
         self._replaced: list[tuple[int, Callback]] = []
@@ -130,18 +135,15 @@ class Trainer(TrainerView):
             callback.on_init_start(self)
 
         self.state = TrainerState()
-        self._stages = []
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
-        self.global_rank = 0
-        self.device = device_of(accelerator, devices, gpus, num_processes)
+        self.device, self.gpus = device_of(accelerator, devices, gpus, num_processes), gpus
         self.logbook = Logbook()
-        self.module: LightningModule = None  # type: ignore[assignment]  # given by the first run
-        self.datamodule: LightningDataModule | None = None
-        self.train_loader: TrainLoader | None = None
-        self.eval_loaders: dict[str, EvalLoaders] = {}
+        self.module = None  # type: ignore[assignment]  # given by the first run
+        self.datamodule, self.train_loader, self.eval_loaders = None, None, {}
+        self.checks_val = False
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.schedules: list[Schedule] = []
+        self.schedules = []
         self.turns: Turns | None = None  # where optimizers have frequencies
         self.updates = True  # whether the batch that runs is followed by an update of the parameters
         for callback in self.callbacks:
@@ -149,6 +151,7 @@ class Trainer(TrainerView):
 
     # ---- the four things it does -----------------------------------------------------------------
 
+    @retired_keywords(train_dataloader="train_dataloaders")
     def fit(
         self,
         model: LightningModule,
@@ -165,38 +168,52 @@ class Trainer(TrainerView):
         """
         run(self, "fit", loops.fit, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule)
 
+    @retired_keywords(val_dataloaders="dataloaders")
     def validate(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
+        verbose: bool = True,
         datamodule: LightningDataModule | None = None,
     ) -> list[dict[str, float]]:
-        """One pass over the validation loaders; returns the logged epoch values, a dict per loader."""
-        return run(self, "validate", loops.evaluate, model, {"val": dataloaders}, datamodule) or []
+        """One pass over the validation loaders; returns the logged epoch values, a dict per loader, and prints
+        them as a table, if `verbose`."""
+        return self._tabulated(run(self, "validate", loops.evaluate, model, {"val": dataloaders}, datamodule), verbose)
 
+    @retired_keywords(test_dataloaders="dataloaders")
     def test(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
+        verbose: bool = True,
         datamodule: LightningDataModule | None = None,
     ) -> list[dict[str, float]]:
-        """One pass over the test loaders; returns the logged epoch values, a dict per loader."""
-        return run(self, "test", loops.evaluate, model, {"test": dataloaders}, datamodule) or []
+        """One pass over the test loaders; returns the logged epoch values, a dict per loader, and prints them as
+        a table, if `verbose`."""
+        return self._tabulated(run(self, "test", loops.evaluate, model, {"test": dataloaders}, datamodule), verbose)
 
+    def _tabulated(self, results: list[dict[str, float]] | None, verbose: bool) -> list[dict[str, float]]:
+        """What an evaluation has found, printed; nothing if it was interrupted."""
+        table = results_table(str(self.state.fn), results or [])
+        if verbose and table and self.is_global_zero:
+            self.print(table)
+        return results or []
+
+    @retired_keywords()
     def predict(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
-        return_predictions: bool = True,
+        return_predictions: bool | None = None,
     ) -> list[Any] | None:
         """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
 
         With `return_predictions=False` nothing is kept, and None is returned.
         """
-        self.return_predictions = return_predictions
+        self.return_predictions = return_predictions is not False
         results = run(self, "predict", loops.evaluate, model, {"predict": dataloaders}, datamodule)
-        if not return_predictions or results is None:
+        if not self.return_predictions or results is None:
             return None
         return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
 
@@ -228,21 +245,21 @@ class Trainer(TrainerView):
 
     def open(self, stage: str) -> None:
         """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
-        self._stages.append(stage)
+        self.state.passes.append(RunningStage(stage))
         self.logbook.open()
 
     def close(self) -> list[dict[str, float]]:
         """The pass is over; returns its epoch values, one dict per loader."""
-        return self.logbook.close(forget=self._stages.pop() == "sanity_check")
+        return self.logbook.close(forget=self.state.passes.pop() == "sanity_check")
 
     def abandon(self) -> None:
         """The run failed, in whatever passes were open."""
-        self._stages.clear()
+        self.state.passes.clear()
         self.logbook.abandon()
 
     def finish(self) -> None:
         """All loops have run; only teardown follows."""
-        self.state.status = "finished"
+        self.state.status = TrainerStatus.FINISHED
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, above a progress bar if there is one."""

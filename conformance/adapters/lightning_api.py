@@ -131,7 +131,7 @@ class LightningLikeAdapter:
     @staticmethod
     def call(trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario) -> Any:
         """The user's call, with the loaders from where the scenario has them."""
-        given: Dict[str, Any] = {}
+        given: Dict[str, Any] = {"verbose": False} if function in ("validate", "test") else {}
         if datamodule is not None:
             given["datamodule"] = datamodule
         elif scenario.data.source == "argument" and function == "fit":
