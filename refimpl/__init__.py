@@ -1,5 +1,6 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
 
+from . import utilities
 from .callbacks import Callback, EarlyStopping, LearningRateMonitor
 from .checkpoint import CheckpointError
 from .data import DataError
@@ -36,4 +37,5 @@ __all__ = [
     "Trainer",
     "__version__",
     "seed_everything",
+    "utilities",
 ]

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "ProgressBar"]
+__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "ProgressBar",
+           "TQDMProgressBar"]  # fmt: skip
 
 
 class Callback:
@@ -183,3 +184,5 @@ from .lr_monitor import LearningRateMonitor  # noqa: E402
 from .model_checkpoint import ModelCheckpoint  # noqa: E402
 from .progress import ProgressBar  # noqa: E402
 from .summary import ModelSummary  # noqa: E402
+
+TQDMProgressBar = ProgressBar  # as 1.5 names it

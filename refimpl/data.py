@@ -142,15 +142,14 @@ class TrainLoader:
         self.starts.append(random_state(generators))
         return iter(loader)
 
-    @staticmethod
-    def _promised(batches: Iterator[Any], promised: int) -> Iterator[Any]:
-        given = 0
+    def _promised(self, batches: Iterator[Any], promised: int) -> Iterator[Any]:
+        self.given = 0
         for batch in batches:
-            given += 1
+            self.given += 1
             yield batch
-        if given < promised:
+        if self.given < promised:
             warnings.warn(
-                f"train_dataloader: {promised} batches were expected of the loader's length, {given} came: "
+                f"train_dataloader: {promised} batches were expected of the loader's length, {self.given} came: "
                 "a validation due after the last of them has not run",
                 stacklevel=2,
             )
@@ -167,7 +166,12 @@ class TrainLoader:
             yield current
             current = following
 
-    exhausted = False
+    exhausted, given = False, 0
+
+    @property
+    def at_last(self) -> bool:
+        """Whether the batch that was handed out last is its epoch's last."""
+        return self.exhausted or self.given == self.num_batches
 
     def is_last(self, batch_idx: int) -> bool:
         """Whether the batch that was just trained on is the epoch's last."""

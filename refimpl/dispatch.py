@@ -24,6 +24,7 @@ from .datamodule import LightningDataModule
 from .devices import move
 from .hooks import DataHooks
 from .module import LightningModule
+from .retired_hooks import CALLED, REFUSED, retired_calls
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -102,7 +103,7 @@ def resolve(
         if hasattr(type(module), hook):
             warnings.warn(f"{hook} is a callback's hook: {type(module).__name__}.{hook} is not called", stacklevel=2)
     for callback in callbacks:
-        check_names(callback, Callback, {*CALLBACK_HOOKS, *_ELSEWHERE})
+        check_names(callback, Callback, {*CALLBACK_HOOKS, *_ELSEWHERE, *CALLED})
     if datamodule is not None:
         check_names(datamodule, LightningDataModule, {*DATA_HOOKS, *_CHECKPOINT_HOOKS})
 
@@ -113,11 +114,13 @@ def resolve(
         if first and hook not in _SHARED_DATA_HOOKS:
             setattr(hooks, hook, first[0])
             continue
-        first += [
+        own: list[Call] = [
             partial(fitted(method, hook, Callback), trainer, module)
             for callback in callbacks
             if hook in CALLBACK_HOOKS and (method := overridden(callback, hook, Callback))
         ]
+        retired = list(retired_calls(hook, callbacks, trainer, module))
+        first += own + retired if hook == "on_train_batch_end" else retired + own
         setattr(hooks, hook, _fan_out(hook, first, _own(module, hook)))
     return hooks
 
@@ -242,9 +245,9 @@ def named(method: Call, hook: str) -> Call:
 
 
 def check_names(receiver: Any, base: type, known: set[str]) -> None:
-    """Refuse a method whose name is nearly that of a hook: it would silently never be called.
+    """Refuse a method whose name is nearly that of a hook, or was one once: it would silently never be called.
 
-    Raises HookError naming the method and the nearest hook.
+    Raises HookError naming the method and the nearest hook, or the one to write instead.
     """
     for owner in type(receiver).__mro__:
         if owner in base.__mro__:
@@ -252,6 +255,8 @@ def check_names(receiver: Any, base: type, known: set[str]) -> None:
         for name in _public(owner):
             if name in known or hasattr(base, name) or not inspect.isfunction(vars(owner)[name]):
                 continue
+            if name in REFUSED:
+                raise HookError(f"{owner.__name__}.{name} is a retired hook, which is not called; use {REFUSED[name]}")
             meant = _meant(name, known)
             # A helper may be called train_step, as long as training_step is there, too.
             if meant is None or (meant == _in_full(name) and overridden(receiver, meant, base)):

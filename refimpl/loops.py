@@ -19,15 +19,8 @@ from .data import predict_dataloader, test_dataloader, train_dataloader, val_dat
 from .devices import detach, parallel
 from .gradients import WithheldGradients, check_finite, finish_gradients, toggled
 from .optimization import ConfigurationError, attach_optimizers, loss_of, step_schedules
-from .plan import (
-    accumulated_batches,
-    closes_window,
-    epochs,
-    sanity_check_batches,
-    should_check_val,
-    should_leave_epoch,
-)
-from .tbptt import check_steps, checked_splits, hiddens_of
+from .plan import closes_window, epochs, sanity_check_batches, should_check_val, should_leave_epoch
+from .tbptt import checked_splits, hiddens_of, steps_of
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -90,7 +83,7 @@ def train_loop(trainer: Trainer) -> None:
     if hooks.on_train_epoch_start: hooks.on_train_epoch_start()
 
     trainer.outputs = outputs = []  # which a checkpoint keeps, too
-    window = accumulated_batches(trainer)
+    window = trainer.accumulate_grad_batches
     optimize = optimizer_blocks(trainer, window)
     for batch_idx, batch in train_dataloader(trainer):
         logbook.batch = batch
@@ -128,7 +121,7 @@ def train_loop(trainer: Trainer) -> None:
 def optimizer_blocks(trainer: Trainer, window: int) -> Callable[[Any, int], Any]:
     """What trains on one batch and returns the output: one optimizer's block, or those of several."""
     module, optimizers = trainer.module, trainer.optimizers
-    split_size = check_steps(module.truncated_bptt_steps)
+    split_size = steps_of(trainer)
     several = len(optimizers) > 1 and module.automatic_optimization
     trainer.blocks = blocks = [OptimizerBlock(trainer, window, i) for i in range(len(optimizers) if several else 1)]
     if trainer.turns: trainer.turns.owner = None

@@ -94,7 +94,7 @@ def _check_manual(trainer: Trainer) -> None:
             f"automatic_optimization is {trainer.module.automatic_optimization!r}; True or False is accepted"
         )
     options = {
-        "accumulate_grad_batches": set(trainer.accumulate_grad_batches.values()) != {1},
+        "accumulate_grad_batches": set(trainer.windows.values()) != {1},
         "gradient_clip_val": trainer.gradient_clip_val,
         "track_grad_norm": trainer.track_grad_norm,
     }
@@ -109,9 +109,10 @@ def _check_manual(trainer: Trainer) -> None:
 def _check_training_step(trainer: Trainer) -> None:
     module, step = trainer.module, trainer.module.training_step
     several = len(trainer.optimizers) > 1 and module.automatic_optimization
+    split_size = module.truncated_bptt_steps or trainer.truncated_bptt_steps
     given = ["batch", "batch_idx"]
     given += ["optimizer_idx"] if several else []
-    given += ["hiddens"] if module.truncated_bptt_steps else []
+    given += ["hiddens"] if split_size else []
     try:
         signature = inspect.signature(step)
     except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
@@ -123,7 +124,7 @@ def _check_training_step(trainer: Trainer) -> None:
         why = f"configure_optimizers returned {optimizers}" if module.automatic_optimization else "it is manual"
         raise ConfigurationError(
             f"training_step{signature} is called as training_step({', '.join(given)}), by position, since {why}"
-            + (f" and truncated_bptt_steps is {module.truncated_bptt_steps}" if module.truncated_bptt_steps else "")
+            + (f" and truncated_bptt_steps is {split_size}" if split_size else "")
         ) from None
 
 

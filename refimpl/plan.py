@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 __all__ = [
-    "accumulated_batches",
     "closes_window",
     "epochs",
     "sanity_check_batches",
@@ -78,12 +77,6 @@ def _steps_are_done(trainer: Trainer) -> bool:
 
 def _time_is_up(trainer: Trainer) -> bool:
     return trainer.deadline is not None and time.monotonic() >= trainer.deadline
-
-
-def accumulated_batches(trainer: Trainer) -> int:
-    """How many batches make a window in this epoch: their gradients are added up for one update."""
-    given = trainer.accumulate_grad_batches
-    return given[max(epoch for epoch in given if epoch <= trainer.current_epoch)]
 
 
 def closes_window(trainer: Trainer, batch_idx: int, window: int) -> bool:

@@ -45,7 +45,8 @@ class ProgressBar(Callback):
         """The mean of the last 20 training losses; None before the first."""
         return torch.stack([loss.float().cpu() for loss in self._losses]).mean().item() if self._losses else None
 
-    def _postfix(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands behind the training bar."""
         return {**pl_module.get_progress_bar_dict(), **trainer.progress_bar_metrics}
 
     def print(
@@ -82,13 +83,13 @@ class ProgressBar(Callback):
         if batch_idx == 0 and math.isfinite(trainer.num_training_batches):
             self._train.reset(total=int(trainer.num_training_batches))
         if (batch_idx + 1) % self.refresh_rate == 0:
-            self._train.set_postfix(self._postfix(trainer, pl_module), refresh=False)
+            self._train.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
         self._train.update()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The epoch's values stay on the screen."""
         if self._train is not None:
-            self._train.set_postfix(self._postfix(trainer, pl_module))
+            self._train.set_postfix(self.get_metrics(trainer, pl_module))
             self._train.close()
             self._train = None
 

@@ -14,9 +14,11 @@ import torch
 __all__ = ["kept_random_state", "random_state", "seed_everything", "set_random_state"]
 
 
-def seed_everything(seed: int | None = None) -> int:
+def seed_everything(seed: int | None = None, workers: bool = False) -> int:
     """Seed `random`, NumPy and torch (all devices), and the processes started later through
     `PL_GLOBAL_SEED`; returns the seed.
+
+    The workers of a `DataLoader` derive their seeds from torch's by themselves, whatever `workers` says.
 
     None takes `PL_GLOBAL_SEED` if it is set, otherwise a random seed. Raises ValueError unless it is
     an int from 0 to 2**32 - 1, which is what NumPy accepts.

@@ -155,7 +155,7 @@ class LightningLikeAdapter:
         trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario, given: Dict[str, Any]
     ) -> Any:
         """The user's call, with the loaders from where the scenario has them beside what is `given`."""
-        given = dict(given)
+        given = {**given, **({"verbose": False} if function in ("validate", "test") else {})}
         if datamodule is not None:
             given["datamodule"] = datamodule
         elif scenario.data.source == "argument" and function == "fit":
