@@ -67,6 +67,7 @@ class Trainer(TakesArguments, TrainerView):
         accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
             or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
         truncated_bptt_steps: of modules that have none of their own; deprecated.
+        resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
@@ -122,11 +123,13 @@ class Trainer(TakesArguments, TrainerView):
         gpus: int | Sequence[int] | None = None,
         num_processes: int | None = None,
         truncated_bptt_steps: int | None = None,
+        resume_from_checkpoint: str | os.PathLike[str] | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
         vars(self).update(resolved(locals()))
         self.accumulate_grad_batches = accumulate_grad_batches
+        self.resume_from_checkpoint = resume_from_checkpoint
         self.scaler: LossScaler | None = None
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.callbacks = callbacks_of(callbacks)
@@ -189,7 +192,8 @@ class Trainer(TakesArguments, TrainerView):
         """
         loaders = {"train": train_dataloaders, "val": val_dataloaders}
         self.fitted = None
-        run(self, "fit", loops.fit, model, loaders, datamodule, ckpt_path, weights_only)
+        path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
+        run(self, "fit", loops.fit, model, loaders, datamodule, path, weights_only)
         self.fitted = self.module
 
     @retired_keywords(val_dataloaders="dataloaders")
