@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -233,9 +234,11 @@ class LightningModule(ModelHooks, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are; the CPU for a module without any."""
-        parameter = next(self.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        """Where the parameters and buffers are; for a module without any the trainer's device, or else the CPU."""
+        tensor = next(chain(self.parameters(), self.buffers()), None)
+        if tensor is not None:
+            return tensor.device
+        return self.trainer.device if self.trainer else torch.device("cpu")
 
     def log(
         self,
