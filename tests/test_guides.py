@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from refimpl import LightningModule, Logger
+from refimpl import LightningDataModule, LightningModule, Logger
 
 
 def images(count: int) -> Batches:
@@ -297,6 +297,22 @@ def test_loaders_are_asked_for_in_the_listed_order(sanity: int, asked: list[str]
     trainer.fit(module)
     trainer.test(module)
     assert seen == ["prepare_data", "setup fit", *asked, "prepare_data", "setup test", "test"]
+
+
+def test_the_data_module_can_be_asked_for_its_loaders() -> None:
+    class Data(LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return pairs(3)
+
+    class Asking(Line):
+        def configure_optimizers(self) -> Any:
+            assert self.trainer is not None and self.trainer.datamodule is not None
+            steps.append(len(self.trainer.datamodule.train_dataloader()))
+            return super().configure_optimizers()
+
+    steps: list[int] = []
+    quiet(limit_val_batches=0).fit(Asking(), datamodule=Data())
+    assert steps == [3]
 
 
 class Custom:
