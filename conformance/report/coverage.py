@@ -33,7 +33,7 @@ that no statement names are listed below its table.
 @dataclass(frozen=True)
 class Statement:
     """What the documentation says, and where it is shown: `clauses`, ids or globs of them; `tests`, each
-    `tests/test_x.py::test_name`; or, where it is not, the `reason`."""
+    `tests/test_x.py::test_name` or a file of them; or, where it is not, the `reason`."""
 
     says: str
     clauses: Sequence[str] = ()
