@@ -211,8 +211,8 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     else:
         taken = len(positional)
 
-        def call_with_fewer(*args: Any) -> Any:
-            return method(*args[:taken])
+        def call_with_fewer(*args: Any, **kwargs: Any) -> Any:
+            return method(*args[:taken], **kwargs)
 
         call = named(call_with_fewer, hook)
     return handing_on(call, hook) if hook in _BATCH_HOOKS else call
@@ -237,8 +237,8 @@ def named(method: Call, hook: str) -> Call:
     if code is not None and code.co_name == hook:
         return method
 
-    def call(*args: Any) -> Any:
-        return method(*args)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
 
     call.__code__ = call.__code__.replace(co_name=hook)
     return call

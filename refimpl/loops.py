@@ -154,6 +154,7 @@ class OptimizerBlocks:
         splits = checked_splits(trainer.hooks.tbptt_split_batch(batch, self.split_size))
         closes = trainer.updates
         for number, split in enumerate(splits, 1):
+            trainer.split_idx = number - 1
             trainer.updates = closes and (self.blocks[0].window == 1 or number == len(splits))
             outputs.append(self.each_in_turn(split, batch_idx))
         return listed(outputs)

@@ -287,12 +287,12 @@ def check_loss(loss: Tensor) -> None:
     """Raises ConfigurationError for a loss from which no gradient can be computed."""
     if loss.numel() != 1:
         raise ConfigurationError(
-            f"training_step returned a loss of shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
+            f"the loss of training_step has the shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
         )
     if not loss.requires_grad:
         raise ConfigurationError(
-            "training_step returned a loss that depends on no trainable parameter: was it detached, or made anew "
-            "as a tensor, or is everything frozen?"
+            "the loss of training_step depends on no trainable parameter: was it detached, or made anew as a tensor, "
+            "or is everything frozen?"
         )
 
 

@@ -157,6 +157,7 @@ class Trainer(TakesArguments, TrainerView):
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules = []
         self.turns: Turns | None = None  # where optimizers have frequencies
+        self.split_idx = 0  # with truncated_bptt_steps, which piece of the batch it is
         self.updates = True  # whether the batch that runs is followed by an update of the parameters
         self.batches_done = 0  # in this epoch
         self.uncounted = False  # whether the last of them made a step that global_step does not count yet
