@@ -167,6 +167,7 @@ class Trainer(TakesArguments, TrainerView):
         self.ckpt_path: Any = None
         self.checkpoint: Any = None  # what is to be restored, as it was read
         self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
+        self.asked_before: set[str] = set()  # stages whose loaders were there when it was saved
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
             callback.on_init_end(self)
