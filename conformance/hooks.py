@@ -57,6 +57,7 @@ CALLBACK_HOOKS = (
 
 MODULE_HOOKS = (
     "configure_callbacks",
+    "on_post_move_to_device",
     "configure_optimizers",
     *DATA_HOOKS,
     *(

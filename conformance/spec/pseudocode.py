@@ -39,6 +39,7 @@ class Pseudocode(Oracle):
         # called PER DEVICE
         yield from self.hook("on_fit_start")
         yield from self.hook("setup", stage="fit")
+        yield from self.hook("on_post_move_to_device")  # [R55]
         yield from self.hook("configure_optimizers")
         self.attached, self.turn = True, 0
 
@@ -142,6 +143,7 @@ class Pseudocode(Oracle):
         yield from self.hook("prepare_data")
         yield from self.configure_callbacks()
         yield from self.hook("setup", stage=function)
+        yield from self.hook("on_post_move_to_device")  # [R55]
         loop, scope = {
             "validate": (self.val_loop, "val_loop"),
             "test": (self.test_loop, "test_loop"),
@@ -205,6 +207,7 @@ class Pseudocode(Oracle):
 
         yield from self.hook("on_predict_model_train")
         self.grad_enabled = True
+        self.predictions = self.by_loader(outputs)
 
     # ---- the lines between, where the pseudocode names a thing ------------------------------------
 
@@ -422,8 +425,12 @@ class Pseudocode(Oracle):
     def epoch_end(self, name: str, outputs: list[int]) -> Events:
         """A list of outputs, or with several loaders a list of one list for each."""
         if self.s.defines(f"{name}_epoch_end"):
-            several = "lists:" if len(outputs) > 1 else "list:"
-            yield from self.hook(f"{name}_epoch_end", outputs=several + ",".join(map(str, outputs)))
+            yield from self.hook(f"{name}_epoch_end", outputs=self.by_loader(outputs))
+
+    @staticmethod
+    def by_loader(outputs: list[int]) -> str:
+        """The form of so many outputs of each loader: a list, or with several loaders a list of lists."""
+        return ("lists:" if len(outputs) > 1 else "list:") + ",".join(map(str, outputs))
 
     # ---- the calls of the user --------------------------------------------------------------------
 
@@ -435,9 +442,11 @@ class Pseudocode(Oracle):
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
         self.nothing_logged()
+        self.predictions = "none"
         try:
             yield from body()
         except UserError as raised:
+            self.predictions = "none"
             self.training, self.grad_enabled, self.scope = True, True, function
             self.in_sanity_check, self.optimizer_idx = False, None
             self.logged.abandon()
@@ -447,7 +456,7 @@ class Pseudocode(Oracle):
             if not raised.text.startswith("KeyboardInterrupt"):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
-        yield self.event("E", "trainer", function, {})
+        yield self.event("E", "trainer", function, {"results": self.predictions} if function == "predict" else {})
 
     def closing(self, hook: str, **args: Any) -> Events:
         """After an exception: what a closing hook raises itself does not hide the first one."""
