@@ -174,7 +174,7 @@ class Trainer:
         self._stages: list[str] = []  # a validation runs inside of the training
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
-        self.global_rank = 0
+        self.global_rank = self.local_rank = 0
         self.device = options.device_of(accelerator, devices, gpus, num_processes)
         self.deterministic, self.benchmark = deterministic, benchmark
         self.logbook = Logbook()
@@ -229,15 +229,16 @@ class Trainer:
         model: LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
-        return_predictions: bool = True,
+        return_predictions: bool | None = None,
     ) -> list[Any] | None:
         """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
 
-        With `return_predictions=False` nothing is kept, and None is returned.
+        With `return_predictions=False` nothing is kept, and None is returned: for predictions that a callback writes
+        away (`BasePredictionWriter`).
         """
-        self.return_predictions = return_predictions
+        self.return_predictions = return_predictions is None or return_predictions
         results = self._run("predict", loops.evaluate, model, {"predict": dataloaders}, datamodule)
-        if not return_predictions or results is None:
+        if not self.return_predictions or results is None:
             return None
         return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
 
@@ -320,6 +321,8 @@ class Trainer:
         for stage, given in loaders.items():
             if isinstance(given, LightningDataModule):  # trainer.predict(model, data_module)
                 loaders[stage], datamodule = None, given
+        if datamodule is None and all(given is None for given in loaders.values()):
+            datamodule = model._datamodule  # which the user set
         if datamodule is not None and not isinstance(datamodule, LightningDataModule):
             given = f"the class {datamodule.__name__}" if isinstance(datamodule, type) else type(datamodule).__name__
             raise TypeError(f"datamodule={given}; an instance of LightningDataModule is accepted")
