@@ -1,6 +1,6 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
 
-from .callbacks import Callback, EarlyStopping, LearningRateMonitor
+from .callbacks import BasePredictionWriter, Callback, EarlyStopping, LearningRateMonitor
 from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
@@ -10,11 +10,12 @@ from .optimization import ConfigurationError
 from .progress import ProgressBar
 from .results import LogError
 from .seed import seed_everything
-from .summary import ModelSummary
+from .summary import ModelSummary, summarize
 from .trainer import Trainer
 from .version import __version__
 
 __all__ = [
+    "BasePredictionWriter",
     "CSVLogger",
     "Callback",
     "ConfigurationError",
@@ -32,4 +33,5 @@ __all__ = [
     "Trainer",
     "__version__",
     "seed_everything",
+    "summarize",
 ]

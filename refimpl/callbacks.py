@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "ProgressBar"]
+__all__ = [
+    "BasePredictionWriter",
+    "Callback",
+    "EarlyStopping",
+    "LearningRateMonitor",
+    "ModelSummary",
+    "ProgressBar",
+]
 
 
 class Callback:
@@ -165,5 +172,6 @@ class Callback:
 # At the end, for these are Callbacks.
 from .early_stopping import EarlyStopping  # noqa: E402
 from .lr_monitor import LearningRateMonitor  # noqa: E402
+from .prediction_writer import BasePredictionWriter  # noqa: E402
 from .progress import ProgressBar  # noqa: E402
 from .summary import ModelSummary  # noqa: E402
