@@ -97,7 +97,7 @@ _ONNX_DEFAULTS = {"verbose": False, "external_data": None}
 
 
 def _check_forward(module: LightningModule, what: str) -> None:
-    if type(module).forward is nn.Module.forward:
+    if getattr(module.forward, "__func__", None) is nn.Module.forward:
         raise ConfigurationError(f"{what} needs {type(module).__name__}.forward, which is not defined")
 
 
