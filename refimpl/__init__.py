@@ -4,6 +4,7 @@ from .callbacks import Callback, EarlyStopping, LearningRateMonitor
 from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
+from .hparams import HyperparametersMixin
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
 from .optimization import ConfigurationError
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "EarlyStopping",
     "HookError",
+    "HyperparametersMixin",
     "LearningRateMonitor",
     "LightningDataModule",
     "LightningModule",

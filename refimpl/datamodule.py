@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .hooks import DataHooks
+from .hparams import HyperparametersMixin
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["LightningDataModule"]
 
 
-class LightningDataModule(DataHooks):
+class LightningDataModule(DataHooks, HyperparametersMixin):
     """Data hooks that can be shared by models: `trainer.fit(model, datamodule=data)`.
 
     Where it overrides a loader or transfer hook, that one is used and the module's is not;
@@ -20,6 +21,7 @@ class LightningDataModule(DataHooks):
     """
 
     trainer: Trainer | None = None
+    _hparams_prefix = "datamodule_"
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle of the data module leaves the trainer behind."""

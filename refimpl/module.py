@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import ModelHooks
+from .hparams import HyperparametersMixin
 from .manual import LightningOptimizer, manual_backward, one_or_all
 from .optimization import ConfigurationError, check_loss
 from .results import LogError, deprecated, ignore, items_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LightningModule"]
 
 
-class LightningModule(ModelHooks, nn.Module):
+class LightningModule(ModelHooks, HyperparametersMixin, nn.Module):
     """An `nn.Module` that says how it is trained. Required for `fit`: `training_step` and
     `configure_optimizers`; for `validate`, `test`: the step of that name.
 

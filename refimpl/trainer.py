@@ -258,6 +258,8 @@ class Trainer:
         outer = model.trainer
         try:
             self._attach(function, model, loaders, datamodule)
+            if self.logbook.publisher and function == "fit":
+                self.logbook.publisher.hyperparams()
             return self._enter(function, entry)
         finally:
             if outer is not None and outer.state.status == "running":
@@ -267,8 +269,6 @@ class Trainer:
         """Run the loop; an exception or Ctrl-C closes what it opened."""
         try:
             self.state = TrainerState(function, "running")
-            if self.logbook.publisher and function == "fit":
-                self.logbook.publisher.hyperparams()
             with torch.autograd.set_detect_anomaly(self.detect_anomaly):
                 return entry(self)
         except KeyboardInterrupt as interrupt:
