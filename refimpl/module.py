@@ -350,6 +350,16 @@ class LightningModule(ModelHooks, HyperparametersMixin, nn.Module):
         elif self.trainer.global_rank == 0:
             self.trainer.print(*args, **kwargs)
 
+    def add_to_queue(self, queue: Any) -> None:
+        """Put `trainer.callback_metrics` into a queue of any kind, as NumPy arrays, which share no memory with the
+        tensors. ("add_to_queue")"""
+        queue.put(self._running_trainer("add_to_queue()").logbook.as_arrays())
+
+    def get_from_queue(self, queue: Any) -> None:
+        """Take what `add_to_queue` put into a queue, as tensors, into `trainer.callback_metrics`.
+        ("get_from_queue")"""
+        self._running_trainer("get_from_queue()").logbook.take_arrays(queue.get())
+
     def freeze(self) -> None:
         """Eval mode, and no parameter requires a gradient."""
         self.requires_grad_(False)
