@@ -6,6 +6,7 @@ from .checkpoint import CheckpointError
 from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
+from .hparams import HyperparametersMixin
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .model_checkpoint import ModelCheckpoint
 from .module import LightningModule
@@ -26,6 +27,7 @@ __all__ = [
     "DataError",
     "EarlyStopping",
     "HookError",
+    "HyperparametersMixin",
     "LearningRateMonitor",
     "LightningDataModule",
     "LightningModule",

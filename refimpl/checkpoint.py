@@ -13,18 +13,32 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from .hparams import init_arguments, plain_hparams
 from .resume import loop_state, restore_loops
 from .version import __version__
 
 if TYPE_CHECKING:
     from .callbacks import Callback
+    from .datamodule import LightningDataModule
+    from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["CheckpointError", "check_resumable", "collected", "read", "restore_module", "restore_training", "write"]
+Module = TypeVar("Module", bound="LightningModule")
+
+__all__ = [
+    "CheckpointError",
+    "check_resumable",
+    "collected",
+    "load_from_checkpoint",
+    "read",
+    "restore_module",
+    "restore_training",
+    "write",
+]
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 
@@ -95,6 +109,8 @@ def collected(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         "epoch": trainer.current_epoch,
         "global_step": trainer.global_step + trainer.uncounted,
         "state_dict": module.state_dict(),
+        **_hyperparameters(module),
+        **(_hyperparameters(trainer.datamodule) if trainer.datamodule else {}),
     }
     if not weights_only:
         checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
@@ -179,6 +195,31 @@ def check_resumable(trainer: Trainer) -> None:
         )
     else:
         trainer.current_epoch, trainer.global_step = checkpoint["epoch"], checkpoint["global_step"]
+
+
+def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, strict: bool, weights_only: bool,
+                         overrides: Mapping[str, Any]) -> Module:  # fmt: skip
+    """For `LightningModule.load_from_checkpoint`."""
+    checkpoint = read(source, map_location, weights_only)
+    module = cls(**init_arguments(cls, checkpoint, overrides))
+    module.on_load_checkpoint(checkpoint)
+    try:
+        module.load_state_dict(checkpoint["state_dict"], strict)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source!r} does not fit {cls.__name__}: {error}") from None
+    return module
+
+
+def _hyperparameters(owner: LightningModule | LightningDataModule) -> dict[str, Any]:
+    """What a checkpoint keeps of them; what is no plain data is left out, with a warning."""
+    kept, left_out = plain_hparams(owner)
+    if left_out:
+        warnings.warn(
+            f"the hyperparameters {', '.join(left_out)} of {type(owner).__name__} are no plain data, and not in the "
+            "checkpoint: give them to load_from_checkpoint, or save_hyperparameters(ignore=...)",
+            stacklevel=2,
+        )
+    return kept
 
 
 # ---- callbacks -----------------------------------------------------------------------------------------------

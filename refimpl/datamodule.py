@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import TakesArguments
 from .hooks import DataHooks
+from .hparams import HyperparametersMixin
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["LightningDataModule"]
 
 
-class LightningDataModule(TakesArguments, DataHooks):
+class LightningDataModule(TakesArguments, DataHooks, HyperparametersMixin):
     """Data hooks that can be shared by models: `trainer.fit(model, datamodule=data)`.
 
     Where it overrides a loader or transfer hook, that one is used and the module's is not;
@@ -21,6 +22,7 @@ class LightningDataModule(TakesArguments, DataHooks):
     """
 
     trainer: Trainer | None = None
+    _hparams_prefix = "datamodule_"
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle of the data module leaves the trainer behind."""

@@ -59,6 +59,8 @@ def run(
         _read_checkpoint(trainer, function, weights_only)
         if function == "fit":
             _warn_of_nothing_to_do(trainer)
+            if trainer.logbook.publisher:
+                trainer.logbook.publisher.hyperparams()
         return _enter(trainer, function, entry)
     finally:
         if outer is not None and outer.state.status == "running":
@@ -70,8 +72,6 @@ def _enter(trainer: Trainer, function: str, entry: Callable[[Trainer], Any]) -> 
     publisher = trainer.logbook.publisher
     try:
         trainer.state = TrainerState(TrainerFn(function), TrainerStatus.RUNNING)
-        if publisher and function == "fit":
-            publisher.hyperparams()
         with torch.autograd.set_detect_anomaly(trainer.detect_anomaly):
             return entry(trainer)
     except KeyboardInterrupt as interrupt:

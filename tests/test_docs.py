@@ -119,6 +119,10 @@ def test_the_example_of_logging_runs(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "logs" / "lightning_logs").iterdir()] == ["version_0"]
 
 
+def test_the_example_of_hyperparameters_runs(tmp_path: Path) -> None:
+    run(blocks("hyperparameters.md")["hyperparameters.py"], tmp_path)
+
+
 def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:
     run(blocks()["like_lightning.py"], tmp_path)
     traces = sorted((tmp_path / "traces").glob("*.jsonl"))
