@@ -31,7 +31,7 @@ RESULTS = {
     "gan_manual.py": (r"(\d+) of 22 tensors of weights are equal", [(22, 22)]),
     "lstm.py": (r"after 4 rows (\S+), after 6 rows \S+, after 8 rows (\S+)", [(0.75, 1), (0.88, 1)]),
     "mixed_precision.py": (
-        r"(?s)32: .* scores in torch.float32, .* (\S+)\n.*16: .* in torch.float32, scores in torch.b?float16, .* (\S+)",
+        r"32: .* scores in torch.float32, .* (\S+)\n(?s:.*)16: .* in torch.float32, .* torch.b?float16, .* (\S+)",
         [(0.93, 1), (0.93, 1)],
     ),
     "schedules.py": (r"(?s)Cyclic: test accuracy (\S+)\n.*Plateau: test accuracy (\S+)", [(0.93, 1), (0.93, 1)]),
