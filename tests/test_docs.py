@@ -19,7 +19,7 @@ from conformance.scenario import DIRECTORY, load_scenario
 from conformance.verdicts import Status
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 SOURCES = [*(ROOT / "conformance").rglob("*.py"), *(ROOT / "refimpl").rglob("*.py")]
 LABELS = ("Question", "Texts", "Reading", "Why", "1.5.10", "2.6.6", "Clauses")
 
