@@ -1,9 +1,9 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
 
 from .callbacks import Callback, EarlyStopping, LearningRateMonitor
-from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
+from .loaders import DataError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
 from .optimization import ConfigurationError

@@ -27,6 +27,7 @@ __all__ = [
     "interval",
     "limit",
     "norm_order",
+    "one_of",
     "retired_spellings",
     "windows",
 ]
@@ -67,6 +68,13 @@ def interval(value: Any) -> int | float:
     raise ConfigurationError(
         f"val_check_interval={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
     )
+
+
+def one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> Any:
+    if not any(type(value) is type(known) and value == known for known in accepted):
+        shown = ", ".join(map(repr, accepted[:-1]))
+        raise ConfigurationError(f"{name}={value!r}; {shown} or {accepted[-1]!r} is accepted")
+    return value
 
 
 def windows(value: Any) -> dict[int, int]:

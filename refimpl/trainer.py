@@ -16,6 +16,7 @@ import torch
 
 from . import loops, options
 from .callbacks import Callback
+from .combined import MODES
 from .data import EvalLoaders, TrainLoader, has_loader
 from .datamodule import LightningDataModule
 from .devices import parallel
@@ -53,11 +54,18 @@ class Trainer:
         max_time: stop after "DD:HH:MM:SS", a `timedelta`, or a dict of `timedelta`'s keywords.
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: how many
             batches of a loader to use: an int counts, a float in [0, 1] is a fraction.
+        overfit_batches: train on so many batches (int), or such a fraction of them (float), the same in every epoch,
+            and validate on them, too; instead of the limits for training and validation, but that a
+            limit_val_batches of 0 stays. 0 for a training as usual.
         fast_dev_run: try everything out on 1 (True) or so many batches: one epoch, no sanity check.
         val_check_interval: validate after so many training batches (int), or every such fraction of
             an epoch (float in (0, 1]).
         check_val_every_n_epoch: validate in every n-th epoch only.
         num_sanity_val_steps: validation batches to try before training; -1 for all, 0 for none.
+        multiple_trainloader_mode: when an epoch over several training loaders ends: "max_size_cycle" with the longest,
+            the shorter ones starting anew; "min_size" with the shortest.
+        reload_dataloaders_every_n_epochs: ask for the training and validation loaders again when so many epochs have
+            begun since they were asked for; 0 to keep them.
         callbacks: a callback or a list of them.
         logger: where logged values go: a `Logger` or a list of them, False for none, True for TensorBoard's
             where that is installed and else for CSV files.
@@ -98,10 +106,13 @@ class Trainer:
         limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0,
         limit_predict_batches: int | float = 1.0,
+        overfit_batches: int | float = 0,
         fast_dev_run: bool | int = False,
         val_check_interval: int | float = 1.0,
         check_val_every_n_epoch: int = 1,
         num_sanity_val_steps: int = 2,
+        multiple_trainloader_mode: str = "max_size_cycle",
+        reload_dataloaders_every_n_epochs: int = 0,
         accumulate_grad_batches: int | dict[int, int] = 1,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
@@ -122,6 +133,9 @@ class Trainer:
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
+        self.overfit_batches = options.limit("overfit_batches", overfit_batches)
+        if self.overfit_batches:
+            limit_train_batches, limit_val_batches = overfit_batches, limit_val_batches and overfit_batches
         fast = int(fast_dev_run) if isinstance(fast_dev_run, bool) else fast_dev_run
         batches = options.count("fast_dev_run", fast, 0)
         if batches:
@@ -144,13 +158,15 @@ class Trainer:
         self.val_check_interval = options.interval(val_check_interval)
         self.check_val_every_n_epoch = options.count("check_val_every_n_epoch", check_val_every_n_epoch, 1)
         self.num_sanity_val_steps = options.count("num_sanity_val_steps", num_sanity_val_steps, -1)
+        self.multiple_trainloader_mode = options.one_of("multiple_trainloader_mode", multiple_trainloader_mode, MODES)
+        self.reload_dataloaders_every_n_epochs = options.count(
+            "reload_dataloaders_every_n_epochs", reload_dataloaders_every_n_epochs, 0
+        )
         self.accumulate_grad_batches = options.windows(accumulate_grad_batches)
         self.gradient_clip_val = options.at_least_0("gradient_clip_val", gradient_clip_val)
-        if gradient_clip_algorithm not in ("norm", "value"):
-            raise ConfigurationError(
-                f"gradient_clip_algorithm={gradient_clip_algorithm!r}; 'norm' or 'value' is accepted"
-            )
-        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.gradient_clip_algorithm = options.one_of(
+            "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
+        )
         self.track_grad_norm = options.norm_order(track_grad_norm)
         self.detect_anomaly, self.terminate_on_nan = detect_anomaly, terminate_on_nan
         self.precision = int(precision) if precision in ("16", "32", "64") else precision
