@@ -52,7 +52,8 @@ class TrainLoader:
         self.loader = as_one(loaders, self.mode, self.begin)
         self.epoch = trainer.current_epoch
         batches = length(self.loader)
-        self.num_batches = limited(batches, trainer.limit_train_batches, "limit_train_batches")
+        option = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
+        self.num_batches = limited(batches, trainer.limit_train_batches, option)
         self.check_every = self._check_every(trainer.val_check_interval) if trainer.checks_val else None
 
     def begin(self, loader: Any) -> Iterator[Any]:
@@ -210,7 +211,7 @@ def _eval_loaders(trainer: Trainer, stage: str) -> EvalLoaders:
     loaders = trainer.eval_loaders.get(stage)
     if trainer.overfit_batches and trainer.state.fn == "fit":
         train = _train_loader(trainer)
-        loaders = EvalLoaders([as_one(train.loaders, train.mode)], limit, stage)
+        loaders = EvalLoaders([as_one(train.loaders, train.mode)], trainer.limit_train_batches, stage)
     elif loaders is None or _is_due(trainer, stage, loaders.epoch):
         loaders = EvalLoaders(_provided(trainer, stage), limit, stage, trainer.current_epoch)
     trainer.eval_loaders[stage] = loaders

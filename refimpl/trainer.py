@@ -55,8 +55,7 @@ class Trainer:
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: how many
             batches of a loader to use: an int counts, a float in [0, 1] is a fraction.
         overfit_batches: train on so many batches (int), or such a fraction of them (float), the same in every epoch,
-            and validate on them, too; instead of the limits for training and validation, but that a
-            limit_val_batches of 0 stays. 0 for a training as usual.
+            whatever limit_train_batches says, and let fit validate on them, too. 0 for a training as usual.
         fast_dev_run: try everything out on 1 (True) or so many batches: one epoch, no sanity check.
         val_check_interval: validate after so many training batches (int), or every such fraction of
             an epoch (float in (0, 1]).
@@ -134,8 +133,7 @@ class Trainer:
         benchmark: bool = False,
     ) -> None:
         self.overfit_batches = options.limit("overfit_batches", overfit_batches)
-        if self.overfit_batches:
-            limit_train_batches, limit_val_batches = overfit_batches, limit_val_batches and overfit_batches
+        limit_train_batches = overfit_batches or limit_train_batches
         fast = int(fast_dev_run) if isinstance(fast_dev_run, bool) else fast_dev_run
         batches = options.count("fast_dev_run", fast, 0)
         if batches:

@@ -108,12 +108,12 @@ def whole_batches(sampler: Any) -> DataLoader[Any]:
     whole_batches(RandomSampler(NUMBERS)),
 ])  # fmt: skip
 def test_a_data_loader_that_shuffles_gets_a_copy_that_does_not(loader: DataLoader[Any]) -> None:
-    sampler, batch_sampler = loader.sampler, loader.batch_sampler
+    made = loader.sampler, loader.batch_sampler, vars(loader.batch_sampler)["sampler"]
     with pytest.warns(UserWarning, match=r"train_dataloader\[0\]: .* shuffling is off"):
         ordered = unshuffled(loader, "train_dataloader[0]")
     assert batches_of(ordered) == batches_of(ordered) == [[0, 1], [2, 3], [4, 5]]
     assert len(ordered) == 3
-    assert (loader.sampler, loader.batch_sampler) == (sampler, batch_sampler)  # as the user made it
+    assert (loader.sampler, loader.batch_sampler, vars(loader.batch_sampler)["sampler"]) == made  # the user's own
 
 
 def test_a_random_subset_keeps_its_order() -> None:

@@ -56,7 +56,7 @@ def test_the_same_batches_in_each_epoch_and_in_validation(batches: int, overfit:
     used = min(batches, overfit) if isinstance(overfit, int) else int(batches * overfit)
     module, trainer = Seeing(), quiet(max_epochs=2, overfit_batches=overfit, num_sanity_val_steps=2)
     if used == 0:
-        with pytest.raises(DataError, match="leaves 0 of"):
+        with pytest.raises(DataError, match=r"^overfit_batches=0\.\d+ leaves 0 of"):
             trainer.fit(module, numbers(batches), numbers(4, start=50))
         return
     trainer.fit(module, numbers(batches), numbers(4, start=50))
@@ -118,10 +118,13 @@ def test_it_takes_the_place_of_the_limits_of_a_fit() -> None:
     trainer = quiet(overfit_batches=2, limit_train_batches=5, limit_val_batches=1, limit_test_batches=3)
     trainer.fit(module, numbers(9), numbers(9, start=50))
     assert module.seen["train"] == module.seen["val"] == plain(0, 2)
-    trainer.test(module, numbers(9, start=50))
-    assert module.seen["test"] == plain(50, 53)  # what the call says is what is tested
-    with pytest.warns(UserWarning, match="fit will train nothing"):
-        trainer.fit(module, numbers(9), numbers(9))
+
+
+@pytest.mark.parametrize("call, stage", [("validate", "val"), ("test", "test")])
+def test_another_call_says_itself_what_it_runs_on(call: str, stage: str) -> None:
+    module, trainer = Seeing(), quiet(overfit_batches=0.1)
+    getattr(trainer, call)(module, numbers(3, start=50))
+    assert module.seen[stage] == plain(50, 53)
 
 
 @pytest.mark.parametrize("options, validated", [({"limit_val_batches": 0}, 0), ({"fast_dev_run": 1}, 1)])

@@ -83,7 +83,7 @@ class LightningLikeAdapter:
             return
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
-        recorder = Recorder(writer, scenario.when)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting)
         module, datamodule, callbacks = self.build(scenario, recorder)
         torch.manual_seed(0)
         recorder.module = module

@@ -32,6 +32,7 @@ FAMILIES = {
     "predict": "predict()",
     "modes": "train and eval mode, gradients on and off",
     "transfer": "batches on their way to the device",
+    "data": "several training loaders, loaders that are asked for again, overfitting",
     "epoch": "how many epochs, steps and validations",
     "log": "self.log: values, reductions, names",
     "skip": "None, -1, and a closure that is not called",
