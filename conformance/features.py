@@ -10,7 +10,7 @@ from .scenario import Scenario
 __all__ = ["applies", "features"]
 
 # Scenarios in which a training batch runs through other lines: clauses about the plain ones do not see them.
-PARTICULAR = frozenset({"accumulation", "truncated-bptt", "manual", "checkpoints"})
+PARTICULAR = frozenset({"accumulation", "truncated-bptt", "manual", "overfit", "checkpoints"})
 
 
 def features(scenario: Scenario) -> frozenset[str]:
@@ -55,6 +55,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         "resumes": "resume" in scenario.calls,
         "truncated-bptt": bool(model.truncated_bptt_steps),
         "accumulation": scenario.option("accumulate_grad_batches") > 1,
+        "overfit": bool(scenario.option("overfit_batches")),
+        "several:train": bool(data.train_loaders),
     }
     words |= {word for word, holds in flags.items() if holds}
     return frozenset(words)

@@ -14,14 +14,16 @@ tells `Numbers` what happens, in the order in which it happens:
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from math import isclose, sqrt
 
 from .scenario import STEPS, Scenario
 
-__all__ = ["Numbers", "close", "sample"]
+__all__ = ["Numbers", "close", "parts", "sample"]
 
 STAGES = tuple(STEPS)
+PART = re.compile(r"(\w+)/(\d+)/(\d+)")
 # Of each layer the weights, and last the bias.
 LAYERS = ((0.25, -0.5, 0.75, 0.125, 0.0625), (-0.25, 0.5, 0.125, 0.25, 0.5))
 RATE = 0.0625
@@ -45,6 +47,11 @@ def sample(stage: int, loader: int, batch: int, row: int) -> tuple[tuple[float, 
     return (*x, mark, 1.0), ((3 * batch + 5 * row) % 7 - 3) / 4 + 1
 
 
+def parts(batch: str) -> list[tuple[str, int, int]]:
+    """Stage, loader and number of a batch as a trace has it, "train/0/2", or of those that it is made of."""
+    return [(stage, int(loader), int(index)) for stage, loader, index in PART.findall(batch)]
+
+
 class Numbers:
     """The scenario's model while it is trained. `weights` are those of the layers, each with its bias last;
     `gradients` are None until there are some; `rates` are the learning rates, one for each optimizer."""
@@ -63,17 +70,19 @@ class Numbers:
         return [weight for layer in self.layers for weight in layer]
 
     def size(self, batch: str) -> int:
-        """How many rows the batch has, of which a trace says "train/0/2"."""
-        stage, loader, index = batch.split("/")
+        """How many rows the batch has, of which a trace says "train/0/2"; of several loaders', the first one's."""
+        stage, loader, index = parts(batch)[0]
         data = self.scenario.data
-        is_last = int(index) == self.scenario.loaders(stage)[int(loader)] - 1
+        is_last = index == self.scenario.loaders(stage)[loader] - 1
         return data.last if is_last else data.batch_size
 
     def rows(self, batch: str) -> list[tuple[tuple[float, ...], float]]:
-        """The batch's samples."""
-        stage, loader, index = batch.split("/")
-        number = STAGES.index(stage)
-        return [sample(number, int(loader), int(index), row) for row in range(self.size(batch))]
+        """The batch's samples; of several loaders, those of each, one after the other."""
+        return [
+            sample(STAGES.index(stage), loader, index, row)
+            for stage, loader, index in parts(batch)
+            for row in range(self.size(f"{stage}/{loader}/{index}"))
+        ]
 
     def errors(self, batch: str) -> list[float]:
         """Of each row the output less the target; the output is the sum of the layers'."""

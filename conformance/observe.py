@@ -53,7 +53,7 @@ def observing(
         environment={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     with TraceWriter(path, header) as writer:
-        recorder = Recorder(writer, scenario.when)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting)
         recorder.module, recorder.trainer, recorder.tags = module, trainer, Tags()
         observed = [(module, tuple(hooks), "module")]
         if datamodule is not None:

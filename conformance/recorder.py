@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import types
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
@@ -41,6 +42,19 @@ def identify(batch: Any) -> Optional[str]:
     if len(found) > 1 and float(found[-1].flatten()[0]) != (index * 3 % 7 - 3) / 4 + 1:
         return None
     return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, index)
+
+
+def combined(batch: Any, one: Callable[[Any], Optional[str]], nesting: int) -> Optional[str]:
+    """Which batch this is, as `one` says it; or, where it holds training batches of several loaders, which those are
+    and in what they lie: "[train/0/3,train/1/0]", with a nesting of 2 "{a:[train/0/3],b:[train/1/0,train/2/1]}"."""
+    if nesting == 0 or not isinstance(batch, (list, tuple, Mapping)):
+        return one(batch)
+    parts = [combined(item, one, nesting - 1) or "" for item in _items(batch)]
+    if not parts or not all("train/" in part for part in parts):
+        return one(batch)
+    if isinstance(batch, Mapping):
+        return "{%s}" % ",".join("%s:%s" % pair for pair in zip(batch, parts))
+    return "[%s]" % ",".join(parts)
 
 
 def _items(batch: Any) -> Iterable[Any]:
@@ -107,10 +121,17 @@ class Tags:
         self._recent: Dict[int, Tuple[torch.Tensor, str]] = {}
 
     def loaders(self, provided: Any, stage: str) -> Any:
-        """The loader, or the loaders, of a stage, tagging what they yield."""
-        if isinstance(provided, (list, tuple)):
-            return [_TaggedLoader(self, loader, "%s/%d" % (stage, i)) for i, loader in enumerate(provided)]
-        return _TaggedLoader(self, provided, stage + "/0")
+        """The loader, or the loaders in their structure, of a stage, tagging what they yield."""
+        numbers = itertools.count()
+
+        def tagged(provided: Any) -> Any:
+            if isinstance(provided, Mapping):
+                return {key: tagged(inner) for key, inner in provided.items()}
+            if isinstance(provided, (list, tuple)):
+                return [tagged(inner) for inner in provided]
+            return _TaggedLoader(self, provided, "%s/%d" % (stage, next(numbers)))
+
+        return tagged(provided)
 
     def remember(self, batch: Any, tag: str) -> None:
         """`batch` is known as `tag` while it is among the last few."""
@@ -148,10 +169,11 @@ def said(error: BaseException) -> str:
 
 
 class Recorder:
-    """Writes what happens to a trace, and makes the scenario's `when` happen."""
+    """Writes what happens to a trace, and makes the scenario's `when` happen. `nesting` is that of the training
+    batches: 0, or in how many lists or dicts those of several loaders lie."""
 
-    def __init__(self, writer: TraceWriter, when: Iterable[When] = ()) -> None:
-        self.writer = writer
+    def __init__(self, writer: TraceWriter, when: Iterable[When] = (), nesting: int = 0) -> None:
+        self.writer, self.nesting = writer, nesting
         self.module: Any = None
         self.trainer: Any = None
         self._depth = 0
@@ -287,10 +309,10 @@ class Recorder:
         args: Dict[str, Any] = {}
         for name, value in given.items():
             if name == "batch":
+                one = identify if self.tags is None else self.tags.identify
                 if self.tags is None:
-                    args.update(handled(value), batch=identify(value))
-                else:
-                    args["batch"] = self.tags.identify(value)
+                    args.update(handled(value))
+                args["batch"] = combined(value, one, self.nesting)
             elif name in PLAIN:
                 args[name] = value.item() if hasattr(value, "item") else value  # NumPy's numbers are none of JSON's
             elif name in ("outputs", "output"):

@@ -3,10 +3,10 @@
 from . import utilities
 from .callbacks import BasePredictionWriter, Callback, EarlyStopping, LearningRateMonitor
 from .checkpoint import CheckpointError
-from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
 from .hparams import HyperparametersMixin
+from .loaders import DataError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .model_checkpoint import ModelCheckpoint
 from .module import LightningModule

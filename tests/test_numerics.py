@@ -91,6 +91,25 @@ def test_every_loader_has_its_data(stage: str) -> None:
             assert numbers.loss(tag) == pytest.approx(torch.mean((module(x) - y) ** 2).item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("structure", ["list", "dict", "nested"])
+def test_the_batches_of_several_loaders_are_one(structure: str) -> None:
+    scenario = scenario_of(batch_size=3, last=1, train_loaders=(2, 3), structure=structure)
+    numbers = Numbers(scenario)
+    module = adapters.model_class(LightningModule, scenario)()
+    tag, loaders = "{a:train/0/1,b:train/1/1}", adapters.loaders(scenario, "train")
+    found = loaders if structure == "list" else loaders.values()
+    batch = [list(loader[0] if structure == "nested" else loader)[1] for loader in found]
+    assert [numbers.size(part) for part in (tag, "train/1/1")] == [1, 3]  # of the first that it is made of
+    assert numbers.loss(tag) == pytest.approx(module.training_step(batch, 1).item(), rel=1e-12)
+    numbers.backward(tag)
+    numbers.update()
+    optimizer = adapters._optimizer(module.parameters(), scenario)["optimizer"]
+    module.training_step(batch, 1).backward()
+    optimizer.step()
+    theirs = [float(value) for p in module.parameters() for value in p.detach().flatten()]
+    assert numbers.weights == pytest.approx(theirs, rel=1e-9)
+
+
 def test_how_close_is_close() -> None:
     assert close(1.0, float(torch.tensor(0.1) * 10))
     assert close(0.0, 1e-7) and close(1e6, 1e6 + 1)

@@ -536,6 +536,38 @@ def test_a_scenarios_batch_says_which_it_is_in_any_form(stage: int) -> None:
         assert identify(batch) == name
 
 
+def part(loader: int, index: int, stage: int = 0) -> tuple[Tensor, Tensor]:
+    x = torch.full((2, 4), ((stage << 19) + (loader << 16) + index) / IDENTITY_SCALE, dtype=torch.float64)
+    return x, torch.full((2, 1), (index * 3 % 7 - 3) / 4 + 1)
+
+
+@pytest.mark.parametrize("nesting, batch, name", [
+    (1, [part(0, 3), part(1, 0)], "[train/0/3,train/1/0]"),
+    (1, {"a": part(0, 3), "b": part(1, 0)}, "{a:train/0/3,b:train/1/0}"),
+    (2, {"a": [part(0, 3)], "b": (part(1, 4), part(2, 0))}, "{a:[train/0/3],b:[train/1/4,train/2/0]}"),
+    (1, part(0, 3), "train/0/3"),  # of a trainer that does not combine them
+    (2, part(1, 2, stage=1), "val/1/2"),
+    (0, [part(0, 3), part(1, 3)], "train/0/3"),
+    (1, [], None),
+])  # fmt: skip
+def test_a_batch_of_several_loaders_says_which_it_is_made_of(
+    record: Callable[..., Recording], nesting: int, batch: Any, name: str | None
+) -> None:
+    recorder = record().recorder
+    recorder.nesting = nesting
+    assert recorder.identities({"batch": batch}) == {"batch": name}
+
+
+def test_so_does_one_of_ones_own_loaders(record: Callable[..., Recording]) -> None:
+    recorder = record().recorder
+    recorder.tags, recorder.nesting = Tags(), 2
+    loaders = recorder.tags.loaders({"a": [Data()], "b": (Data(), Data())}, "train")
+    batch = {key: [list(loader)[1] for loader in inner] for key, inner in loaders.items()}
+    assert recorder.identities({"batch": batch}) == {"batch": "{a:[train/0/1],b:[train/1/1,train/2/1]}"}
+    (val,) = list(recorder.tags.loaders(Data(), "val"))[:1]
+    assert recorder.identities({"batch": [val]}) == {"batch": "val/0/0"}
+
+
 @pytest.mark.parametrize("loader, index", [(0, 0), (5, 1), (7, 0xFFFF), (0, 40_000)])
 def test_the_name_of_a_batch_is_read_to_the_last_bit(loader: int, index: int) -> None:
     for blur in (-0.25, 0, 0.25):  # as a computation may have left it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,23 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"model": {"logs": [{"hook": "training_step", "name": "a"},
                              {"hook": "training_step", "name": "a", "on_epoch": True}]}},
          "mine: model.logs a: training_step logs that name twice"),
+        ({"data": {"train_loaders": [2, 0]}}, "mine: data.train_loaders: 0; an int from 1 is accepted"),
+        ({"data": {"train_loaders": [1] * 9}}, "mine: 9 data.train_loaders; 1 to 8 are accepted"),
+        ({"data": {"train_loaders": [1], "structure": "nested"}}, "mine: 1 data.train_loaders; 2 to 8 are accepted"),
+        ({"data": {"structure": "tree"}}, "mine: data.structure: 'tree' is none of 'list', 'dict', 'nested'"),
+        ({"data": {"train_loaders": [1], "batch": "dict"}},
+         'mine: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps'),
+        ({"data": {"shuffle": True}}, "mine: data.shuffle needs overfit_batches and loaders with a length"),
+        ({"trainer": {"multiple_trainloader_mode": "min_size"}},
+         'mine: multiple_trainloader_mode: add needs = ["multiple-trainloader-mode"]'),
+        ({"trainer": {"multiple_trainloader_mode": "shortest"}, "needs": ["multiple-trainloader-mode"]},
+         "mine: trainer.multiple_trainloader_mode: 'shortest' is none of 'max_size_cycle', 'min_size'"),
+        ({"data": {"train_loaders": [1, 4]}, "trainer": {"limit_train_batches": 0.2}},
+         "mine: trainer.limit_train_batches=0.2 leaves nothing of a loader of 4"),
+        ({"data": {"train": 4}, "trainer": {"overfit_batches": 0.2}},
+         "mine: trainer.overfit_batches=0.2 leaves nothing of a loader of 4"),
+        ({"data": {"train": 4}, "trainer": {"overfit_batches": 2, "val_check_interval": 3}},
+         "mine: trainer.val_check_interval=3: an epoch has 2 batches"),
         ({"when": 5}, "mine: when is 5; a list of tables is accepted"),
         ({"when": [5]}, "mine: when: a table is expected, not 5"),
         ({"when": [{"do": "raise"}]}, "mine: when: missing 1 required positional argument: 'hook'"),
@@ -289,6 +307,9 @@ def test_loaders_options_and_what_the_module_defines() -> None:
     assert FULL.option("max_epochs") == 2 and FULL.option("max_steps") == -1
     assert FULL.defines("training_epoch_end") and not FULL.defines("test_epoch_end")
     assert FULL.defines("validation_step") and not FULL.defines("predict_step")
+    combined = Scenario("x", data=Data(train_loaders=(3, 1, 2)))
+    assert combined.loaders("train") == (3, 1, 2) and combined.train_batches() == 3 and FULL.train_batches() == 4
+    assert replace(combined, trainer={"multiple_trainloader_mode": "min_size"}).train_batches() == 1
     assert Scenario("x").defines("predict_step") and not Scenario("x").defines("test_step")
 
 

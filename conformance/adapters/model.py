@@ -116,22 +116,37 @@ def unpack(batch: Any) -> Tuple[torch.Tensor, torch.Tensor]:
     """x and y out of any form of batch."""
     if isinstance(batch, CustomBatch):
         return batch.x, batch.y
-    if isinstance(batch, dict):
-        return (batch["x"], batch["y"]) if "x" in batch else (batch["inputs"][0], batch["target"][0])
-    return batch[0], batch[1]
+    if isinstance(batch, dict) and "x" in batch:
+        return batch["x"], batch["y"]
+    if isinstance(batch, dict) and "inputs" in batch:
+        return batch["inputs"][0], batch["target"][0]
+    items = list(batch.values()) if isinstance(batch, dict) else batch
+    if isinstance(items[0], torch.Tensor):
+        return items[0], items[1]
+    pairs = [unpack(item) for item in items]  # of several loaders: all their rows
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
 
 
 def loaders(scenario: Scenario, stage: str) -> Any:
-    """The stage's DataLoader, a list of them where there are several, None where there is none."""
+    """The stage's DataLoader, a list of them where there are several, None where there is none; several training
+    loaders in the scenario's structure."""
     made = []
     for index, batches in enumerate(scenario.loaders(stage)):
         rows: Any = _Samples(scenario, STAGES.index(stage), index, batches)
         if not scenario.data.sized:
             rows = _Stream(rows.rows)
-        made.append(
-            DataLoader(rows, batch_size=scenario.data.batch_size, collate_fn=_collate(scenario.data.batch))
-        )
+        settings = {"batch_size": scenario.data.batch_size, "collate_fn": _collate(scenario.data.batch)}
+        made.append(DataLoader(rows, shuffle=scenario.data.shuffle and stage == "train", **settings))
+    if stage == "train" and scenario.data.train_loaders:
+        return _structured(made, scenario.data.structure)
     return None if not made else made[0] if len(made) == 1 else made
+
+
+def _structured(loaders: List[Any], structure: str) -> Any:
+    """Loaders in a list, a dict, or a dict of two lists."""
+    if structure == "nested":
+        return {"a": loaders[:1], "b": loaders[1:]}
+    return dict(zip("abcdefgh", loaders)) if structure == "dict" else loaders
 
 
 def model_class(base: type, scenario: Scenario) -> type:

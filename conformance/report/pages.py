@@ -33,6 +33,7 @@ FAMILIES = {
     "predict": "predict()",
     "modes": "train and eval mode, gradients on and off",
     "transfer": "batches on their way to the device",
+    "data": "several training loaders, loaders that are asked for again, overfitting",
     "epoch": "how many epochs, steps and validations",
     "log": "self.log: values, reductions, names",
     "checkpoint": "checkpoints, and going on from one",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
-from ..numerics import Numbers
+from ..numerics import Numbers, parts
 from ..scenario import STEPS, TRAINER_DEFAULTS, Scenario
 from .logged import Logged
 
@@ -75,14 +75,16 @@ class Oracle:
         self.hiddens: dict[int, str] = {}  # what each optimizer's step is handed, by truncated_bptt_steps
         self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.should_stop = False
-        self.loaded: set[str] = set()
         self.predictions = "none"  # the form of what predict returns
+        self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
+        self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.in_sanity_check = "fit", False
         self.numbers, self.logged = Numbers(scenario), Logged()
         self.batch: str | None = None  # the one that runs
         self.times_logged: dict[str, int] = {}  # by hooks that are no step
         self.batches_done, self.uncounted = 0, 0  # in this epoch; the step of the last, if it is not counted yet
         self.epoch_outputs: list[str] = []
+        self.asked_before: dict[str, int] = {}  # as `loaded`, by the run that a checkpoint is of
         self.saved: dict[str, Any] = {}  # by the last checkpoint
         self.resuming: dict[str, Any] = {}  # what a checkpoint brings, until the first epoch has begun
 
@@ -214,13 +216,13 @@ class Oracle:
         if not logs:
             return
         count = self.times_logged[hook] = self.times_logged.get(hook, -1) + 1
-        stage, loader = (self.batch or "//").split("/")[:2]
-        several = bool(stage) and len(self.s.loaders(stage)) > 1
+        stage, loader, _ = parts(self.batch)[0] if self.batch else ("train", 0, 0)
+        several = stage != "train" and len(self.s.loaders(stage)) > 1
         # A batch of the user's own type has no size that could be read off it.
         size = self.numbers.size(self.batch) if self.batch and self.s.data.batch != "custom" else 1
         for log in logs:
             value = self.numbers.loss(str(self.batch)) if hook in STEPS.values() else float(count)
-            self.logged.log(log, value, size, int(loader) if several else None)
+            self.logged.log(log, value, size, loader if several else None)
 
     def effects_of(self, hook: str) -> None:
         """What the documented default of a hook changes by its end."""
@@ -277,17 +279,48 @@ class Oracle:
         minima_met = self.epoch >= self.options["min_epochs"] and self.step + running >= self.options["min_steps"]
         return self.should_stop and bool(minima_met)
 
+    def is_training(self, stage: str) -> bool:
+        """Whether the stage's batches are those of training: with overfit_batches, a fit's validation's are [R62]."""
+        return stage == "train" or (stage == "val" and self.overfits)
+
+    def loaders(self, stage: str) -> list[int]:
+        """The batches of each of a stage's loaders that are used; training loaders make one of all."""
+        if self.is_training(stage):
+            return [self.limited("train", self.s.train_batches())]
+        return [self.limited(stage, batches) for batches in self.s.loaders(stage)]
+
     def batches(self, stage: str, at_most: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         """The batches of a stage's loaders in order: the loader's index, and what says which it is."""
-        for index, batches in enumerate(self.s.loaders(stage)):
-            batches = self.limited(stage, batches)
+        for index, batches in enumerate(self.loaders(stage)):
             for batch_idx in range(batches if at_most is None else min(batches, at_most)):
-                yield index, {"batch": f"{stage}/{index}/{batch_idx}", "batch_idx": batch_idx}
+                batch = self.train_batch(batch_idx) if self.is_training(stage) else f"{stage}/{index}/{batch_idx}"
+                yield index, {"batch": batch, "batch_idx": batch_idx}
+
+    def train_batch(self, batch_idx: int) -> str:
+        """Which batch of the training loader that is; of several which of each, the shorter ones starting anew, in
+        the structure of the loaders [R60]."""
+        each = [f"train/{index}/{batch_idx % n}" for index, n in enumerate(self.s.loaders("train"))]
+        if not self.s.data.train_loaders:
+            return each[0]
+        if self.s.data.structure == "list":
+            return f"[{','.join(each)}]"
+        if self.s.data.structure == "nested":
+            each = [f"[{each[0]}]", f"[{','.join(each[1:])}]"]
+        return "{" + ",".join(map(":".join, zip("abcdefgh", each))) + "}"
+
+    def is_due(self, stage: str, asked: int | None = None) -> bool:
+        """Whether a stage's loaders are asked for: the first time, and again so many epochs after `asked`, by default
+        the epoch in which they were [R61]."""
+        every = self.options["reload_dataloaders_every_n_epochs"]
+        asked = self.loaded.get(stage) if asked is None else asked
+        return asked is None or (every > 0 and self.epoch - asked >= every)
 
 
 def _options(scenario: Scenario) -> dict[str, Any]:
-    """The trainer's options; fast_dev_run=n sets those that say how long and how often."""
+    """The trainer's options; overfit_batches limits the training [R62], and fast_dev_run=n sets all that say how long
+    and how often."""
     options = {name: scenario.option(name) for name in TRAINER_DEFAULTS}
+    options["limit_train_batches"] = options["overfit_batches"] or options["limit_train_batches"]
     batches = int(options["fast_dev_run"])
     if batches:
         limits = {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}

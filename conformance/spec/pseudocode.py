@@ -75,9 +75,9 @@ class Pseudocode(Oracle):
         everybody = set(range(self.s.model.optimizers))
         self.used, self.owners, self.is_empty = set() if self.frequencies else everybody, [], {*everybody}
         yield from self.dataloader("train")
-        batches = self.limited("train", self.s.data.train or 0)
+        (batches,) = self.loaders("train")
         for batch_idx in range(self.rejoin(), batches):
-            where: dict[str, Any] = {"batch": f"train/0/{batch_idx}", "batch_idx": batch_idx}
+            where: dict[str, Any] = {"batch": self.train_batch(batch_idx), "batch_idx": batch_idx}
             skip = yield from self.hook("on_train_batch_start", **where, dataloader_idx=0)
             if skip == "return-minus-1":
                 break
@@ -229,10 +229,14 @@ class Pseudocode(Oracle):
             yield from self.hook(hook, batch=batch, dataloader_idx=dataloader_idx)
 
     def dataloader(self, stage: str) -> Events:
-        """`train_dataloader()` and its siblings: not reloaded, so called where first needed [R24]."""
-        if self.s.data.source != "argument" and stage not in self.loaded:
-            yield from self.hook(f"{stage}_dataloader")
-        self.loaded.add(stage)
+        """`train_dataloader()` and its siblings: called where first needed [R24], and again where they are
+        reloaded [R61]. Whoever validates on training batches needs no others [R62]."""
+        stage = "train" if self.overfits else stage
+        if self.is_due(stage):
+            if self.s.data.source != "argument":
+                yield from self.hook(f"{stage}_dataloader")
+            before = self.asked_before.pop(stage, None)
+            self.loaded[stage] = self.epoch if before is None or self.is_due(stage, before) else before
 
     def optimizer_blocks(self, where: dict[str, Any]) -> Events:
         """The block of each optimizer [R7]; with frequencies that of the one whose window it is, so many
@@ -411,7 +415,7 @@ class Pseudocode(Oracle):
     def step_of(self, name: str, batch: dict[str, Any], dataloader_idx: int) -> Events:
         """The step of an evaluation; several loaders bring it `dataloader_idx`. Returns its output."""
         stage = "val" if name == "validation" else name
-        several = len(self.s.loaders(stage)) > 1
+        several = len(self.loaders(stage)) > 1
         where = {**batch, "dataloader_idx": dataloader_idx} if several else batch
         told = yield from self.hook(f"{name}_step", **where)
         form = "tensor" if name == "predict" else self.s.model.eval_returns or self.s.model.returns
@@ -426,7 +430,7 @@ class Pseudocode(Oracle):
 
     def outputs(self, stage: str) -> list[int]:
         """How many outputs of each loader have been kept: none yet."""
-        return [0] * len(self.s.loaders(stage))
+        return [0] * len(self.loaders(stage))
 
     def epoch_end(self, name: str, outputs: list[int]) -> Events:
         """A list of outputs, or with several loaders a list of one list for each."""
@@ -440,7 +444,7 @@ class Pseudocode(Oracle):
 
     # ---- checkpoints ------------------------------------------------------------------------------
 
-    KEPT = ("turn", "owners", "is_empty", "used", "batches_done", "epoch_outputs", "grads", "numbers", "logged")
+    KEPT = tuple("loaded turn owners is_empty used batches_done epoch_outputs grads numbers logged".split())
 
     def save(self) -> Events:
         """`trainer.save_checkpoint()`: everything of the training is kept, up to the last batch that is done [R43]."""
@@ -476,6 +480,7 @@ class Pseudocode(Oracle):
         self.turn = self.resuming.get("turn", 0)
         if self.resuming:
             self.logged.kept = dict(self.resuming["logged"].kept)
+            self.asked_before = dict(self.resuming["loaded"])
 
     def rejoin(self) -> int:
         """The first batch of this epoch: after resuming in mid-epoch that which was not done [R43]."""
@@ -503,7 +508,8 @@ class Pseudocode(Oracle):
         resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = False, True, function
-        self.loaded = set()
+        self.loaded, self.asked_before = {}, {}
+        self.overfits = function == "fit" and self.options["overfit_batches"] > 0
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
         self.nothing_logged()
