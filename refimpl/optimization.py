@@ -25,6 +25,7 @@ __all__ = [
     "attach_optimizers",
     "check_loss",
     "loss_of",
+    "step_plateaus",
     "step_schedules",
 ]
 
@@ -54,7 +55,8 @@ class Schedule:
 
     It steps after every `frequency`-th update of its optimizer ("step") or at the end of every
     `frequency`-th epoch ("epoch"). With `reduce_on_plateau`, as for every ReduceLROnPlateau, its `step` is given the
-    logged value that `monitor` names; `strict` makes the absence of that an error rather than a warning.
+    logged value that `monitor` names; `strict` makes the absence of that an error rather than a warning. It steps
+    when the batch is over, and the validation that follows it, so that whatever they log can be monitored.
     """
 
     scheduler: Any
@@ -66,6 +68,7 @@ class Schedule:
     reduce_on_plateau: bool = False
     optimizer_idx: int = field(default=0, kw_only=True)
     passed: int = field(default=0, init=False)  # updates or epochs so far
+    is_due: bool = field(default=False, init=False)  # at the end of this batch
 
     def __post_init__(self) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -107,6 +110,7 @@ def attach_optimizers(trainer: Trainer, configured: Any) -> None:
     trainer.optimizers = optimizers
     trainer.turns = _turns(frequencies)
     trainer.schedules = [_schedule(scheduler, index, optimizers) for scheduler, index in schedulers]
+    trainer.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in trainer.schedules)
     _check_manual(trainer)
     _check_training_step(trainer)
 
@@ -275,8 +279,21 @@ def step_schedules(trainer: Trainer, interval: str, optimizer_idx: int | None = 
         if schedule.interval != interval or schedule.optimizer_idx not in concerned:
             continue
         schedule.passed += 1
-        if schedule.passed % schedule.frequency == 0:
+        if schedule.passed % schedule.frequency:
+            continue
+        if schedule.reduce_on_plateau and interval == "step":
+            schedule.is_due = True
+        else:
             schedule.step(trainer.callback_metrics if schedule.reduce_on_plateau else {})
+
+
+def step_plateaus(trainer: Trainer) -> None:
+    """At the end of a batch: step the schedules of interval "step" that react to a value, if its updates made it
+    their turn."""
+    for schedule in trainer.schedules:
+        if schedule.is_due:
+            schedule.is_due = False
+            schedule.step(trainer.callback_metrics)
 
 
 def loss_of(output: Any) -> Tensor | None:

@@ -347,6 +347,21 @@ def test_a_scheduler_of_ones_own_is_given_the_value_if_it_says_so() -> None:
     assert plain.steps == 2 and plain.given == []
 
 
+def test_per_step_it_is_given_what_the_validation_after_the_step_has_logged() -> None:
+    told = Counting()
+
+    class Own(Line):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            self.log("v", float(self.global_step))
+
+        def configure_optimizers(self) -> Any:
+            lr_dict = {"scheduler": told, "reduce_on_plateau": True, "interval": "step", "frequency": 2, "monitor": "v"}
+            return {"optimizer": SGD(self.parameters(), lr=1.0), "lr_scheduler": lr_dict}
+
+    quiet(val_check_interval=2).fit(Own(), pairs(5), pairs(1))
+    assert told.given == [1.0, 3.0]
+
+
 def test_plateau_follows_what_a_fit_logs() -> None:
     class Stuck(Line):
         def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
