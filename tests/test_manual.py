@@ -77,20 +77,6 @@ def test_the_documented_example(wrapped: bool) -> None:
     assert trainer.global_step == 3
 
 
-def test_what_else_manual_backward_is_given_is_backwards() -> None:
-    class Twice(Manual):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            loss = self.loss(batch)
-            self.manual_backward(loss, None, retain_graph=True)
-            self.manual_backward(loss)  # of a graph that is still there
-
-    module, by_hand, batches = Twice(), Line(), pairs(1)
-    quiet(limit_val_batches=0).fit(module, batches)
-    (2 * by_hand.loss(batches.batches[0])).backward()
-    assert module.layer.weight.grad is not None and by_hand.layer.weight.grad is not None
-    torch.testing.assert_close(module.layer.weight.grad, by_hand.layer.weight.grad)
-
-
 def test_two_optimizers_as_in_the_documentation() -> None:
     class Two(Line):
         automatic_optimization = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import cycle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -360,6 +361,34 @@ def test_per_step_it_is_given_what_the_validation_after_the_step_has_logged() ->
 
     quiet(val_check_interval=2).fit(Own(), pairs(5), pairs(1))
     assert told.given == [1.0, 3.0]
+
+
+def test_a_plateau_that_was_due_when_the_run_was_saved_steps_before_it_goes_on(tmp_path: Path) -> None:
+    class Own(Line):
+        def __init__(self, saves: bool) -> None:
+            super().__init__()
+            self.saves, self.rates = saves, list[float]()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])  # type: ignore[union-attr]
+            self.log("v", 1.0)
+            return self.loss(batch)
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+            if self.saves and batch_idx == 1:
+                self.trainer.save_checkpoint(tmp_path / "saved.ckpt")  # type: ignore[union-attr]
+
+        def configure_optimizers(self) -> Any:
+            optimizer = SGD(self.parameters(), lr=1.0)
+            lr_dict = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.5, patience=0), "interval": "step"}
+            return {"optimizer": optimizer, "lr_scheduler": {**lr_dict, "monitor": "v"}}
+
+    whole, rest = Own(saves=True), Own(saves=False)
+    quiet(limit_val_batches=0).fit(whole, pairs(4))
+    quiet(limit_val_batches=0).fit(rest, pairs(4), ckpt_path=tmp_path / "saved.ckpt")
+    assert whole.rates == [1.0, 1.0, 0.5, 0.25]
+    assert rest.rates == whole.rates[2:]
+    assert torch.equal(whole.layer.weight, rest.layer.weight)
 
 
 def test_plateau_follows_what_a_fit_logs() -> None:
