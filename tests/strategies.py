@@ -57,7 +57,6 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     trainer = draw(_trainer(data, model))
     several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
     needs = ("several-optimizers",) * several + ("truncated-bptt",) * truncated
-    needs += ("checkpoints",) * bool({"save", "resume"} & {*calls})
     if "resume" in calls:
         trainer.pop("fast_dev_run", None)
     saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
@@ -66,6 +65,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         event = draw(_event(scenario))
         if all((event.receiver, event.hook, event.nth) != (w.receiver, w.hook, w.nth) for w in scenario.when):
             scenario = replace(scenario, when=(*scenario.when, event))
+    if {"save", "resume"} & {*calls, *(event.do for event in scenario.when)}:
+        scenario = replace(scenario, needs=(*needs, "checkpoints"))
     before = replace(scenario, calls=calls[:-1])
     if "resume" in calls and not any(event.hook == "save_checkpoint" for event in expected(before)):
         scenario = replace(scenario, calls=("fit",))  # it has not come to a checkpoint to go on from
