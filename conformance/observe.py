@@ -49,7 +49,7 @@ def observing(
         suite=__version__,
         scenario=scenario.to_dict(),
         trainer={"name": name or type(trainer).__module__.split(".")[0], "version": "own program"},
-        declares={"hooks": hooks, "effects": list(EFFECTS)},
+        declares={"hooks": hooks, "effects": [effect for effect in EFFECTS if effect not in ("lr", "values")]},
         environment={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     with TraceWriter(path, header) as writer:

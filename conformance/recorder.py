@@ -24,7 +24,10 @@ __all__ = ["Recorder", "Tags", "identify", "said"]
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
 STAGES = ("train", "val", "test", "predict")
 # Arguments that are written as they are; others are described, or left out.
-PLAIN = ("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage", "split_size")
+PLAIN = (
+    *("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage", "split_size"),
+    *("on_tpu", "using_native_amp", "using_lbfgs"),
+)
 
 
 def identify(batch: Any) -> Optional[str]:
@@ -321,18 +324,26 @@ class Recorder:
                 args["results"] = describe(value)
             elif name == "hiddens":
                 args["hiddens"] = described_hiddens(value)
-            elif name == "loss":
+            elif name == "loss" and self.tags is None:  # of data that no formulas know, nobody can tell the loss
                 args["loss"] = _finite(float(value.detach()))
+            elif name == "optimizer":
+                args["optimizer"] = self._name_of(value)
         return args
+
+    def _name_of(self, optimizer: Any) -> Optional[str]:
+        """The receiver that an optimizer is in the trace; a trainer may have wrapped it. None for one of nobody's."""
+        plain = getattr(optimizer, "optimizer", optimizer)
+        places = [index for index, known in enumerate(self._optimizers) if known is plain]
+        return _numbered("optimizer", self._optimizers, places[0]) if places else None
 
     def instrumented(self, configured: Any) -> Any:
         """Wrap every optimizer and scheduler in what `configure_optimizers` returned."""
         optimizers, schedulers = _collect(configured)
         self._optimizers = optimizers
         for index, optimizer in enumerate(optimizers):
-            self._wrap(optimizer, "step", "optimizer" if len(optimizers) == 1 else "optimizer:%d" % index)
+            self._wrap(optimizer, "step", _numbered("optimizer", optimizers, index))
         for index, scheduler in enumerate(schedulers):
-            self._wrap(scheduler, "step", "scheduler" if len(schedulers) == 1 else "scheduler:%d" % index)
+            self._wrap(scheduler, "step", _numbered("scheduler", schedulers, index))
         return configured
 
     def _wrap(self, target: Any, method: str, receiver: str) -> None:
@@ -340,13 +351,20 @@ class Recorder:
 
         @functools.wraps(original)  # keeps the marks that torch's schedulers look for
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            return self.span(receiver, method, lambda: original(*args, **kwargs), {})
+            reacts = args and receiver.startswith("scheduler") and self.tags is None  # to a value, on a plateau
+            values = {"value": _finite(float(args[0]))} if reacts else {}
+            return self.span(receiver, method, lambda: original(*args, **kwargs), values)
 
         if receiver.startswith("scheduler"):  # whose attributes are its state, and go into checkpoints
             kind = type(target)
             target.__class__ = type(kind.__name__, (kind,), {method: staticmethod(recorded)})
         else:
             setattr(target, method, recorded)
+
+
+def _numbered(kind: str, among: List[Any], index: int) -> str:
+    """"optimizer", or with several "optimizer:1"."""
+    return kind if len(among) == 1 else "%s:%d" % (kind, index)
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .hooks import HOOKS
+from .optimizers import FORMS, OVERRIDES, discord
 
 __all__ = ["Data", "Log", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios", "to_toml"]
 
@@ -134,6 +135,11 @@ class Model:
     the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
     then the steps of the schedulers. `truncated_bptt_steps` is the module's property of that name; its
     hidden states count the pieces of a batch.
+
+    `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
+    scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
+    `monitor` with `strict`, for one that halves the rate where that value is on a plateau; without `lr_dict` as it
+    is. `overrides`, of OVERRIDES, are hooks that the module has its own way.
     """
 
     defines: Tuple[str, ...] = ()
@@ -150,6 +156,26 @@ class Model:
     frequencies: Tuple[int, ...] = ()
     manual: bool = False
     truncated_bptt_steps: int = 0
+    form: str = ""
+    lr_dict: bool = True
+    scheduler_frequency: int = 1
+    monitor: str = ""
+    strict: bool = True
+    overrides: Tuple[str, ...] = ()
+
+    @property
+    def returns_form(self) -> str:
+        """The form of what `configure_optimizers` returns; "none" where there is no optimizer."""
+        if self.form or self.optimizer == "none":
+            return self.form or "none"
+        one, many = ("dict", "dicts") if self.frequencies or self.scheduler != "none" else ("optimizer", "list")
+        return one if self.optimizers == 1 else many
+
+    @property
+    def monitors_nothing(self) -> bool:
+        """Whether the value that a strict scheduler is to be given is logged nowhere: then the fit ends."""
+        names = {log.name + fork for log in self.logs for fork in ("", "_step", "_epoch")}
+        return self.monitor not in ("", *names) and self.strict
 
 
 @dataclass(frozen=True)
@@ -369,7 +395,7 @@ def _check(scenario: Scenario) -> None:
         _one_of(name + ": model.lacks", hook, ("validation_step", "predict_step"))
     _one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
     _one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
-    _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "none"))
+    _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "lbfgs", "none"))
     _one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
     if model.scheduler != "none" and model.optimizer == "none":
         raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
@@ -382,6 +408,10 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
     for frequency in model.frequencies:
         _natural(name + ": model.frequencies", frequency, 1)
+    _one_of(name + ": model.form", model.form, ("", *FORMS))
+    _natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
+    for override in model.overrides:
+        _one_of(name + ": model.overrides", override, OVERRIDES)
     for need in scenario.needs:
         _one_of(name + ": needs", need, NEEDS)
     _check_model(name, data, model)
@@ -399,6 +429,8 @@ def _check(scenario: Scenario) -> None:
         _one_of(name + ": model.callbacks", kind, ("new", "same"))
     for option, value in scenario.trainer.items():
         _check_option("%s: trainer.%s" % (name, option), option, value)
+    if discord(scenario):
+        raise ScenarioError("%s: %s" % (name, discord(scenario)))
     _check_plan(scenario)
     for event in scenario.when:
         _one_of(name + ": when.do", event.do, ACTIONS)

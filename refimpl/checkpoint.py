@@ -115,7 +115,8 @@ def collected(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
     if not weights_only:
         checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
         checkpoint["lr_schedulers"] = [
-            {"passed": schedule.passed, "state": _state_of(schedule.scheduler)} for schedule in trainer.schedules
+            {"passed": each.passed, "is_due": each.is_due, "state": _state_of(each.scheduler)}
+            for each in trainer.schedules
         ]
         checkpoint["scaler"] = trainer.scaler and trainer.scaler.scaler.state_dict()
         checkpoint["loops"] = loop_state(trainer)
@@ -165,7 +166,7 @@ def restore_training(trainer: Trainer) -> None:
     for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"]):
         optimizer.load_state_dict(state)
     for schedule, state in zip(trainer.schedules, checkpoint["lr_schedulers"]):
-        schedule.passed = state["passed"]
+        schedule.passed, schedule.is_due = state["passed"], state["is_due"]
         if state["state"] is not None:
             schedule.scheduler.load_state_dict(state["state"])
     if trainer.scaler and checkpoint["scaler"]:

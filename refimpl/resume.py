@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .optimization import step_plateaus
 from .seed import random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def rejoin(trainer: Trainer) -> Iterator[tuple[int, Any]]:
     parameters = dict(module.named_parameters())
     for name, gradient in state.get("gradients", {}).items():
         parameters[name].grad = gradient.to(parameters[name].device)
+    step_plateaus(trainer)  # of the last batch done, if it was saved before they had
     set_random_state(state["random_state"])
     return numbered
 

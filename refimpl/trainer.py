@@ -165,6 +165,7 @@ class Trainer(TakesArguments, TrainerView):
         self.checks_val = False
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules = []
+        self.has_plateaus = False  # schedules per step that react to a logged value
         self.turns: Turns | None = None  # where optimizers have frequencies
         self.split_idx = 0  # with truncated_bptt_steps, which piece of the batch it is
         self.updates = True  # whether the batch that runs is followed by an update of the parameters

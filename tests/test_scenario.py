@@ -59,6 +59,9 @@ FULL = Scenario(
         callbacks=("new", "same"),
         starts_in_eval=True,
         logs=(Log("training_step", "a", on_step=True, on_epoch=True), Log("on_train_epoch_end", "b", batch_size=3)),
+        form="tuple-of-dicts",
+        scheduler_frequency=2,
+        overrides=("zero-grads", "twice-backward"),
     ),
     trainer={
         "max_epochs": 2,
@@ -204,6 +207,27 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
          'mine: model.truncated_bptt_steps: add needs = ["truncated-bptt"]'),
         ({"model": {"truncated_bptt_steps": 2, "returns": "dict", "defines": ["training_step_end"]},
           "data": {"time": 4}}, "training_step_end would lose the hiddens"),
+        ({"model": {"optimizer": "lbgfs"}}, "did you mean 'lbfgs'?"),
+        ({"model": {"form": "lists"}}, "mine: model.form: 'lists' is none of "),
+        ({"model": {"overrides": ["warmup"]}}, "did you mean 'warm-up'?"),
+        ({"model": {"scheduler": "step", "scheduler_frequency": 0}}, "model.scheduler_frequency: 0; an int from 1"),
+        ({"model": {"form": "list", "optimizer": "none"}}, "mine: model.form='list' needs an optimizer, not"),
+        ({"model": {"form": "dict", "optimizers": 2}, "needs": ["several-optimizers"]},
+         "mine: model.form='dict' holds one optimizer"),
+        ({"model": {"form": "tuple", "scheduler": "step"}}, "model.form='tuple' holds neither schedulers nor frequen"),
+        ({"model": {"form": "two-lists", "frequencies": [1]}}, "mine: model.form='two-lists' holds no frequencies"),
+        ({"model": {"scheduler_frequency": 2}}, "mine: model.scheduler_frequency and model.monitor need a scheduler"),
+        ({"model": {"monitor": "v", "scheduler": "step", "manual": True}}, "need a scheduler that steps by itself"),
+        ({"model": {"lr_dict": False, "scheduler": "step"}}, "mine: model.lr_dict=false needs a scheduler per epoch"),
+        ({"model": {"strict": False, "scheduler": "step"}}, "mine: model.strict=false needs a model.monitor"),
+        ({"model": {"monitor": "v", "scheduler": "step"}, "trainer": {"precision": "bf16"}},
+         "mine: model.monitor needs precision 32"),
+        ({"model": {"optimizer": "lbfgs"}, "trainer": {"accumulate_grad_batches": 2}}, 'model.optimizer="lbfgs" needs'),
+        ({"model": {"optimizer": "lbfgs", "dtype": "float32"}}, 'mine: model.optimizer="lbfgs" needs one optimizer'),
+        ({"model": {"overrides": ["zero-grads"], "manual": True}}, "mine: model.overrides need an optimizer, and auto"),
+        ({"model": {"overrides": ["alternate"]}}, 'mine: model.overrides "alternate" needs two optimizers'),
+        ({"model": {"overrides": ["warm-up"], "scheduler": "step"}}, '"warm-up" needs a rate that nothing else chang'),
+        ({"model": {"overrides": ["own-split"]}}, 'mine: model.overrides "own-split" has nothing to split'),
         ({"trainer": {"accumulate_grad_batches": 0}}, "trainer.accumulate_grad_batches: 0; an int from 1"),
         ({"model": {"logs": 1}}, "mine: model: logs is 1; true, false or a list of tables is accepted"),
         ({"model": {"logs": [1]}}, "mine: model.logs: a table is expected, not 1"),
@@ -325,6 +349,23 @@ def test_features_are_the_words_of_given() -> None:
     assert not {"several:test", "on_fit_start:stop", "option:max_steps", "logs-without-loader"} & words
 
 
+def test_features_of_optimization() -> None:
+    plain = features(Scenario("plain"))
+    assert {"form:optimizer", "everywhere"} <= plain
+    unusual = {"when", "lbfgs", "monitor", "lenient", "scheduler-frequency", "bare-scheduler", "monitors-nothing"}
+    assert not unusual & plain
+    model = Model(scheduler="epoch", scheduler_frequency=2, monitor="a_step", logs=(Log("training_step", "a"),))
+    assert {"form:dict", "monitor", "scheduler-frequency"} <= features(Scenario("x", model=model))
+    nothing = replace(model, monitor="b")
+    assert {"monitors-nothing", "when"} <= features(Scenario("x", model=nothing))
+    lenient = features(Scenario("x", model=replace(nothing, strict=False)))
+    assert "lenient" in lenient and "when" not in lenient
+    several = Model(optimizers=2, form="two-lists", scheduler="epoch", lr_dict=False, overrides=("alternate",))
+    assert {"form:two-lists", "bare-scheduler", "overrides:alternate"} <= features(Scenario("x", model=several))
+    assert {"form:list"} <= features(Scenario("x", model=Model(optimizers=2)))
+    assert {"form:none"} <= features(Scenario("x", model=Model(optimizer="none")))
+
+
 @pytest.mark.parametrize(
     "check, selected",
     [
@@ -347,6 +388,8 @@ def test_where_a_batch_runs_through_other_lines_clauses_that_name_them_are_judge
     assert applies({"kind": "count", "given": ["accumulation", "!when"]}, accumulating)
     assert applies({"kind": "effect", "given": []}, accumulating)
     assert applies({"kind": "sequence", "given": ["call:fit"]}, accumulating)
+    assert applies({"kind": "effect", "given": ["everywhere", "!lbfgs"]}, accumulating)
+    assert not applies({"kind": "effect", "given": ["everywhere", "!accumulation"]}, accumulating)
 
 
 def test_every_hook_of_an_event_is_a_hook_the_recorder_knows() -> None:

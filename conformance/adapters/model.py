@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ..hooks import OWN_STEPS
 from ..recorder import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
 from ..scenario import STEPS, Scenario
+from .optimization import configured, overrides
 
 __all__ = ["CustomBatch", "loaders", "model_class"]
 
@@ -228,7 +229,7 @@ def model_class(base: type, scenario: Scenario) -> type:
     body: Dict[str, Any] = {
         "__init__": __init__,
         "forward": forward,
-        "configure_optimizers": lambda self: _optimizers(self, scenario),
+        "configure_optimizers": lambda self: configured(self, scenario),
         "training_step": manual_training_step if scenario.model.manual else steps[several, truncated],
     }
     for hook in ("validation_step", "test_step"):
@@ -239,6 +240,7 @@ def model_class(base: type, scenario: Scenario) -> type:
     for hook in scenario.model.defines:
         body[hook] = step_end if hook.endswith("_step_end") else epoch_end
     body.update(_data_hooks(base, scenario))
+    body.update(overrides(base, scenario))
     for hook in dict.fromkeys(log.hook for log in scenario.model.logs):
         if hook in body or (hook not in OWN_STEPS and hasattr(base, hook)):
             body[hook] = _logging(hook, body.get(hook) or getattr(base, hook), scenario)
@@ -296,28 +298,3 @@ def _provider(scenario: Scenario, stage: str) -> Any:
         return loaders(scenario, stage)
 
     return dataloader
-
-
-def _optimizers(module: Any, scenario: Scenario) -> Any:
-    if scenario.model.optimizer == "none":
-        return None
-    made = [_optimizer(layer.parameters(), scenario) for layer in module.layers]
-    for row, frequency in zip(made, scenario.model.frequencies):
-        row["frequency"] = frequency
-    if any(len(row) > 1 for row in made):
-        return made[0] if len(made) == 1 else made
-    return made[0]["optimizer"] if len(made) == 1 else [row["optimizer"] for row in made]
-
-
-def _optimizer(parameters: Any, scenario: Scenario) -> Dict[str, Any]:
-    """An optimizer, with its scheduler if the scenario has one."""
-    kind, scheduler = scenario.model.optimizer, scenario.model.scheduler
-    if kind == "adam":
-        optimizer: Any = torch.optim.Adam(parameters, lr=0.0625)
-    else:
-        momentum: Dict[str, Any] = {"momentum": 0.5, "weight_decay": 0.125} if kind == "momentum" else {}
-        optimizer = torch.optim.SGD(parameters, lr=0.0625, **momentum)
-    if scheduler == "none":
-        return {"optimizer": optimizer}
-    lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": scheduler}}

@@ -26,7 +26,7 @@ FAMILIES = {
     "accumulation": "accumulate_grad_batches",
     "tbptt": "truncated backpropagation through time",
     "manual": "manual optimization",
-    "optimization": "several optimizers, their turns, their schedulers",
+    "optimization": "configure_optimizers: forms, turns, learning rates; the hooks of optimization, overridden",
     "val": "val_loop, and validate()",
     "sanity": "the sanity check",
     "test": "test()",

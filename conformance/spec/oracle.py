@@ -14,7 +14,7 @@ from ..numerics import Numbers, parts
 from ..scenario import STEPS, TRAINER_DEFAULTS, Scenario
 from .logged import Logged
 
-__all__ = ["CALLBACK_ONLY", "Events", "Expected", "Oracle", "UserError"]
+__all__ = ["CALLBACK_ONLY", "OWN_WORDS", "Events", "Expected", "Oracle", "UserError"]
 
 
 class Expected(NamedTuple):
@@ -43,6 +43,8 @@ LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader
 TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 CLOSING_HOOKS = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
+
+OWN_WORDS = "*"  # what is raised where the trainer refuses to go on: it chooses the words
 
 
 class UserError(Exception):
@@ -73,6 +75,9 @@ class Oracle:
         self.owners: list[int] = []  # the optimizers that train in this window
         self.is_empty: set[int] = set()  # those whose window has no gradients yet
         self.hiddens: dict[int, str] = {}  # what each optimizer's step is handed, by truncated_bptt_steps
+        self.piece: tuple[int, int] | None = None  # of the batch, from time to time
+        self.passed: dict[int, int] = {}  # updates or epochs that each optimizer's scheduler has seen
+        self.due: set[int] = set()  # the optimizers whose schedulers wait for the end of the batch
         self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.should_stop = False
         self.predictions = "none"  # the form of what predict returns
@@ -113,7 +118,9 @@ class Oracle:
             "params": self.updates,
         }
         if not self.withheld:
-            fx["grads"] = "set" if "set" in self.grads else "clear" if "clear" in self.grads else "none"
+            fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
+        if self.attached and self.s.model.optimizer != "none":
+            fx["lr"] = self.numbers.rates
         if self.attached and self.s.model.optimizers > 1:
             everybody = list(range(self.s.model.optimizers))
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
@@ -122,10 +129,14 @@ class Oracle:
         if self.s.model.logs:
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
-            # bfloat16 rounds the losses in its own way; of pieces of a batch there is no arithmetic here.
-            if self.options["precision"] == 32 and not self.s.data.time:
+            if self.is_exact:
                 fx["values"] = [value for _, value in known]
         return Expected(ph, receiver, hook, args, fx, self.scope)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether there is arithmetic for the losses: bfloat16 rounds them in its own way."""
+        return bool(self.options["precision"] == 32)
 
     def handled(self, hook: str) -> dict[str, bool]:
         """What was done to a batch before the hook got it, where its type tells."""
@@ -202,7 +213,7 @@ class Oracle:
             raise
         self.effects_of(hook)
         if receiver.startswith("scheduler"):
-            self.numbers.schedule(int(receiver.partition(":")[2] or 0))
+            self.numbers.schedule(int(receiver.partition(":")[2] or 0), args.get("value"))
         yield self.event("E", receiver, hook, args)
         return told
 
@@ -221,7 +232,7 @@ class Oracle:
         # A batch of the user's own type has no size that could be read off it.
         size = self.numbers.size(self.batch) if self.batch and self.s.data.batch != "custom" else 1
         for log in logs:
-            value = self.numbers.loss(str(self.batch)) if hook in STEPS.values() else float(count)
+            value = self.numbers.loss(str(self.batch), self.piece) if hook in STEPS.values() else float(count)
             self.logged.log(log, value, size, loader if several else None)
 
     def effects_of(self, hook: str) -> None:
@@ -231,12 +242,14 @@ class Oracle:
         elif hook.endswith("_model_train"):
             self.training = True
         elif hook == "optimizer_zero_grad":
-            self.grads[self.optimizer_idx or 0] = "clear"
-            self.numbers.zero_grad(self.optimizer_idx or 0)
+            idx, kept = self.optimizer_idx or 0, "zero-grads" in self.s.model.overrides
+            self.grads[idx] = ("none" if self.grads[idx] == "none" else "zero") if kept else "clear"
+            self.numbers.zero_grad(idx)
         elif hook == "backward":
             self.grads[self.optimizer_idx or 0] = "set"
-            window = self.options["accumulate_grad_batches"]
-            self.numbers.backward(str(self.batch), self.optimizer_idx or 0, divided_by=window)
+            times = 2 if "twice-backward" in self.s.model.overrides else 1
+            divided_by = self.options["accumulate_grad_batches"] / times
+            self.numbers.backward(str(self.batch), self.optimizer_idx or 0, divided_by, self.piece)
 
     # ---- when -------------------------------------------------------------------------------------
 
