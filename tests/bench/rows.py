@@ -35,7 +35,7 @@ ROWS = [
         lightning=False),
     Row("accumulation, windows of 4", lambda engine: engine.fit(Plain, accumulate_grad_batches=4), by_hand.accumulate,
         1.15, 96),
-    Row("two optimizers", lambda engine: engine.fit(TwoOptimizers), by_hand.two_optimizers, 1.15, 490,
+    Row("two optimizers", lambda engine: engine.fit(TwoOptimizers), by_hand.two_optimizers, 1.15, 475,
         lightning=False),
     Row("truncated BPTT, a batch in four pieces", lambda engine: engine.fit(Pieces), by_hand.pieces, 1.15, 820,
         lightning=False),
@@ -44,7 +44,7 @@ ROWS = [
     Row("five callbacks", lambda engine: engine.fit(Plain, callbacks=5), by_hand.call(5), 1.12, 200),
     Row("twenty callbacks", lambda engine: engine.fit(Plain, callbacks=20), by_hand.call(20), 1.12, 230),
     Row("the progress bar", lambda engine: engine.fit(Plain, enable_progress_bar=True), by_hand.progress_bar,
-        1.25, 260),
+        1.25, 200),
     Row("validation batch", lambda engine: engine.validate(Evaluated), by_hand.evaluate, 1.30, 30),
     Row("prediction batch", lambda engine: engine.predict(Evaluated), by_hand.evaluate, 1.30, 30),
 ]  # fmt: skip
