@@ -30,7 +30,7 @@ LOOKAHEAD = 20_000
 RECENT = 65  # by how many events the place in the oracle is told
 CONTEXT = 4
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
-UNDECLARED = frozenset({"fit", "validate", "test", "predict", "step"})
+UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
 
 # Phase, receiver, hook, and the stage of the batch where there is one: the transfer hooks are the same
 # in training and validation, and a trainer that skips one must not shift the other's counterparts.

@@ -10,7 +10,7 @@ from .scenario import Scenario
 __all__ = ["applies", "features"]
 
 # Scenarios in which a training batch runs through other lines: clauses about the plain ones do not see them.
-PARTICULAR = frozenset({"accumulation", "truncated-bptt", "manual"})
+PARTICULAR = frozenset({"accumulation", "truncated-bptt", "manual", "checkpoints"})
 
 
 def features(scenario: Scenario) -> frozenset[str]:
@@ -38,7 +38,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {word for word, holds in told.items() if holds}
     for event in scenario.when:
         who = "callback:" if event.receiver.startswith("callback") else ""
-        words |= {"when", f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
+        words |= {f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
+        words |= {"saves-in-epoch"} if event.do == "save" else {"when"}
     for stage in ("val", "test", "predict"):
         if len(scenario.loaders(stage)) > 1:
             words |= {"several-loaders", f"several:{stage}"}
@@ -50,6 +51,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),
         "manual": model.manual,
+        "checkpoints": bool({"save", "resume"} & {*scenario.calls, *(event.do for event in scenario.when)}),
+        "resumes": "resume" in scenario.calls,
         "truncated-bptt": bool(model.truncated_bptt_steps),
         "accumulation": scenario.option("accumulate_grad_batches") > 1,
     }

@@ -9,7 +9,8 @@ __all__ = ["CALLBACK_HOOKS", "CALLS", "DATA_HOOKS", "HOOKS", "LOADERS", "MODULE_
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-DATA_HOOKS = ("prepare_data", "setup", *LOADERS, *TRANSFERS, "teardown")
+CHECKPOINTS = ("on_save_checkpoint", "on_load_checkpoint")
+DATA_HOOKS = ("prepare_data", "setup", *LOADERS, *TRANSFERS, *CHECKPOINTS, "teardown")
 
 # Recorded only where the scenario's module defines them: their presence changes what a trainer does.
 OWN_STEPS = (
@@ -52,6 +53,7 @@ CALLBACK_HOOKS = (
         for moment in ("start", "epoch_start", "batch_start", "batch_end", "epoch_end", "end")
     ),
     "on_exception",
+    *CHECKPOINTS,
     "teardown",
 )
 
@@ -73,6 +75,6 @@ MODULE_HOOKS = (
 )
 
 # Spans of receivers that have no hooks: the calls of the user, and what optimizers and schedulers do.
-CALLS = ("fit", "validate", "test", "predict", "step")
+CALLS = ("fit", "validate", "test", "predict", "save_checkpoint", "step")
 
 HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *CALLS)))

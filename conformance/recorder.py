@@ -161,6 +161,7 @@ class Recorder:
         self._params: List[torch.Tensor] = []
         self._version = 0
         self.tags: Optional[Tags] = None
+        self.checkpoint = ""  # the file that a scenario saves to
 
     # ---- spans -----------------------------------------------------------------------------------
 
@@ -189,9 +190,21 @@ class Recorder:
         if action == "skip-closure":
             return None
         result = call()
+        if action == "save":
+            self.save()
+            return result
         if action == "stop":
             self.trainer.should_stop = True
         return None if action == "return-none" else -1 if action == "return-minus-1" else result
+
+    def save(self) -> None:
+        """Have the trainer save a checkpoint."""
+        self.span("trainer", "save_checkpoint", lambda: self.trainer.save_checkpoint(self.checkpoint), {})
+
+    def begin_anew(self, module: Any, trainer: Any) -> None:
+        """From here on it is another module and trainer; the module's parameters are nobody's change."""
+        self.module, self.trainer = module, trainer
+        self._optimizers, self._params = [], []
 
     def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:
         """Write one event with the effects as they stand."""
@@ -305,7 +318,11 @@ class Recorder:
         def recorded(*args: Any, **kwargs: Any) -> Any:
             return self.span(receiver, method, lambda: original(*args, **kwargs), {})
 
-        setattr(target, method, recorded)
+        if receiver.startswith("scheduler"):  # whose attributes are its state, and go into checkpoints
+            kind = type(target)
+            target.__class__ = type(kind.__name__, (kind,), {method: staticmethod(recorded)})
+        else:
+            setattr(target, method, recorded)
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

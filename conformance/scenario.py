@@ -18,7 +18,7 @@ from .hooks import HOOKS
 
 __all__ = ["Data", "Log", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios", "to_toml"]
 
-CALLS = ("fit", "validate", "test", "predict")
+CALLS = ("fit", "validate", "test", "predict", "save", "resume")
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
 OPTIONAL_HOOKS = (
     "training_step_end",
@@ -31,12 +31,13 @@ OPTIONAL_HOOKS = (
 # What trainers can lack altogether, so that a scenario cannot be run on them.
 NEEDS = ("bf16", "several-optimizers", "truncated-bptt")
 # What a hook of the scenario can be told to do, once, at its nth call.
-ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure")
+ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
 # The actions that mean something in a few hooks only.
 ACTS_IN = {
     "return-none": tuple(STEPS.values()),
     "return-minus-1": ("on_train_batch_start",),
     "skip-closure": ("optimizer_step",),
+    "save": ("on_train_batch_end",),
 }
 
 
@@ -151,6 +152,9 @@ class When:
 @dataclass(frozen=True)
 class Scenario:
     """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks.
+
+    "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
+    new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -312,9 +316,14 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError("%.80r: a scenario's name becomes a file's, and cannot hold a path" % name)
     if not scenario.calls:
         raise ScenarioError("%s: calls is empty; name one of %s" % (name, ", ".join(CALLS)))
+    saves = "save" in scenario.calls or any(event.do == "save" for event in scenario.when)
     for call in scenario.calls:
         _one_of(name + ": calls", call, CALLS)
-        stage = {"fit": "train", "validate": "val"}.get(call, call)
+        if call == "resume" and not (saves and scenario.calls[0] == "fit"):
+            raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
+        if call == "resume" and scenario.option("fast_dev_run"):
+            raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
+        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call)
         if not scenario.loaders(stage):
             raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
         if call == "validate" and "validation_step" in model.lacks:

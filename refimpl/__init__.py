@@ -1,10 +1,13 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
 
+from . import utilities
 from .callbacks import Callback, EarlyStopping, LearningRateMonitor
+from .checkpoint import CheckpointError
 from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
+from .model_checkpoint import ModelCheckpoint
 from .module import LightningModule
 from .optimization import ConfigurationError
 from .progress import ProgressBar
@@ -17,6 +20,7 @@ from .version import __version__
 __all__ = [
     "CSVLogger",
     "Callback",
+    "CheckpointError",
     "ConfigurationError",
     "DataError",
     "EarlyStopping",
@@ -26,10 +30,12 @@ __all__ = [
     "LightningModule",
     "LogError",
     "Logger",
+    "ModelCheckpoint",
     "ModelSummary",
     "ProgressBar",
     "TensorBoardLogger",
     "Trainer",
     "__version__",
     "seed_everything",
+    "utilities",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .dispatch import takes_dataloader_idx
+from .resume import generators_of, rejoin
+from .seed import kept_random_state, random_state, set_random_state
 
 EvalBatches = Iterator[tuple[int, Iterator[tuple[int, Any]], tuple[int, ...]]]
 
@@ -102,6 +105,8 @@ class TrainLoader:
             )
         _check(loader, "train_dataloader")
         self.loader = loader
+        self.starts: list[dict[str, Any]] = []  # the random states in which it was iterated in this epoch
+        self.replay: list[dict[str, Any]] = []  # those in which it has to be, after resuming
         length = _length(loader)
         self.num_batches = limited(length, trainer.limit_train_batches, "limit_train_batches")
         self.check_every = self._check_every(trainer.val_check_interval) if trainer.checks_val else None
@@ -125,18 +130,26 @@ class TrainLoader:
         """One epoch's batches, up to the limit. A loader of unknown length reads one batch ahead, so
         that its last batch is known as such."""
         if self.num_batches is not None and _length(self.loader) is not None:
-            return self._promised(islice(iter(self.loader), self.num_batches), self.num_batches)
-        return self._ahead(islice(iter(self.loader), self.num_batches))
+            return self._promised(islice(self.begin(self.loader), self.num_batches), self.num_batches)
+        return self._ahead(islice(self.begin(self.loader), self.num_batches))
 
-    @staticmethod
-    def _promised(batches: Iterator[Any], promised: int) -> Iterator[Any]:
-        given = 0
+    def begin(self, loader: Any) -> Iterator[Any]:
+        """`iter(loader)`, which may draw the order of its samples: from a random state that is noted, so that a
+        resumed run can draw the same."""
+        generators = generators_of(loader)
+        if self.replay:
+            set_random_state(self.replay.pop(0), generators)
+        self.starts.append(random_state(generators))
+        return iter(loader)
+
+    def _promised(self, batches: Iterator[Any], promised: int) -> Iterator[Any]:
+        self.given = 0
         for batch in batches:
-            given += 1
+            self.given += 1
             yield batch
-        if given < promised:
+        if self.given < promised:
             warnings.warn(
-                f"train_dataloader: {promised} batches were expected of the loader's length, {given} came: "
+                f"train_dataloader: {promised} batches were expected of the loader's length, {self.given} came: "
                 "a validation due after the last of them has not run",
                 stacklevel=2,
             )
@@ -153,7 +166,12 @@ class TrainLoader:
             yield current
             current = following
 
-    exhausted = False
+    exhausted, given = False, 0
+
+    @property
+    def at_last(self) -> bool:
+        """Whether the batch that was handed out last is its epoch's last."""
+        return self.exhausted or self.given == self.num_batches
 
     def is_last(self, batch_idx: int) -> bool:
         """Whether the batch that was just trained on is the epoch's last."""
@@ -205,7 +223,7 @@ def train_dataloader(trainer: Trainer) -> Iterator[tuple[int, Any]]:
     """One epoch's numbered training batches."""
     if trainer.train_loader is None:
         trainer.train_loader = TrainLoader(_provided(trainer, "train"), trainer)
-    return enumerate(trainer.train_loader.batches())
+    return rejoin(trainer) if trainer.resuming else enumerate(trainer.train_loader.batches())
 
 
 def val_dataloader(trainer: Trainer, at_most: int | None = None) -> EvalBatches:
@@ -225,7 +243,10 @@ def predict_dataloader(trainer: Trainer) -> EvalBatches:
 
 def _provided(trainer: Trainer, stage: str) -> Any:
     given = trainer.given_loaders.get(stage)
-    return getattr(trainer.hooks, f"{stage}_dataloader")() if given is None else given
+    if given is not None:
+        return given
+    with kept_random_state() if trainer.resuming else nullcontext():  # what it draws was drawn before the checkpoint
+        return getattr(trainer.hooks, f"{stage}_dataloader")()
 
 
 def _eval_batches(trainer: Trainer, stage: str, step: str, at_most: int | None = None) -> EvalBatches:

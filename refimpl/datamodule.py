@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .arguments import TakesArguments
 from .hooks import DataHooks
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["LightningDataModule"]
 
 
-class LightningDataModule(DataHooks):
+class LightningDataModule(TakesArguments, DataHooks):
     """Data hooks that can be shared by models: `trainer.fit(model, datamodule=data)`.
 
     Where it overrides a loader or transfer hook, that one is used and the module's is not;

@@ -24,6 +24,7 @@ from .datamodule import LightningDataModule
 from .devices import move
 from .hooks import DataHooks
 from .module import LightningModule
+from .retired_hooks import CALLED, REFUSED, retired_calls
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -50,9 +51,10 @@ def _public(owner: type) -> list[str]:
 
 
 DATA_HOOKS = _public(DataHooks)
-# Called by the trainer as it is made, when there is no module yet.
-_INIT_HOOKS = {"on_init_start", "on_init_end"}
-CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _INIT_HOOKS]
+# Called by others than the loops: as the trainer is made, when there is no module yet; as a checkpoint is.
+_CHECKPOINT_HOOKS = {"on_save_checkpoint", "on_load_checkpoint"}
+_ELSEWHERE = {"on_init_start", "on_init_end", "state_dict", "load_state_dict", *_CHECKPOINT_HOOKS}
+CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _ELSEWHERE]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
 _MODULE_METHODS = set(
     "log log_dict print get_progress_bar_dict freeze unfreeze toggle_optimizer untoggle_optimizer optimizers "
@@ -96,14 +98,14 @@ def resolve(
     callbacks: Sequence[Callback],
 ) -> Hooks:
     """Everything the loops will call, for one run."""
-    check_names(module, LightningModule, {*MODULE_HOOKS, *_MODULE_METHODS})
+    check_names(module, LightningModule, {*MODULE_HOOKS, *_MODULE_METHODS, *_CHECKPOINT_HOOKS})
     for hook in set(CALLBACK_HOOKS) - set(MODULE_HOOKS):
         if hasattr(type(module), hook):
             warnings.warn(f"{hook} is a callback's hook: {type(module).__name__}.{hook} is not called", stacklevel=2)
     for callback in callbacks:
-        check_names(callback, Callback, {*CALLBACK_HOOKS, *_INIT_HOOKS})
+        check_names(callback, Callback, {*CALLBACK_HOOKS, *_ELSEWHERE, *CALLED})
     if datamodule is not None:
-        check_names(datamodule, LightningDataModule, set(DATA_HOOKS))
+        check_names(datamodule, LightningDataModule, {*DATA_HOOKS, *_CHECKPOINT_HOOKS})
 
     hooks = Hooks()
     for hook in dict.fromkeys([*CALLBACK_HOOKS, *MODULE_HOOKS]):
@@ -112,11 +114,13 @@ def resolve(
         if first and hook not in _SHARED_DATA_HOOKS:
             setattr(hooks, hook, first[0])
             continue
-        first += [
+        own: list[Call] = [
             partial(fitted(method, hook, Callback), trainer, module)
             for callback in callbacks
             if hook in CALLBACK_HOOKS and (method := overridden(callback, hook, Callback))
         ]
+        retired = list(retired_calls(hook, callbacks, trainer, module))
+        first += own + retired if hook == "on_train_batch_end" else retired + own
         setattr(hooks, hook, _fan_out(hook, first, _own(module, hook)))
     return hooks
 
@@ -207,8 +211,8 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     else:
         taken = len(positional)
 
-        def call_with_fewer(*args: Any) -> Any:
-            return method(*args[:taken])
+        def call_with_fewer(*args: Any, **kwargs: Any) -> Any:
+            return method(*args[:taken], **kwargs)
 
         call = named(call_with_fewer, hook)
     return handing_on(call, hook) if hook in _BATCH_HOOKS else call
@@ -233,17 +237,17 @@ def named(method: Call, hook: str) -> Call:
     if code is not None and code.co_name == hook:
         return method
 
-    def call(*args: Any) -> Any:
-        return method(*args)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
 
     call.__code__ = call.__code__.replace(co_name=hook)
     return call
 
 
 def check_names(receiver: Any, base: type, known: set[str]) -> None:
-    """Refuse a method whose name is nearly that of a hook: it would silently never be called.
+    """Refuse a method whose name is nearly that of a hook, or was one once: it would silently never be called.
 
-    Raises HookError naming the method and the nearest hook.
+    Raises HookError naming the method and the nearest hook, or the one to write instead.
     """
     for owner in type(receiver).__mro__:
         if owner in base.__mro__:
@@ -251,6 +255,8 @@ def check_names(receiver: Any, base: type, known: set[str]) -> None:
         for name in _public(owner):
             if name in known or hasattr(base, name) or not inspect.isfunction(vars(owner)[name]):
                 continue
+            if name in REFUSED:
+                raise HookError(f"{owner.__name__}.{name} is a retired hook, which is not called; use {REFUSED[name]}")
             meant = _meant(name, known)
             # A helper may be called train_step, as long as training_step is there, too.
             if meant is None or (meant == _in_full(name) and overridden(receiver, meant, base)):

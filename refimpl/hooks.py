@@ -13,10 +13,21 @@ import torch
 
 from .devices import move
 
-__all__ = ["DataHooks", "ModelHooks"]
+__all__ = ["CheckpointHooks", "DataHooks", "ModelHooks"]
 
 
-class DataHooks:
+class CheckpointHooks:
+    """The hooks around a checkpoint, for a `LightningModule` and a `LightningDataModule` alike."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add to `checkpoint` what it should hold besides: it is complete, and about to be written. Whatever is
+        more than tensors, numbers, strings and their containers makes it load with `weights_only=False` only."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back what `on_save_checkpoint` added; the weights are loaded afterwards."""
+
+
+class DataHooks(CheckpointHooks):
     """The hooks about data, for a `LightningModule` and a `LightningDataModule` alike."""
 
     def prepare_data(self) -> None:

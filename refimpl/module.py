@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -233,9 +234,11 @@ class LightningModule(ModelHooks, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are; the CPU for a module without any."""
-        parameter = next(self.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        """Where the parameters and buffers are; for a module without any the trainer's device, or else the CPU."""
+        tensor = next(chain(self.parameters(), self.buffers()), None)
+        if tensor is not None:
+            return tensor.device
+        return self.trainer.device if self.trainer else torch.device("cpu")
 
     def log(
         self,
@@ -331,13 +334,16 @@ class LightningModule(ModelHooks, nn.Module):
     def get_progress_bar_dict(self) -> dict[str, int | str]:
         """What the progress bar shows beside the values logged with `prog_bar`; override it to change that.
 
-        By default "loss", the mean of the last 20 training losses, and "v_num", the version of the logger's
-        experiment, if there is one. ("get_progress_bar_dict")
+        By default "loss", the mean of the last 20 training losses; with `truncated_bptt_steps` "split_idx", the
+        number of the batch's piece; and "v_num", the version of the logger's experiment, if there is one.
+        ("get_progress_bar_dict")
         """
         items: dict[str, int | str] = {}
         bar = self.trainer.progress_bar_callback if self.trainer else None
         if bar is not None and bar.running_loss is not None:
             items["loss"] = f"{bar.running_loss:.3g}"
+        if self.truncated_bptt_steps and self.trainer is not None:
+            items["split_idx"] = self.trainer.split_idx
         if self.logger is not None and self.logger.version is not None:
             items["v_num"] = self.logger.version
         return items

@@ -94,7 +94,7 @@ def _check_manual(trainer: Trainer) -> None:
             f"automatic_optimization is {trainer.module.automatic_optimization!r}; True or False is accepted"
         )
     options = {
-        "accumulate_grad_batches": set(trainer.accumulate_grad_batches.values()) != {1},
+        "accumulate_grad_batches": set(trainer.windows.values()) != {1},
         "gradient_clip_val": trainer.gradient_clip_val,
         "track_grad_norm": trainer.track_grad_norm,
     }
@@ -109,9 +109,10 @@ def _check_manual(trainer: Trainer) -> None:
 def _check_training_step(trainer: Trainer) -> None:
     module, step = trainer.module, trainer.module.training_step
     several = len(trainer.optimizers) > 1 and module.automatic_optimization
+    split_size = module.truncated_bptt_steps or trainer.truncated_bptt_steps
     given = ["batch", "batch_idx"]
     given += ["optimizer_idx"] if several else []
-    given += ["hiddens"] if module.truncated_bptt_steps else []
+    given += ["hiddens"] if split_size else []
     try:
         signature = inspect.signature(step)
     except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
@@ -123,7 +124,7 @@ def _check_training_step(trainer: Trainer) -> None:
         why = f"configure_optimizers returned {optimizers}" if module.automatic_optimization else "it is manual"
         raise ConfigurationError(
             f"training_step{signature} is called as training_step({', '.join(given)}), by position, since {why}"
-            + (f" and truncated_bptt_steps is {module.truncated_bptt_steps}" if module.truncated_bptt_steps else "")
+            + (f" and truncated_bptt_steps is {split_size}" if split_size else "")
         ) from None
 
 
@@ -168,13 +169,22 @@ class Turns:
         self._ends = list(accumulate(frequencies))
         self._batches = 0
         self._used: set[int] = set()
+        self.owner: int | None = None  # the optimizer whose window is open
 
     def next(self) -> int:
-        """The index of the optimizer that trains on the next batch."""
-        index = bisect_right(self._ends, self._batches % self._ends[-1])
+        """The index of the optimizer that trains on the next batch, and owns the window that it opens."""
+        self.owner = bisect_right(self._ends, self._batches % self._ends[-1])
         self._batches += 1
-        self._used.add(index)
-        return index
+        self._used.add(self.owner)
+        return self.owner
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the cycle the run is."""
+        return {"batches": self._batches, "used": sorted(self._used), "owner": self.owner}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._batches, self._used, self.owner = state["batches"], set(state["used"]), state["owner"]
 
     def of_epoch(self) -> set[int]:
         """The optimizers that had a turn since this was last asked."""
@@ -277,12 +287,12 @@ def check_loss(loss: Tensor) -> None:
     """Raises ConfigurationError for a loss from which no gradient can be computed."""
     if loss.numel() != 1:
         raise ConfigurationError(
-            f"training_step returned a loss of shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
+            f"the loss of training_step has the shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
         )
     if not loss.requires_grad:
         raise ConfigurationError(
-            "training_step returned a loss that depends on no trainable parameter: was it detached, or made anew "
-            "as a tensor, or is everything frozen?"
+            "the loss of training_step depends on no trainable parameter: was it detached, or made anew as a tensor, "
+            "or is everything frozen?"
         )
 
 

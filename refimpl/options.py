@@ -1,35 +1,83 @@
-"""The trainer's options: each value checked where it comes in, and the spellings that the period retired."""
+"""The trainer's options: each value checked where it comes in, and kept as what the engine works with."""
 
 from __future__ import annotations
 
-import difflib
-import functools
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
 import torch
 
 from .callbacks import Callback
+from .model_checkpoint import ModelCheckpoint
 from .optimization import ConfigurationError
-from .progress import ProgressBar
+from .precision import PRECISIONS
 
-__all__ = [
-    "at_least_0",
-    "callbacks_of",
-    "count",
-    "device_of",
-    "duration",
-    "folder",
-    "interval",
-    "limit",
-    "norm_order",
-    "retired_spellings",
-    "windows",
-]
+__all__ = ["Options", "callbacks_of", "check_checkpointing", "device_of", "resolved", "windows"]
+
+
+class Options:
+    """The options of a trainer as its constructor leaves them: every value is one that the engine accepts."""
+
+    fast_dev_run: int  # batches; 0 for a whole run
+    max_epochs: int  # -1 for no limit, here and in max_steps
+    min_epochs: int
+    max_steps: int
+    min_steps: int
+    max_time: float | None  # seconds
+    limit_train_batches: int | float
+    limit_val_batches: int | float
+    limit_test_batches: int | float
+    limit_predict_batches: int | float
+    val_check_interval: int | float
+    check_val_every_n_epoch: int
+    num_sanity_val_steps: int
+    gradient_clip_val: float  # 0 for no clipping
+    gradient_clip_algorithm: str
+    track_grad_norm: float | None  # the order of the norm
+    enable_progress_bar: bool
+    enable_model_summary: bool
+    detect_anomaly: bool
+    terminate_on_nan: bool
+    log_every_n_steps: int
+    default_root_dir: str
+    precision: int | str
+    truncated_bptt_steps: int  # 0 for whole batches; of modules that have none of their own
+    deterministic: bool
+    benchmark: bool
+
+
+def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among `given`, the arguments of the trainer's constructor, as `Options` has them.
+
+    Raises ConfigurationError for a value that is not accepted, naming it and what is.
+    """
+    meant = _as_meant(given)
+    return {name: check(name, meant[name]) for name, check in _CHECKS.items()}
+
+
+def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with what one of them says about others: `fast_dev_run` cuts everything short, and
+    training without any limit ends after 1000 epochs."""
+    fast = given["fast_dev_run"]
+    batches = count("fast_dev_run", int(fast) if isinstance(fast, bool) else fast, least=0)
+    meant = {**given, "fast_dev_run": batches}
+    if batches:
+        meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
+        meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
+        meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
+    meant |= {name: 0 for name in ("min_epochs", "min_steps", "truncated_bptt_steps") if meant[name] is None}
+    if meant["max_steps"] is None:
+        meant["max_steps"] = -1
+    if meant["max_epochs"] is None:
+        meant["max_epochs"] = 1000 if meant["max_steps"] == -1 and meant["max_time"] is None else -1
+    return meant
+
+
+# ---- what is accepted, and what becomes of it -----------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
@@ -53,31 +101,13 @@ def limit(name: str, value: Any) -> int | float:
     raise ConfigurationError(f"{name}={value!r}; an int from 0 or a float from 0.0 to 1.0 is accepted")
 
 
-def folder(value: Any) -> str:
-    try:
-        return os.fspath(os.getcwd() if value is None else value)
-    except TypeError:
-        raise ConfigurationError(f"default_root_dir={value!r}; a path is accepted") from None
-
-
-def interval(value: Any) -> int | float:
+def interval(name: str, value: Any) -> int | float:
     number = plain(value)
     if (type(number) is int and number >= 1) or (type(number) is float and 0.0 < number <= 1.0):
         return number
     raise ConfigurationError(
-        f"val_check_interval={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
+        f"{name}={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
     )
-
-
-def windows(value: Any) -> dict[int, int]:
-    """Batches per window by the epoch from which on they hold; 1 before the first."""
-    if not isinstance(value, dict):
-        return {0: count("accumulate_grad_batches", value, 1)}
-    windows = {
-        count("accumulate_grad_batches: epoch", epoch, 0): count("accumulate_grad_batches", batches, 1)
-        for epoch, batches in value.items()
-    }
-    return {0: 1, **windows}
 
 
 def at_least_0(name: str, value: Any) -> float:
@@ -87,15 +117,41 @@ def at_least_0(name: str, value: Any) -> float:
     raise ConfigurationError(f"{name}={value!r}; None or a number from 0 is accepted")
 
 
-def norm_order(value: Any) -> float | None:
+def one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> Any:
+    if not any(type(value) is type(known) and value == known for known in accepted):
+        shown = ", ".join(map(repr, accepted[:-1]))
+        raise ConfigurationError(f"{name}={value!r}; {shown} or {accepted[-1]!r} is accepted")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise ConfigurationError(f"{name}={value!r}; True or False is accepted")
+    return bool(value)
+
+
+def precision(name: str, value: Any) -> int | str:
+    """A number of bits, also where it is text, or "bf16"."""
+    return one_of(name, int(value) if value in ("16", "32", "64") else plain(value), PRECISIONS)  # type: ignore[no-any-return]
+
+
+def windows(name: str, value: Any) -> dict[int, int]:
+    """Batches per window by the epoch from which on they hold; 1 before the first."""
+    if not isinstance(value, dict):
+        return {0: count(name, value, 1)}
+    windows = {count(f"{name}: epoch", epoch, 0): count(name, batches, 1) for epoch, batches in value.items()}
+    return {0: 1, **windows}
+
+
+def norm_order(name: str, value: Any) -> float | None:
     """The order of the norm; None for no norm."""
     order = float("inf") if value == "inf" else plain(value)
     if type(order) in (int, float) and (order > 0 or order == -1):
         return None if order == -1 else float(order)
-    raise ConfigurationError(f"track_grad_norm={value!r}; a number above 0, 'inf', or -1 for none is accepted")
+    raise ConfigurationError(f"{name}={value!r}; a number above 0, 'inf', or -1 for none is accepted")
 
 
-def duration(value: str | timedelta | dict[str, float] | None) -> float | None:
+def duration(name: str, value: Any) -> float | None:
     """Seconds."""
     if value is None:
         return None
@@ -105,11 +161,48 @@ def duration(value: str | timedelta | dict[str, float] | None) -> float | None:
             value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         elif isinstance(value, dict):
             value = timedelta(**value)
-        return value.total_seconds()
+        return value.total_seconds()  # type: ignore[no-any-return]
     except (TypeError, ValueError, AttributeError, OverflowError):
         raise ConfigurationError(
-            f"max_time={value!r}; 'DD:HH:MM:SS', a timedelta or a dict such as {{'minutes': 5}} is accepted"
+            f"{name}={value!r}; 'DD:HH:MM:SS', a timedelta or a dict such as {{'minutes': 5}} is accepted"
         ) from None
+
+
+def folder(name: str, value: Any) -> str:
+    try:
+        return os.fspath(os.getcwd() if value is None else value)
+    except TypeError:
+        raise ConfigurationError(f"{name}={value!r}; a path is accepted") from None
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "fast_dev_run": partial(count, least=0),
+    "max_epochs": partial(count, least=-1),
+    "min_epochs": partial(count, least=0),
+    "max_steps": partial(count, least=-1),
+    "min_steps": partial(count, least=0),
+    "max_time": duration,
+    "limit_train_batches": limit,
+    "limit_val_batches": limit,
+    "limit_test_batches": limit,
+    "limit_predict_batches": limit,
+    "val_check_interval": interval,
+    "check_val_every_n_epoch": partial(count, least=1),
+    "num_sanity_val_steps": partial(count, least=-1),
+    "gradient_clip_val": at_least_0,
+    "gradient_clip_algorithm": partial(one_of, accepted=("norm", "value")),
+    "track_grad_norm": norm_order,
+    "enable_progress_bar": flag,
+    "enable_model_summary": flag,
+    "detect_anomaly": flag,
+    "terminate_on_nan": flag,
+    "log_every_n_steps": partial(count, least=1),
+    "default_root_dir": folder,
+    "precision": precision,
+    "truncated_bptt_steps": partial(count, least=0),
+    "deterministic": flag,
+    "benchmark": flag,
+}
 
 
 def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
@@ -122,6 +215,12 @@ def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
     return callbacks
 
 
+def check_checkpointing(enabled: bool, callbacks: list[Callback]) -> None:
+    """Raises ConfigurationError for checkpoints switched off beside a callback that saves them."""
+    if not enabled and any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
+
+
 def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:
     """The one device that this engine runs on, by any of the ways to name it.
 
@@ -129,10 +228,13 @@ def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> 
     """
     asked = {"accelerator": accelerator, "devices": devices, "gpus": gpus, "num_processes": num_processes}
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
+    devices, gpus, num_processes = map(_counted, (devices, gpus, num_processes))
     named_gpu = gpus not in (None, 0, [])
     if accelerator not in (None, "auto", "cpu", "gpu", "cuda") or (accelerator == "cpu" and named_gpu):
         raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted, and gpus not on the CPU")
     which = gpus if named_gpu else devices
+    if which == -1:
+        which = torch.cuda.device_count() or 1  # all that there are
     several = which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1)
     if several or num_processes not in (None, 1):
         raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
@@ -144,73 +246,11 @@ def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> 
     return torch.device("cuda", index)
 
 
-# ---- spellings that the period was retiring -----------------------------------------------------------------
-
-# What each of them means today: a name and what becomes of the value.
-_RENAMED: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "checkpoint_callback": ("enable_checkpointing", bool),
-    "weights_summary": ("enable_model_summary", lambda value: value is not None),
-    "progress_bar_refresh_rate": ("enable_progress_bar", bool),
-    "reload_dataloaders_every_epoch": ("reload_dataloaders_every_n_epochs", int),
-}
-# Options of the period for what this engine does not have, with the values that ask for nothing.
-_NOTHING: dict[str, tuple[Any, ...]] = {
-    "amp_backend": ("native",),
-    "amp_level": (None,),
-    "auto_lr_find": (False, None),
-    "auto_scale_batch_size": (False, None),
-    "auto_select_gpus": (False,),
-    "ipus": (None,),
-    "log_gpu_memory": (None,),
-    "move_metrics_to_cpu": (False,),
-    "num_nodes": (1,),
-    "plugins": (None, []),
-    "profiler": (None, False),
-    "replace_sampler_ddp": (True, False),  # one process has nothing to distribute
-    "stochastic_weight_avg": (False,),
-    "strategy": (None, "auto"),
-    "sync_batchnorm": (False, True),
-    "tpu_cores": (None,),
-    "weights_save_path": (None,),
-}
-# Retired without a successor: accepted, with a warning, and without an effect.
-_IDLE = {"flush_logs_every_n_steps", "prepare_data_per_node", "process_position"}
-
-
-def retired_spellings(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor that takes the period's retired spellings too, with a warning, and refuses an unknown
-    option with a TypeError that names the nearest one."""
-
-    @functools.wraps(init)
-    def translated(self: Any, **options: Any) -> None:
-        known: Mapping[str, Any] = init.__kwdefaults__ or {}
-        modern = {name: value for name, value in options.items() if name in known}
-        for name, value in options.items():
-            if name not in known:
-                modern.update(_modern(name, value, options, [*known, *_RENAMED, *_NOTHING]))
-        init(self, **modern)
-
-    return translated
-
-
-def _modern(name: str, value: Any, options: Mapping[str, Any], known: list[str]) -> dict[str, Any]:
-    """The option, or options, that an unknown one stands for."""
-    if name in _RENAMED:
-        today, meaning = _RENAMED[name]
-        if today in options:
-            raise ConfigurationError(f"{name}={value!r} and {today}={options[today]!r} say the same; give {today}")
-        found = {today: meaning(value)}
-        if name == "progress_bar_refresh_rate" and value and value > 1:
-            given = callbacks_of(options.get("callbacks"))
-            found["callbacks"] = [*given, ProgressBar(refresh_rate=value)]
-        warnings.warn(f"Trainer({name}={value!r}) is deprecated; use {today}", DeprecationWarning, stacklevel=4)
-        return found
-    if name in _IDLE:
-        warnings.warn(f"Trainer({name}={value!r}) is deprecated and does nothing", DeprecationWarning, stacklevel=4)
-        return {}
-    if name in _NOTHING:
-        if not any(value is nothing or value == nothing for nothing in _NOTHING[name]):
-            raise ConfigurationError(f"{name}={value!r}: this engine has nothing of the kind; leave it out")
-        return {}
-    near = difflib.get_close_matches(name, known, n=1)
-    raise TypeError(f"Trainer has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+def _counted(devices: Any) -> Any:
+    """The number of devices, or the list of their indices, also where a command line gave it as text: "1", "0,"."""
+    if not isinstance(devices, str) or devices == "auto":
+        return devices
+    try:
+        return [int(part) for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
+    except ValueError:
+        return devices

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .data import has_loader
+from .seed import set_random_state
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 __all__ = [
-    "accumulated_batches",
     "closes_window",
     "epochs",
     "sanity_check_batches",
@@ -30,19 +30,20 @@ def validates(trainer: Trainer) -> bool:
 
 
 def sanity_check_batches(trainer: Trainer) -> int | None:
-    """How many batches of each loader the sanity check takes: 0 for no check, None for all."""
-    if trainer.num_sanity_val_steps == 0 or not validates(trainer):
+    """How many batches of each loader the sanity check takes: 0 for no check, None for all. A run that goes on
+    from a checkpoint has been checked."""
+    if trainer.num_sanity_val_steps == 0 or trainer.resuming or not validates(trainer):
         return 0
     return None if trainer.num_sanity_val_steps == -1 else trainer.num_sanity_val_steps
 
 
 def epochs(trainer: Trainer) -> Iterator[int]:
     """The numbers of the epochs to train, from `current_epoch` on, until training is to stop."""
-    epoch = trainer.current_epoch
-    while trainer.limit_train_batches != 0 and not _training_is_over(trainer, epoch):
-        yield epoch
-        epoch += 1
-    trainer.current_epoch = epoch
+    if trainer.resuming:
+        set_random_state(trainer.resuming["random_state"])
+    while trainer.limit_train_batches != 0 and not _training_is_over(trainer, trainer.current_epoch):
+        yield trainer.current_epoch
+        trainer.epoch_is_done()
 
 
 def _training_is_over(trainer: Trainer, epochs_done: int) -> bool:
@@ -76,12 +77,6 @@ def _steps_are_done(trainer: Trainer) -> bool:
 
 def _time_is_up(trainer: Trainer) -> bool:
     return trainer.deadline is not None and time.monotonic() >= trainer.deadline
-
-
-def accumulated_batches(trainer: Trainer) -> int:
-    """How many batches make a window in this epoch: their gradients are added up for one update."""
-    given = trainer.accumulate_grad_batches
-    return given[max(epoch for epoch in given if epoch <= trainer.current_epoch)]
 
 
 def closes_window(trainer: Trainer, batch_idx: int, window: int) -> bool:

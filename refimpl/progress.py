@@ -49,7 +49,8 @@ class ProgressBar(Callback):
     def _bar(self, name: str, leave: bool) -> tqdm[Any]:
         return tqdm(desc=name, leave=leave, dynamic_ncols=True, miniters=self.refresh_rate, maxinterval=math.inf)
 
-    def _postfix(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands behind the training bar."""
         return {**pl_module.get_progress_bar_dict(), **trainer.progress_bar_metrics}
 
     def print(
@@ -86,12 +87,12 @@ class ProgressBar(Callback):
         if batch_idx == 0 and math.isfinite(trainer.num_training_batches):
             self._train.reset(total=int(trainer.num_training_batches))
         if self._train.update():  # it was drawn
-            self._train.set_postfix(self._postfix(trainer, pl_module))
+            self._train.set_postfix(self.get_metrics(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The epoch's values stay on the screen."""
         if self._train is not None:
-            self._train.set_postfix(self._postfix(trainer, pl_module))
+            self._train.set_postfix(self.get_metrics(trainer, pl_module))
             self._train.close()
             self._train = None
 

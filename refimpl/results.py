@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, distributed
 
+from .devices import detach
+
 if TYPE_CHECKING:
     from .loggers import Publisher
     from .module import LightningModule
@@ -69,7 +71,7 @@ REFUSED = frozenset(
     "on_train_end on_validation_end on_test_end on_validation_model_eval on_validation_model_train "
     "on_test_model_eval on_test_model_train on_predict_model_eval on_predict_model_train on_predict_start "
     "on_predict_epoch_start on_predict_batch_start predict_step on_predict_batch_end on_predict_epoch_end "
-    "on_predict_end on_exception".split()
+    "on_predict_end on_exception on_save_checkpoint on_load_checkpoint".split()
 )
 
 
@@ -124,6 +126,20 @@ class _Entry:
     steps: list[Tensor] = field(default_factory=list)
     metric: Any = None
 
+    def state_dict(self, module: LightningModule) -> dict[str, Any]:
+        """The entry as plain data; a metric as the name of its place in the module."""
+        settings = self.settings._replace(reduce_fx=_named(self.settings.reduce_fx), sync_dist_group=None)
+        metric = next((name for name, part in module.named_modules() if part is self.metric), None)
+        state = {name: detach(getattr(self, name)) for name in _SAVED}
+        return {**state, "settings": tuple(settings), "metric": metric}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], module: LightningModule) -> _Entry:
+        """The entry that `state_dict` told of. What was asked is not known until the same hook logs again."""
+        metric = None if state["metric"] is None else module.get_submodule(state["metric"])
+        saved = {name: state[name] for name in _SAVED}
+        return cls(asked=(), settings=Settings(*state["settings"]), metric=metric, **saved)
+
     def values(self, epoch_ended: bool) -> dict[str, tuple[Any, str]]:
         """Names and values to show, each with "step" or "epoch"; both suffixed where there are both."""
         on_step, on_epoch = self.settings.on_step, self.settings.on_epoch
@@ -151,6 +167,8 @@ class _Entry:
         """The epoch's value."""
         if self.metric is not None:
             value = self.metric.compute()
+        elif self.settings.reduce_fx is None:  # a callable of the run before, which nobody has brought again
+            return None
         elif callable(self.settings.reduce_fx):
             dtype, device = self.steps[0].dtype, self.steps[0].device
             for step in self.steps:
@@ -190,6 +208,14 @@ class _Entry:
             self.steps = [step for steps in kept for step in steps]
         else:
             self.total = _over_processes(self.total, fx, group)
+
+
+_SAVED = ("name", "loader", "graph", "special", "latest", "total", "weight", "steps")
+
+
+def _named(reduce_fx: Any) -> Any:
+    """A reduction as plain data: its name, or None for a callable, which the hook that logs will bring again."""
+    return reduce_fx if isinstance(reduce_fx, str) else None
 
 
 def _syncs(settings: Settings) -> bool:
@@ -285,6 +311,23 @@ class Logbook:
         self.batch = self._sized = self.dataloader_idx = None
         self._batch_size = 1
 
+    # ---- saved in a checkpoint ---------------------------------------------------------------------
+
+    def state_dict(self, module: LightningModule) -> dict[str, Any]:
+        """What is known, and what the training epoch that runs has logged so far, as plain data."""
+        page = self._pages[0] if self._pages else _Page()
+        entries = [(place, entry.state_dict(module)) for place, entry in page.entries.items()]
+        return {"kept": {kind: dict(kept) for kind, kept in self._kept.items()}, "page": entries}
+
+    def keep(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        """Know again what was known when the checkpoint was saved."""
+        for kind, values in kept.items():
+            self._kept[kind].update(values)
+
+    def reopen(self, entries: Sequence[tuple[Any, Mapping[str, Any]]], module: LightningModule) -> None:
+        """Go on with the page of the epoch that the checkpoint was saved in."""
+        self._pages[-1].entries = {tuple(place): _Entry.of(state, module) for place, state in entries}
+
     # ---- written by the user ---------------------------------------------------------------------
 
     def log(
@@ -358,13 +401,13 @@ class Logbook:
         reduce_fx = _reduction(name, given.reduce_fx)
         settings = given._replace(on_step=on_step, on_epoch=on_epoch, reduce_fx=reduce_fx)
         if entry is not None:
-            for setting, before, now in zip(Settings._fields, entry.settings, settings):
+            for setting, before, now in zip(Settings._fields, entry.settings if entry.asked else (), settings):
                 if now != before and not _same_code(now, before):
                     raise LogError(
                         f"log({name!r}) in {hook}: {setting}={now!r}, but before in this hook it was {before!r}; "
                         "use another name"
                     )
-            entry.asked = asked
+            entry.asked, entry.settings = asked, settings
             return entry
         special = settings.sync_dist or reduce_fx != "mean"
         return _Entry(asked, settings, name, self.dataloader_idx, settings.enable_graph, special)

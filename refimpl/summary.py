@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .callbacks import Callback
+from .optimization import ConfigurationError
 
 if TYPE_CHECKING:
     from .module import LightningModule
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["ModelSummary", "summarize"]
 
 
-def summarize(module: nn.Module) -> str:
-    """The table: name, type and parameters of each child; trainable, non-trainable and total numbers
-    of parameters; the size of parameters in megabytes (10**6 bytes). ("最小示例": its printed output)
+def summarize(module: nn.Module, max_depth: int = 1) -> str:
+    """The table: name, type and parameters of each child, down to `max_depth` (-1: all of them); trainable,
+    non-trainable and total numbers of parameters; the size of parameters in megabytes (10**6 bytes).
+    ("最小示例": its printed output)
     """
     rows = [(str(i), name, type(child).__name__, human(_parameters(child)))
-            for i, (name, child) in enumerate(module.named_children())]
+            for i, (name, child) in enumerate(_descendants(module, max_depth))]
     head = (" ", "Name", "Type", "Params")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(4)]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in [head, *rows]]
@@ -37,6 +39,13 @@ def summarize(module: nn.Module) -> str:
         (f"{size:.3f}", "Total estimated model params size (MB)"),
     ]
     return "\n".join([lines[0], rule, *lines[1:], rule, *(f"{number:<9} {what}" for number, what in totals)])
+
+
+def _descendants(module: nn.Module, max_depth: int) -> list[tuple[str, nn.Module]]:
+    """The modules inside, by their full names, each before those inside of it."""
+    if max_depth == 1:
+        return list(module.named_children())
+    return [(name, child) for name, child in module.named_modules() if name and not 0 <= max_depth <= name.count(".")]
 
 
 def human(count: int) -> str:
@@ -59,9 +68,15 @@ def _parameters(module: nn.Module, trainable: bool = False) -> int:
 
 
 class ModelSummary(Callback):
-    """Prints the summary when `fit` has configured everything."""
+    """Prints the summary when `fit` has configured everything: the module's children and, with a `max_depth`
+    above 1, theirs; with -1 all modules. Raises ConfigurationError for a depth below -1."""
+
+    def __init__(self, max_depth: int = 1) -> None:
+        if type(max_depth) is not int or max_depth < -1:
+            raise ConfigurationError(f"ModelSummary: max_depth={max_depth!r}; an int from -1 is accepted")
+        self.max_depth = max_depth
 
     def on_pretrain_routine_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the table, in the process of global rank 0 only."""
         if trainer.global_rank == 0:
-            print(summarize(pl_module))
+            print(summarize(pl_module, self.max_depth))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from .devices import detach
 from .optimization import ConfigurationError
 
-__all__ = ["check_steps", "checked_splits", "hiddens_of", "split_batch"]
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["checked_splits", "hiddens_of", "split_batch", "steps_of"]
 
 
-def check_steps(steps: Any) -> int:
-    """The module's `truncated_bptt_steps`. Raises ConfigurationError for anything but an int from 0."""
+def steps_of(trainer: Trainer) -> int:
+    """The module's `truncated_bptt_steps`, or else the trainer's; 0 for none.
+
+    Raises ConfigurationError for anything but an int from 0.
+    """
+    steps = trainer.module.truncated_bptt_steps or trainer.truncated_bptt_steps
     if type(steps) is not int or steps < 0:
         raise ConfigurationError(f"truncated_bptt_steps is {steps!r}; an int from 1 is accepted, or 0 for none")
     return steps

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import builtins
-import math
 import os
-import time
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import torch
 
-from . import loops, options
+from . import loops
+from .arguments import TakesArguments
 from .callbacks import Callback
-from .data import EvalLoaders, TrainLoader, has_loader
+from .checkpoint import collected, write
 from .datamodule import LightningDataModule
-from .devices import parallel
-from .dispatch import Hooks, resolve
-from .loggers import Logger, Publisher, loggers_of
+from .dispatch import Hooks
+from .loggers import Logger, loggers_of
+from .model_checkpoint import ModelCheckpoint, checkpoints_last
 from .module import LightningModule
-from .optimization import ConfigurationError, Schedule, Turns
-from .plan import epochs, validates
-from .precision import PRECISIONS, LossScaler, in_precision
+from .optimization import Turns
+from .options import callbacks_of, check_checkpointing, device_of, resolved
+from .precision import LossScaler
 from .progress import ProgressBar
 from .results import Logbook
+from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
+from .run import resolved_hooks, run
+from .state import RunningStage, TrainerState, TrainerStatus, TrainerView
 from .summary import ModelSummary
+from .tables import results_table
 
-__all__ = ["Trainer", "TrainerState"]
-
-_STEPS = ("training_step", "validation_step", "test_step", "predict_step")
-
-
-@dataclass
-class TrainerState:
-    """What the trainer is doing: `fn` is fit, validate, test or predict; `status` is "initializing",
-    "running", "finished", "interrupted" or "failed"."""
-
-    fn: str | None = None
-    status: str = "initializing"
+__all__ = ["Trainer"]
 
 
-class Trainer:
+class Trainer(TakesArguments, TrainerView):
     """Runs a `LightningModule` as the documentation's pseudocode says.
 
     Args:
@@ -64,6 +54,8 @@ class Trainer:
         log_every_n_steps: how often loggers are given the values of a training step.
         default_root_dir: the folder for what is written and has no place of its own; by default the current one.
         enable_progress_bar, enable_model_summary: what is printed.
+        enable_checkpointing: save checkpoints as the `ModelCheckpoint` among the callbacks says, or else the newest, at
+            the end of each epoch.
         accumulate_grad_batches: add up the gradients of so many batches (a window) for one update; or a
             dict of epochs and numbers: {0: 1, 4: 2} adds up two from epoch 4 on.
         gradient_clip_val, gradient_clip_algorithm: before an update, clip the gradients of the optimizer's
@@ -74,6 +66,8 @@ class Trainer:
         precision: 32; 64; 16 for autocast to float16 with a scaled loss, "bf16" for autocast to bfloat16.
         accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
             or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
+        truncated_bptt_steps: of modules that have none of their own; deprecated.
+        resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
@@ -85,7 +79,15 @@ class Trainer:
             name what was given and what is accepted.
     """
 
-    @options.retired_spellings
+    _unlisted = RETIRED_OPTIONS
+
+    # What a run attaches: the receivers of every hook, the loaders that it was given by stage, and when its time
+    # is up (of `time.monotonic`).
+    hooks: Hooks
+    given_loaders: dict[str, Any]
+    deadline: float | None
+
+    @retired_options
     def __init__(
         self,
         *,
@@ -114,289 +116,178 @@ class Trainer:
         default_root_dir: str | os.PathLike[str] | None = None,
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
+        enable_checkpointing: bool = True,
         precision: int | str = 32,
         accelerator: str | None = None,
         devices: int | str | Sequence[int] | None = None,
         gpus: int | Sequence[int] | None = None,
         num_processes: int | None = None,
+        truncated_bptt_steps: int | None = None,
+        resume_from_checkpoint: str | os.PathLike[str] | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
-        fast = int(fast_dev_run) if isinstance(fast_dev_run, bool) else fast_dev_run
-        batches = options.count("fast_dev_run", fast, 0)
-        if batches:
-            limit_train_batches = limit_val_batches = limit_test_batches = limit_predict_batches = batches
-            max_epochs, max_steps, num_sanity_val_steps, val_check_interval = 1, batches, 0, 1.0
-            check_val_every_n_epoch = 1
-
-        self.fast_dev_run = batches
-        self.limit_train_batches = options.limit("limit_train_batches", limit_train_batches)
-        self.limit_val_batches = options.limit("limit_val_batches", limit_val_batches)
-        self.limit_test_batches = options.limit("limit_test_batches", limit_test_batches)
-        self.limit_predict_batches = options.limit("limit_predict_batches", limit_predict_batches)
-        self.max_steps = options.count("max_steps", -1 if max_steps is None else max_steps, -1)
-        unlimited = max_steps in (None, -1) and max_time is None
-        most = 1000 if unlimited else -1
-        self.max_epochs = options.count("max_epochs", most if max_epochs is None else max_epochs, -1)
-        self.min_epochs = options.count("min_epochs", min_epochs or 0, 0)
-        self.min_steps = options.count("min_steps", min_steps or 0, 0)
-        self.max_time = options.duration(max_time)
-        self.val_check_interval = options.interval(val_check_interval)
-        self.check_val_every_n_epoch = options.count("check_val_every_n_epoch", check_val_every_n_epoch, 1)
-        self.num_sanity_val_steps = options.count("num_sanity_val_steps", num_sanity_val_steps, -1)
-        self.accumulate_grad_batches = options.windows(accumulate_grad_batches)
-        self.gradient_clip_val = options.at_least_0("gradient_clip_val", gradient_clip_val)
-        if gradient_clip_algorithm not in ("norm", "value"):
-            raise ConfigurationError(
-                f"gradient_clip_algorithm={gradient_clip_algorithm!r}; 'norm' or 'value' is accepted"
-            )
-        self.gradient_clip_algorithm = gradient_clip_algorithm
-        self.track_grad_norm = options.norm_order(track_grad_norm)
-        self.detect_anomaly, self.terminate_on_nan = detect_anomaly, terminate_on_nan
-        self.precision = int(precision) if precision in ("16", "32", "64") else precision
-        if self.precision not in PRECISIONS:
-            raise ConfigurationError(f"precision={precision!r}; accepted are {', '.join(map(repr, PRECISIONS))}")
+        vars(self).update(resolved(locals()))
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.resume_from_checkpoint = resume_from_checkpoint
         self.scaler: LossScaler | None = None
-        self.default_root_dir = options.folder(default_root_dir)
-        self.loggers = loggers_of(logger, self.default_root_dir, silent=batches > 0)
-        self.log_every_n_steps = options.count("log_every_n_steps", log_every_n_steps, 1)
-        self.callbacks = options.callbacks_of(callbacks)
-        if enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
+        self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
+        self.callbacks = callbacks_of(callbacks)
+        if self.enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
             self.callbacks.append(ModelSummary())
-        if enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
+        if self.enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
             self.callbacks.append(ProgressBar())
+        check_checkpointing(enable_checkpointing, self.callbacks)
+        if enable_checkpointing and not self.checkpoint_callbacks:
+            self.callbacks.append(ModelCheckpoint())
+        self.callbacks = checkpoints_last(self.callbacks)
         self._model_callbacks: list[Callback] = []
         self._replaced: list[tuple[int, Callback]] = []
         for callback in self.callbacks:
             callback.on_init_start(self)
 
         self.state = TrainerState()
-        self._stages: list[str] = []  # a validation runs inside of the training
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
-        self.global_rank = 0
-        self.device = options.device_of(accelerator, devices, gpus, num_processes)
-        self.deterministic, self.benchmark = deterministic, benchmark
+        self.device, self.gpus = device_of(accelerator, devices, gpus, num_processes), gpus
         self.logbook = Logbook()
-        self.module: LightningModule = None  # type: ignore[assignment]  # given by the first run
-        self.datamodule: LightningDataModule | None = None
-        self.train_loader: TrainLoader | None = None
+        self.module = None  # type: ignore[assignment]  # given by the first run
+        self.datamodule, self.train_loader, self.eval_loaders = None, None, {}
+        self.checks_val = False
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.schedules: list[Schedule] = []
+        self.schedules = []
         self.turns: Turns | None = None  # where optimizers have frequencies
+        self.split_idx = 0  # with truncated_bptt_steps, which piece of the batch it is
         self.updates = True  # whether the batch that runs is followed by an update of the parameters
+        self.batches_done = 0  # in this epoch
+        self.uncounted = False  # whether the last of them made a step that global_step does not count yet
+        self.blocks: list[loops.OptimizerBlock] = []
+        self.outputs: list[Any] = []  # of this epoch, for training_epoch_end
+        self.saves_due: list[Callable[[], None]] = []  # once the batch, or the epoch, is over
+        self.ckpt_path: Any = None
+        self.checkpoint: Any = None  # what is to be restored, as it was read
+        self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
+        self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
             callback.on_init_end(self)
 
     # ---- the four things it does -----------------------------------------------------------------
 
+    @retired_keywords(train_dataloader="train_dataloaders")
     def fit(
         self,
         model: LightningModule,
         train_dataloaders: Any = None,
         val_dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool = True,
     ) -> None:
-        """Train `model`, validating as it goes.
+        """Train `model`, validating as it goes; from the checkpoint in `ckpt_path` on, if it is given.
 
         Loaders given here take the place of the model's and the data module's. Raises HookError or
         ConfigurationError before anything starts if the model cannot be trained, and DataError where a
         loader is asked for and cannot be used; an exception in a hook passes through unchanged, after
-        `on_exception` and `teardown`.
+        `on_exception` and `teardown`. A checkpoint that is damaged, or does not fit, is a CheckpointError; one that
+        holds more than data is loaded with `weights_only=False` only, which can run any code that is in it.
         """
-        self._run("fit", loops.fit, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule)
+        loaders = {"train": train_dataloaders, "val": val_dataloaders}
+        self.fitted = None
+        path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
+        run(self, "fit", loops.fit, model, loaders, datamodule, path, weights_only)
+        self.fitted = self.module
 
+    @retired_keywords(val_dataloaders="dataloaders")
     def validate(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
+        verbose: bool = True,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[dict[str, float]]:
-        """One pass over the validation loaders; returns the logged epoch values, a dict per loader."""
-        return self._run("validate", loops.evaluate, model, {"val": dataloaders}, datamodule) or []
+        """One pass over the validation loaders; returns the logged epoch values, a dict per loader, and prints
+        them as a table, if `verbose`.
 
+        `ckpt_path` is that of `test`; by default the best checkpoint is loaded where no model is given.
+        """
+        given = model, {"val": dataloaders}, datamodule, ckpt_path, weights_only
+        return self._tabulated(run(self, "validate", loops.evaluate, *given), verbose)
+
+    @retired_keywords(test_dataloaders="dataloaders")
     def test(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
+        verbose: bool = True,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[dict[str, float]]:
-        """One pass over the test loaders; returns the logged epoch values, a dict per loader."""
-        return self._run("test", loops.evaluate, model, {"test": dataloaders}, datamodule) or []
+        """One pass over the test loaders; returns the logged epoch values, a dict per loader, and prints them as
+        a table, if `verbose`.
 
+        The weights are those of the checkpoint in `ckpt_path`: a path, "best", "last", or None for the weights as
+        they are. By default the best checkpoint, if this trainer has just fitted this very module, and else as
+        they are. Raises CheckpointError for a checkpoint that cannot be used, such as one that has gone missing.
+        ("Test loop")
+        """
+        given = model, {"test": dataloaders}, datamodule, ckpt_path, weights_only
+        return self._tabulated(run(self, "test", loops.evaluate, *given), verbose)
+
+    def _tabulated(self, results: list[dict[str, float]] | None, verbose: bool) -> list[dict[str, float]]:
+        """What an evaluation has found, printed; nothing if it was interrupted."""
+        table = results_table(str(self.state.fn), results or [])
+        if verbose and table and self.is_global_zero:
+            self.print(table)
+        return results or []
+
+    @retired_keywords()
     def predict(
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
-        return_predictions: bool = True,
+        return_predictions: bool | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[Any] | None:
         """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
 
-        With `return_predictions=False` nothing is kept, and None is returned.
+        With `return_predictions=False` nothing is kept, and None is returned. `ckpt_path` as in `validate`.
         """
-        self.return_predictions = return_predictions
-        results = self._run("predict", loops.evaluate, model, {"predict": dataloaders}, datamodule)
-        if not return_predictions or results is None:
+        self.return_predictions = return_predictions is not False
+        given = model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only
+        results = run(self, "predict", loops.evaluate, *given)
+        if not self.return_predictions or results is None:
             return None
         return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
 
-    # ---- one run ---------------------------------------------------------------------------------
+    def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
+        """Write everything that the run needs to go on to `filepath`, or the module alone.
 
-    def _run(
-        self,
-        function: str,
-        entry: Callable[[Trainer], Any],
-        model: LightningModule | None,
-        loaders: dict[str, Any],
-        datamodule: LightningDataModule | None,
-    ) -> Any:
-        """Attach everything, run the loop, and close what it opened, whatever happens."""
-        if self.state.status == "running":
-            raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
-        model = self._module_of(function, model)
-        outer = model.trainer
-        try:
-            self._attach(function, model, loaders, datamodule)
-            return self._enter(function, entry)
-        finally:
-            if outer is not None and outer.state.status == "running":
-                model.trainer = outer  # which called this run from one of its hooks
-
-    def _enter(self, function: str, entry: Callable[[Trainer], Any]) -> Any:
-        """Run the loop; an exception or Ctrl-C closes what it opened."""
-        try:
-            self.state = TrainerState(function, "running")
-            if self.logbook.publisher and function == "fit":
-                self.logbook.publisher.hyperparams()
-            with torch.autograd.set_detect_anomaly(self.detect_anomaly):
-                return entry(self)
-        except KeyboardInterrupt as interrupt:
-            self.interrupted = True
-            self._close_after(interrupt, "interrupted")
-            warnings.warn(f"{function} was interrupted; it ends here", stacklevel=4)
-            return None
-        except BaseException as exception:
-            self._close_after(exception, "failed")
-            raise
-        finally:
-            if self.logbook.publisher:
-                self.logbook.publisher.finalize(self.state.status)
-
-    def _close_after(self, exception: BaseException, status: str) -> None:
-        """Modes as after a run, then `on_exception` and `teardown`. What they raise themselves is
-        shown as a warning, so that the first exception is the one that surfaces."""
-        running, self.state.status = self.state.status == "running", status
-        self._stages.clear()
-        self.logbook.abandon()
-        hooks = self.hooks
-        closing = [(self.module.train, True), (hooks.on_exception, exception)]
-        if running:
-            closing.append((hooks.teardown, self.state.fn))
-        with parallel(self):
-            for hook, argument in closing:
-                try:
-                    if hook:
-                        hook(argument)
-                except Exception as another:
-                    warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=5)
-
-    def _module_of(self, function: str, model: LightningModule | None) -> LightningModule:
-        """The module to run: the one given, or that of the last run."""
-        model = model if model is not None else self.module
-        if isinstance(model, LightningModule):
-            return model
-        given = f"the class {model.__name__}; pass an instance" if isinstance(model, type) else type(model).__name__
-        raise TypeError(f"{function} needs a LightningModule, not {given}")
-
-    def _attach(
-        self,
-        function: str,
-        model: LightningModule,
-        loaders: dict[str, Any],
-        datamodule: LightningDataModule | None,
-    ) -> None:
-        """Check what a run was given, before anything happens."""
-        for stage, given in loaders.items():
-            if isinstance(given, LightningDataModule):  # trainer.predict(model, data_module)
-                loaders[stage], datamodule = None, given
-        if datamodule is not None and not isinstance(datamodule, LightningDataModule):
-            given = f"the class {datamodule.__name__}" if isinstance(datamodule, type) else type(datamodule).__name__
-            raise TypeError(f"datamodule={given}; an instance of LightningDataModule is accepted")
-        if datamodule is not None and any(given is not None for given in loaders.values()):
-            raise ConfigurationError(f"{function} was given loaders and a datamodule; give one of them")
-        self.module, self.datamodule = model, datamodule
-        self.given_loaders = loaders
-        self.logbook = Logbook()
-        if self.loggers and self.global_rank == 0:
-            self.logbook.publisher = Publisher(self)
-        self.train_loader = None
-        self.eval_loaders: dict[str, EvalLoaders] = {}
-        self.should_stop = self.interrupted = False
-        self.deadline = None if self.max_time is None else time.monotonic() + self.max_time
-        self._forget_model_callbacks()
-        model.trainer = self
-        if datamodule is not None:
-            datamodule.trainer = self
-        self.hooks = self._resolve()
-        self._check_defined(function)
-        self.scaler = LossScaler(self.device) if function == "fit" and self.precision == 16 else None
-        self.checks_val = function == "fit" and validates(self)
-        if function == "fit":
-            self._warn_of_nothing_to_do()
-
-    def _resolve(self) -> Hooks:
-        hooks = resolve(self, self.module, self.datamodule, self.callbacks)
-        for step in _STEPS:
-            method = getattr(hooks, step)
-            setattr(hooks, step, method and in_precision(method, self.precision, self.device))
-        return hooks
-
-    def _check_defined(self, function: str) -> None:
-        stage, step = {
-            "fit": ("train", "training_step"),
-            "validate": ("val", "validation_step"),
-            "test": ("test", "test_step"),
-            "predict": ("predict", "predict_step"),
-        }[function]
-        required = [step, "configure_optimizers"] if function == "fit" else [step]
-        name = type(self.module).__name__
-        for hook in required:
-            if getattr(self.hooks, hook) is None:
-                raise ConfigurationError(f"{function} needs {name}.{hook}, which is not defined")
-        if self.given_loaders.get(stage) is None and getattr(self.hooks, f"{stage}_dataloader") is None:
-            raise ConfigurationError(
-                f"{function} needs batches: pass a loader or a datamodule, or define {name}.{stage}_dataloader"
-            )
-
-    def _warn_of_nothing_to_do(self) -> None:
-        """A fit that will not train, or not validate although half of what that takes is there."""
-        if next(epochs(self), None) is None:
-            warnings.warn(
-                f"fit will train nothing: current_epoch={self.current_epoch} of max_epochs={self.max_epochs}, "
-                f"global_step={self.global_step} of max_steps={self.max_steps}, "
-                f"limit_train_batches={self.limit_train_batches}",
-                stacklevel=5,
-            )
-        name, step = type(self.module).__name__, self.hooks.validation_step is not None
-        if self.limit_val_batches != 0 and step != has_loader(self, "val"):
-            there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
-            warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=5)
+        Until the new file is whole, an old one stays in its place. In mid-epoch the run can go on after the last
+        batch that is done. Raises RuntimeError before the first run.
+        """
+        if self.module is None:
+            raise RuntimeError("save_checkpoint needs a module: call fit, validate, test or predict first")
+        write(collected(self, weights_only), filepath)
 
     # ---- what the loops ask for ------------------------------------------------------------------
 
     def add_callbacks(self, configured: Sequence[Callback] | Callback | None) -> None:
         """Take in what `configure_callbacks` returned: each replaces those of its type."""
-        new = options.callbacks_of(configured)
+        new = callbacks_of(configured)
         types = {type(callback) for callback in new}
         if any(isinstance(callback, ProgressBar) for callback in new):
             types.add(ProgressBar)  # two bars would overwrite each other
         self._replaced = [(i, cb) for i, cb in enumerate(self.callbacks) if type(cb) in types]
         self._model_callbacks = new
-        self.callbacks = [cb for cb in self.callbacks if type(cb) not in types] + new
-        vars(self.hooks).update(vars(self._resolve()))  # the loops hold on to this object
+        self.callbacks = checkpoints_last([cb for cb in self.callbacks if type(cb) not in types] + new)
+        vars(self.hooks).update(vars(resolved_hooks(self)))  # the loops hold on to this object
 
-    def _forget_model_callbacks(self) -> None:
+    def forget_model_callbacks(self) -> None:
         """The last run's model takes its callbacks with it, and those that they replaced come back."""
         self.callbacks = [cb for cb in self.callbacks if all(cb is not own for own in self._model_callbacks)]
         for place, callback in self._replaced:
@@ -411,72 +302,34 @@ class Trainer:
 
     def open(self, stage: str) -> None:
         """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
-        self._stages.append(stage)
+        self.state.passes.append(RunningStage(stage))
         self.logbook.open()
 
     def close(self) -> list[dict[str, float]]:
         """The pass is over; returns its epoch values, one dict per loader."""
-        return self.logbook.close(forget=self._stages.pop() == "sanity_check")
+        return self.logbook.close(forget=self.state.passes.pop() == "sanity_check")
+
+    def abandon(self) -> None:
+        """The run failed, in whatever passes were open."""
+        self.state.passes.clear()
+        self.logbook.abandon()
+
+    def epoch_is_done(self) -> None:
+        """A training epoch is over, to the last hook."""
+        self.current_epoch += 1
+        self.batches_done = 0
+        if self.train_loader:
+            self.train_loader.starts.clear()
+        self.save_due()
+
+    def save_due(self) -> None:
+        """Save what is due: nothing is in progress now."""
+        while self.saves_due:
+            self.saves_due.pop(0)()
 
     def finish(self) -> None:
         """All loops have run; only teardown follows."""
-        self.state.status = "finished"
-
-    # ---- what users read -------------------------------------------------------------------------
-
-    @property
-    def stage(self) -> str | None:
-        """The pass that runs, as `open` names it; None between passes."""
-        return self._stages[-1] if self._stages else None
-
-    training = property(lambda self: self.stage == "train", doc="Whether a training batch or epoch runs.")
-    sanity_checking = property(lambda self: self.stage == "sanity_check", doc="Whether the sanity check runs.")
-    validating = property(lambda self: self.stage == "validate", doc="Whether a validation runs.")
-    testing = property(lambda self: self.stage == "test", doc="Whether a test runs.")
-    predicting = property(lambda self: self.stage == "predict", doc="Whether a prediction runs.")
-
-    @property
-    def callback_metrics(self) -> dict[str, torch.Tensor]:
-        """Every logged value by name, as scalar tensors."""
-        return self.logbook.metrics("callback")
-
-    @property
-    def logged_metrics(self) -> dict[str, float]:
-        """The values logged with `logger=True`."""
-        return self.logbook.metrics("logged")
-
-    @property
-    def progress_bar_metrics(self) -> dict[str, float]:
-        """The values logged with `prog_bar=True`."""
-        return self.logbook.metrics("progress_bar")
-
-    @property
-    def progress_bar_callback(self) -> ProgressBar | None:
-        """The progress bar; None if it is switched off."""
-        return next((callback for callback in self.callbacks if isinstance(callback, ProgressBar)), None)
-
-    @property
-    def logger(self) -> Logger | None:
-        """The first of `loggers`; None without any."""
-        return self.loggers[0] if self.loggers else None
-
-    @property
-    def log_dir(self) -> str:
-        """The folder of the first logger, which need not exist yet; without one, `default_root_dir`."""
-        folder = self.logger and (self.logger.log_dir or self.logger.save_dir)
-        return folder or self.default_root_dir
-
-    @property
-    def num_training_batches(self) -> int | float:
-        """Batches in a training epoch; inf if unknown, 0 before the loader was asked for."""
-        if self.train_loader is None:
-            return 0
-        return math.inf if self.train_loader.num_batches is None else self.train_loader.num_batches
-
-    @property
-    def use_amp(self) -> bool:
-        """Whether the steps run under autocast."""
-        return self.precision in (16, "bf16")
+        self.state.status = TrainerStatus.FINISHED
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, above a progress bar if there is one."""

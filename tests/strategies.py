@@ -33,6 +33,8 @@ CALLS = st.one_of(
             ("test",),
             ("predict",),
             ("fit", "fit"),
+            ("fit", "save", "resume"),
+            ("fit", "resume"),
             ("fit", "validate"),
             ("fit", "test"),
             ("validate", "fit"),
@@ -54,11 +56,17 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     trainer = draw(_trainer(data, model))
     several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
     needs = ("several-optimizers",) * several + ("truncated-bptt",) * truncated
-    scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer)
+    if "resume" in calls:
+        trainer.pop("fast_dev_run", None)
+    saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
+    scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
         if all((event.receiver, event.hook, event.nth) != (w.receiver, w.hook, w.nth) for w in scenario.when):
             scenario = replace(scenario, when=(*scenario.when, event))
+    before = replace(scenario, calls=calls[:-1])
+    if "resume" in calls and not any(event.hook == "save_checkpoint" for event in expected(before)):
+        scenario = replace(scenario, calls=("fit",))  # it has not come to a checkpoint to go on from
     return Scenario.from_dict(scenario.to_dict())
 
 
@@ -184,7 +192,7 @@ def _event(draw: st.DrawFn, scenario: Scenario) -> When:
     receiver, hook = draw(st.sampled_from(draw(st.sampled_from([particular or sorted(calls), sorted(calls)]))))
     does = [*(do for do, hooks in ACTS_IN.items() if hook in hooks), "raise", "interrupt", "stop"]
     if receiver != "module":
-        does = [do for do in does if do not in ("return-none", "skip-closure")]
+        does = [do for do in does if do not in ("return-none", "skip-closure", "save")]
     if hook in CLOSING:  # a second Ctrl-C, while the first or an exception is being closed, is undocumented
         does.remove("interrupt")
     nth = draw(st.integers(0, min(calls[receiver, hook], 12) - 1))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from models import Batches, Line, pairs, quiet, tapped
 
-from refimpl import Callback, ConfigurationError, LightningModule, ModelSummary, ProgressBar, Trainer
+from refimpl import Callback, ConfigurationError, LightningModule, ModelCheckpoint, ModelSummary, ProgressBar, Trainer
 from refimpl.dispatch import CALLBACK_HOOKS, MODULE_HOOKS
 
 OWN = {"on_sanity_check_start", "on_sanity_check_end", "on_exception"}
@@ -72,11 +72,12 @@ def test_what_is_no_callback(given: Any, told: str) -> None:
         quiet(callbacks=given)
 
 
-def test_a_bar_and_a_summary_are_added_unless_there_is_one() -> None:
-    assert [type(callback) for callback in Trainer(max_epochs=1).callbacks] == [ModelSummary, ProgressBar]
-    bar, summary = ProgressBar(refresh_rate=7), ModelSummary()
-    assert Trainer(max_epochs=1, callbacks=[bar, A(), summary]).callbacks[::2] == [bar, summary]
-    assert len(Trainer(max_epochs=1, callbacks=[bar, summary]).callbacks) == 2
+def test_a_bar_a_summary_and_checkpoints_are_added_unless_there_are() -> None:
+    added = [type(callback) for callback in Trainer(max_epochs=1).callbacks]
+    assert added == [ModelSummary, ProgressBar, ModelCheckpoint]
+    bar, summary, saver = ProgressBar(refresh_rate=7), ModelSummary(), ModelCheckpoint()
+    assert Trainer(max_epochs=1, callbacks=[bar, A(), summary]).callbacks[:3:2] == [bar, summary]
+    assert Trainer(max_epochs=1, callbacks=[saver, bar, summary]).callbacks == [bar, summary, saver]
 
 
 class Bringing(Line):

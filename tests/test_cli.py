@@ -124,7 +124,7 @@ def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
         (["check", "x.jsonl", "--junit", "nowhere/x.xml"], "nowhere/x.xml: there is no folder nowhere"),
         (["record", "refimpl", "fit-val", "-o", "nowhere/x.jsonl"], "nowhere/x.jsonl: there is no folder nowhere"),
-        (["record", "refimpl", "fit-val", "-o", "docs"], "docs: Is a directory"),
+        (["record", "refimpl", "fit-val", "-o", "."], ".: Is a directory"),
         (["run", "--python", "/nowhere/python"], "no Python interpreter at /nowhere/python"),
         (["selftest", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
         (["run", "--clause", "train.bakward"], "did you mean 'train.backward'?"),

@@ -250,7 +250,7 @@ def test_callbacks_and_data_modules_are_spelt_checked_too() -> None:
 
 def test_every_hook_is_known_to_the_rules_of_logging() -> None:
     known = {*RULES, *REFUSED} - {"track_grad_norm"}
-    assert {*MODULE_HOOKS, *CALLBACK_HOOKS} == known
+    assert {*MODULE_HOOKS, *CALLBACK_HOOKS, "on_save_checkpoint", "on_load_checkpoint"} == known
 
 
 @pytest.mark.parametrize("method", [

@@ -32,9 +32,10 @@ def markdown(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to this page can point at: its headings, as GitHub writes them."""
+    """What a link to this page can point at: its headings, as GitHub writes them, and what has an id."""
     headings = re.findall(r"^#+ (.+)$", markdown(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    ids = re.findall(r'<a id="([^"]+)">', markdown(page))
+    return {*ids, *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -42,6 +42,12 @@ def test_device_is_where_the_parameters_are() -> None:
     assert Line().device == torch.device("cpu")
     assert Line().to("meta").device == torch.device("meta")
     assert LightningModule().device == torch.device("cpu")
+    module = LightningModule()
+    module.trainer = quiet()
+    module.trainer.device = torch.device("meta")
+    assert module.device == torch.device("meta")
+    module.register_buffer("buffer", torch.zeros(1))
+    assert module.device == torch.device("cpu")
 
 
 def test_freeze_and_unfreeze() -> None:

@@ -353,15 +353,15 @@ def test_an_output_without_a_loss(output: Any, told: str) -> None:
 
 
 @pytest.mark.parametrize("spoiled, told", [
-    (lambda loss: loss.reshape(1, 1).expand(2, 3), r"of shape \(2, 3\); a scalar is accepted"),
-    (lambda loss: loss.detach(), "that depends on no trainable parameter"),
+    (lambda loss: loss.reshape(1, 1).expand(2, 3), r"has the shape \(2, 3\); a scalar is accepted"),
+    (lambda loss: loss.detach(), "depends on no trainable parameter"),
 ])  # fmt: skip
 def test_a_loss_without_a_gradient(spoiled: Any, told: str) -> None:
     class Wrong(Line):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return spoiled(self.loss(batch))
 
-    with pytest.raises(ConfigurationError, match="training_step returned a loss " + told):
+    with pytest.raises(ConfigurationError, match="the loss of training_step " + told):
         quiet(limit_val_batches=0).fit(Wrong(), pairs(1))
 
 

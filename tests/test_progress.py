@@ -17,6 +17,7 @@ import tqdm.auto
 from models import Batches, Line, Stream, pairs, quiet
 
 from refimpl import CSVLogger, LightningModule, ProgressBar, progress
+from refimpl.callbacks import TQDMProgressBar
 
 
 @pytest.fixture(autouse=True)
@@ -233,10 +234,15 @@ def test_a_bar_of_ones_own_takes_the_place(capsys: pytest.CaptureFixture[str]) -
             super().on_train_batch_end(trainer, pl_module, *args)
             self.print(pl_module.get_progress_bar_dict())
 
+        def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+            return {**super().get_metrics(trainer, pl_module), "mine": 4}
+
     trainer = quiet(callbacks=Plain(), enable_progress_bar=True, limit_val_batches=0)
     assert isinstance(trainer.progress_bar_callback, Plain)
     trainer.fit(Losing(), pairs(2))
-    assert capsys.readouterr().out == "{'loss': '1'}\n{'loss': '1.5'}\n"
+    out, err = capsys.readouterr()
+    assert out == "{'loss': '1'}\n{'loss': '1.5'}\n" and "loss=1.5, mine=4" in err
+    assert TQDMProgressBar is ProgressBar
     assert quiet().progress_bar_callback is None
 
 

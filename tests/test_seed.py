@@ -65,3 +65,22 @@ def test_two_seeded_trainings_are_equal() -> None:
         quiet(max_epochs=2, limit_val_batches=0).fit(module, pairs(3))
         weights.append(module.layer.weight.detach())
     assert torch.equal(*weights)
+
+
+class Draw(torch.utils.data.Dataset[float]):
+    """A number of NumPy's for each index."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> float:
+        return float(np.random.rand())
+
+
+def test_workers_of_a_loader_draw_numbers_of_their_own_and_the_same_again() -> None:
+    def drawn() -> list[float]:
+        seed_everything(5, workers=True)
+        return [float(number) for number in torch.utils.data.DataLoader(Draw(), num_workers=2)]
+
+    first = drawn()
+    assert len(set(first)) == 4 and drawn() == first

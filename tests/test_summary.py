@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models import Batches, Line, pairs, quiet
 from torch import nn
 
-from refimpl import LightningModule, ModelSummary, Trainer
+from refimpl import ConfigurationError, LightningModule, ModelSummary, Trainer
 from refimpl.summary import human, summarize
 
 
@@ -53,6 +53,23 @@ SIZE = "Total estimated model params size (MB)"
 def test_children_are_numbered_and_nested_ones_counted() -> None:
     module = Net(body=nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 5)), act=nn.ReLU())
     assert rows(module) == [["0", "body", "Sequential", "325"], ["1", "act", "ReLU", "0"]]
+
+
+@pytest.mark.parametrize("depth, names", [
+    (0, []), (1, ["a", "b"]), (2, ["a", "a.0", "a.1", "b"]), (3, ["a", "a.0", "a.0.0", "a.1", "b"]),
+    (-1, ["a", "a.0", "a.0.0", "a.1", "b"]),
+])  # fmt: skip
+def test_as_deep_as_asked_for(depth: int, names: list[str]) -> None:
+    module = Net(a=nn.Sequential(nn.Sequential(nn.Linear(1, 1)), nn.ReLU()), b=nn.ReLU())
+    lines = [line.split(" | ") for line in summarize(module, depth).splitlines()]
+    assert [line[1].strip() for line in lines[1:] if len(line) == 4] == names
+    assert summarize(module, depth).splitlines()[-4:] == summarize(module).splitlines()[-4:]
+
+
+@pytest.mark.parametrize("depth", [-2, 1.0, None])
+def test_a_depth_that_is_none(depth: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"max_depth={depth!r}; an int from -1"):
+        ModelSummary(depth)
 
 
 def test_frozen_parameters_are_not_trainable() -> None:
@@ -129,6 +146,8 @@ def test_fit_prints_it_once_when_everything_is_configured(capsys: pytest.Capture
     late = Built()
     late.setup()
     assert capsys.readouterr().out == summarize(late) + "\n"
+    Trainer(callbacks=ModelSummary(max_depth=0), **options).fit(late, pairs(1))
+    assert capsys.readouterr().out == summarize(late, 0) + "\n"
     Trainer(enable_model_summary=False, **options).fit(Line(), pairs(1))
     assert capsys.readouterr().out == ""
     Trainer(callbacks=ModelSummary(), **options).fit(Line(), pairs(1))

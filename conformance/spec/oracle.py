@@ -80,6 +80,10 @@ class Oracle:
         self.numbers, self.logged = Numbers(scenario), Logged()
         self.batch: str | None = None  # the one that runs
         self.times_logged: dict[str, int] = {}  # by hooks that are no step
+        self.batches_done, self.uncounted = 0, 0  # in this epoch; the step of the last, if it is not counted yet
+        self.epoch_outputs: list[str] = []
+        self.saved: dict[str, Any] = {}  # by the last checkpoint
+        self.resuming: dict[str, Any] = {}  # what a checkpoint brings, until the first epoch has begun
 
     # ---- what every line of the pseudocode is made of ---------------------------------------------
 
@@ -136,7 +140,9 @@ class Oracle:
             return self.callbacks
         if hook in LOADER_HOOKS or hook in TRANSFER_HOOKS:
             return ["datamodule" if self.s.data.source == "datamodule" else "module"]
-        if hook == "prepare_data":
+        if hook == "on_save_checkpoint":
+            return [*self.callbacks, *self.datamodule(), "module"]
+        if hook == "prepare_data" or hook == "on_load_checkpoint":
             return [*self.datamodule(), "module"]
         if hook in {"setup", "teardown"}:
             return [*self.datamodule(), *self.callbacks, "module"]
@@ -186,6 +192,8 @@ class Oracle:
                 self.log(hook)
             if inside is not None and told != "skip-closure":
                 yield from inside()
+            if told == "save":
+                yield from self.save()
         except UserError as raised:
             yield self.event("E", receiver, hook, {**args, "raised": raised.text})
             raise
@@ -194,6 +202,10 @@ class Oracle:
             self.numbers.schedule(int(receiver.partition(":")[2] or 0))
         yield self.event("E", receiver, hook, args)
         return told
+
+    def save(self) -> Events:
+        """`trainer.save_checkpoint()`, which the pseudocode knows."""
+        raise NotImplementedError
 
     def log(self, hook: str) -> None:
         """What the module logs first in this hook [R39]: a step its loss, another hook how often it has logged."""

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from typing import Any
 
+from ..numerics import Numbers
 from ..scenario import Scenario
 from .oracle import TRANSFER_HOOKS, Events, Expected, Oracle, UserError
 
@@ -39,8 +41,10 @@ class Pseudocode(Oracle):
         # called PER DEVICE
         yield from self.hook("on_fit_start")
         yield from self.hook("setup", stage="fit")
+        yield from self.load()
         yield from self.hook("configure_optimizers")
-        self.attached, self.turn = True, 0
+        self.attached = True
+        self.go_on()
 
         yield from self.hook("on_pretrain_routine_start")
         yield from self.hook("on_pretrain_routine_end")
@@ -66,12 +70,12 @@ class Pseudocode(Oracle):
         yield from self.hook("on_epoch_start")
         yield from self.hook("on_train_epoch_start")
 
-        outputs: list[str] = []
+        outputs = self.epoch_outputs = []
         everybody = set(range(self.s.model.optimizers))
         self.used, self.owners, self.is_empty = set() if self.frequencies else everybody, [], {*everybody}
         yield from self.dataloader("train")
         batches = self.limited("train", self.s.data.train or 0)
-        for batch_idx in range(batches):
+        for batch_idx in range(self.rejoin(), batches):
             where: dict[str, Any] = {"batch": f"train/0/{batch_idx}", "batch_idx": batch_idx}
             skip = yield from self.hook("on_train_batch_start", **where, dataloader_idx=0)
             if skip == "return-minus-1":
@@ -81,14 +85,15 @@ class Pseudocode(Oracle):
 
             self.updating = self.closes_window(batch_idx, batches)
             output = yield from self.optimizer_blocks(where)
-
-            yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
             if output != "none":  # None went on with the next batch
                 outputs.append(output)
+            self.batches_done, self.uncounted = batch_idx + 1, int(self.updating)
+
+            yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
 
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
-            self.step += self.updating
+            self.step, self.uncounted = self.step + self.updating, 0
             if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
@@ -103,6 +108,7 @@ class Pseudocode(Oracle):
                 yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
         self.logged.end()
         self.logged.begin()
+        self.batches_done = 0
 
     def val_loop(self, at_most: int | None = None) -> Events:
         self.logged.begin()
@@ -391,7 +397,7 @@ class Pseudocode(Oracle):
     def sanity_check(self) -> Events:
         """A val_loop of at most num_sanity_val_steps batches of each loader [R5]."""
         steps = self.options["num_sanity_val_steps"]
-        if steps == 0 or not self.validates():
+        if steps == 0 or not self.validates() or self.resuming:
             return
         yield from self.hook("on_sanity_check_start")
         self.in_sanity_check = True
@@ -425,16 +431,77 @@ class Pseudocode(Oracle):
             several = "lists:" if len(outputs) > 1 else "list:"
             yield from self.hook(f"{name}_epoch_end", outputs=several + ",".join(map(str, outputs)))
 
+    # ---- checkpoints ------------------------------------------------------------------------------
+
+    KEPT = ("turn", "owners", "is_empty", "used", "batches_done", "epoch_outputs", "grads", "numbers", "logged")
+
+    def save(self) -> Events:
+        """`trainer.save_checkpoint()`: everything of the training is kept, up to the last batch that is done [R43]."""
+        yield self.event("B", "trainer", "save_checkpoint", {})
+        try:
+            yield from self.hook("on_save_checkpoint")
+        except UserError as raised:
+            yield self.event("E", "trainer", "save_checkpoint", {"raised": raised.text})
+            raise
+        self.saved = {name: deepcopy(getattr(self, name)) for name in self.KEPT}
+        self.saved.update(epoch=self.epoch, step=self.step + self.uncounted)
+        yield self.event("E", "trainer", "save_checkpoint", {})
+
+    def new_trainer(self) -> None:
+        """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
+        self.epoch = self.step = self.uncounted = 0
+        self.training, self.attached = not self.s.model.starts_in_eval, False
+        self.grads = ["none"] * self.s.model.optimizers
+        self.times_logged = {}
+        self.nothing_logged()
+        self.options["max_epochs"] += self.options["max_epochs"] != -1
+
+    def load(self) -> Events:
+        """What a fit that goes on from a checkpoint is given: the weights, and all that belongs to them [R43]."""
+        if not self.resuming:
+            return
+        yield from self.hook("on_load_checkpoint")
+        self.updates += self.resuming["numbers"].layers != Numbers(self.s).layers
+        self.numbers = deepcopy(self.resuming["numbers"])
+
+    def go_on(self) -> None:
+        """The optimizers are there: the cycle of their turns begins, or goes on, and what was logged is known again."""
+        self.turn = self.resuming.get("turn", 0)
+        if self.resuming:
+            self.logged.kept = dict(self.resuming["logged"].kept)
+
+    def rejoin(self) -> int:
+        """The first batch of this epoch: after resuming in mid-epoch that which was not done [R43]."""
+        saved, self.resuming = self.resuming, {}
+        if not saved.get("batches_done"):
+            return 0
+        self.used, self.owners, self.is_empty = map(deepcopy, (saved["used"], saved["owners"], saved["is_empty"]))
+        self.epoch_outputs.extend(saved["epoch_outputs"])
+        for page in saved["logged"].passes[:1]:  # none if it was saved after an exception
+            self.logged.passes[0] = deepcopy(page)
+        self.batches_done = int(saved["batches_done"])
+        if self.s.model.manual or self.is_empty != set(range(self.s.model.optimizers)):  # gradients of an open window
+            self.grads = list(saved["grads"])
+        return self.batches_done
+
     # ---- the calls of the user --------------------------------------------------------------------
 
     def call(self, function: str) -> Events:
         """`trainer.fit()` and its siblings: what was opened is closed, whatever happens."""
+        if function == "save":
+            yield from self.save()
+            return
+        if function == "resume":
+            self.new_trainer()
+        resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = False, True, function
         self.loaded = set()
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
         self.nothing_logged()
+        self.resuming, self.batches_done = resuming, 0
+        self.epoch, self.step = resuming.get("epoch", self.epoch), resuming.get("step", self.step)
         try:
             yield from body()
         except UserError as raised:

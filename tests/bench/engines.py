@@ -11,15 +11,17 @@ from .modules import Watching, made
 
 __all__ = ["Engine"]
 
-OFF = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+OFF = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 
 
 class Engine:
-    """`package` is such a trainer; `off` is what else of it has to be switched off, `silent` what `validate` takes
-    in order to print nothing."""
+    """`package` is such a trainer; `options` are those that it needs beside."""
 
-    def __init__(self, package: Any, off: dict[str, Any] | None = None, silent: dict[str, Any] | None = None) -> None:
-        self.package, self.off, self.silent = package, {**OFF, **(off or {})}, silent or {}
+    def __init__(self, package: Any, **options: Any) -> None:
+        self.package, self.options = package, {**OFF, **options}
+
+    def _trainer(self, **options: Any) -> Any:
+        return self.package.Trainer(max_epochs=1, **{**self.options, **options})
 
     def _made(self, kind: type) -> Any:
         return made(kind, self.package.LightningModule)
@@ -29,7 +31,7 @@ class Engine:
 
         def run(data: Batches) -> None:
             watching = [made(Watching, self.package.Callback) for _ in range(callbacks)]
-            trainer = self.package.Trainer(max_epochs=1, callbacks=watching, **{**self.off, **options})
+            trainer = self._trainer(callbacks=watching, **options)
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # where progress bars go
                 trainer.fit(self._made(kind), data)
 
@@ -37,8 +39,8 @@ class Engine:
 
     def validate(self, kind: type) -> Run:
         """A pass over the validation batches."""
-        return lambda data: self.package.Trainer(**self.off).validate(self._made(kind), data, **self.silent)
+        return lambda data: self._trainer().validate(self._made(kind), data, verbose=False)
 
     def predict(self, kind: type) -> Run:
         """Predictions, of which none is kept."""
-        return lambda data: self.package.Trainer(**self.off).predict(self._made(kind), data, return_predictions=False)
+        return lambda data: self._trainer().predict(self._made(kind), data, return_predictions=False)

@@ -26,7 +26,7 @@ def peers() -> Iterator[tuple[str, Run, Run]]:
         import pytorch_lightning as pl
 
         logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-        engine = Engine(pl, {"enable_checkpointing": False, "accelerator": "cpu", "devices": 1}, {"verbose": False})
+        engine = Engine(pl, accelerator="cpu", devices=1)
         for row in ROWS:
             if row.lightning:
                 yield f"pytorch-lightning {pl.__version__}: {row.name}", row.run(engine), row.bare

@@ -1,0 +1,168 @@
+"""Spellings of the period: those that it was retiring are taken with a warning, unknown ones are refused."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+from .callbacks import Callback
+from .optimization import ConfigurationError
+from .options import callbacks_of
+from .progress import ProgressBar
+from .summary import ModelSummary
+
+__all__ = ["RETIRED_OPTIONS", "retired_keywords", "retired_options"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What each of them means today: an option, and what becomes of the value. None says nothing, but for
+# `weights_summary`.
+RENAMED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "checkpoint_callback": ("enable_checkpointing", bool),
+    "progress_bar_refresh_rate": ("enable_progress_bar", bool),
+    "reload_dataloaders_every_epoch": ("reload_dataloaders_every_n_epochs", int),
+    "weights_summary": ("enable_model_summary", lambda depth: depth is not None),
+}
+# Still what they were, but deprecated for something beside the trainer.
+DEPRECATED = {
+    "resume_from_checkpoint": "fit(ckpt_path=...)",
+    "truncated_bptt_steps": "the module's attribute of this name",
+}
+# Without an effect on what is trained, and without a successor.
+IDLE = ("flush_logs_every_n_steps", "log_gpu_memory", "process_position")
+# What this engine does not have, and the values that do not ask for it. Where any other asks for what changes no
+# result, there is a warning.
+HARMLESS: dict[str, tuple[Any, ...]] = {
+    "auto_select_gpus": (False,),
+    "move_metrics_to_cpu": (False,),
+    "profiler": (None, False),
+}
+# Where any other value changes what is trained, it is refused. One process has nothing to distribute.
+SPREADING = ("dp", "ddp", "ddp2", "ddp_cpu", "ddp_spawn", "ddp_find_unused_parameters_false")
+ABSENT: dict[str, tuple[Any, ...]] = {
+    "amp_backend": ("native",),
+    "amp_level": (None,),
+    "auto_lr_find": (False, None),
+    "auto_scale_batch_size": (False, None),
+    "distributed_backend": (None,),
+    "ipus": (None,),
+    "num_nodes": (1,),
+    "plugins": (None, []),
+    "prepare_data_per_node": (True, False, None),
+    "replace_sampler_ddp": (True, False),
+    "stochastic_weight_avg": (False,),
+    "strategy": (None, "auto", *SPREADING),
+    "sync_batchnorm": (False, True),
+    "tpu_cores": (None,),
+    "weights_save_path": (None,),
+}
+# Options that the constructor takes although its signature does not show them.
+RETIRED_OPTIONS = (*RENAMED, *IDLE, *HARMLESS, *ABSENT)
+
+
+def retired_options(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that takes the period's retired options too, with a warning.
+
+    Raises TypeError for an option by position, and for an unknown one, naming the nearest; ConfigurationError for
+    what the engine does not have, and for an option whose two spellings contradict each other.
+    """
+    defaults = {name: parameter.default for name, parameter in inspect.signature(init).parameters.items()}
+    del defaults["self"]
+
+    @functools.wraps(init)
+    def translated(self: Any, *args: Any, **given: Any) -> None:
+        if args:
+            raise TypeError(f"Trainer takes options by name, such as max_epochs=3; given by position was {args[0]!r}")
+        for name in ("accelerator", "distributed_backend"):
+            if given.get(name) in SPREADING:
+                _deprecated(f"Trainer({name}={given.pop(name)!r})", "use strategy")
+        today = {**defaults, **{name: value for name, value in given.items() if name in defaults}}
+        for name, value in given.items():
+            if name in DEPRECATED and value is not None:
+                _deprecated(f"Trainer({name}={value!r})", f"use {DEPRECATED[name]}")
+            elif name in RENAMED:
+                today.update(_renamed(name, value, today, defaults))
+            elif name not in defaults:
+                _check_absent(name, value, list(defaults))
+        init(self, **today)
+
+    return translated
+
+
+def _renamed(name: str, value: Any, today: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The options of today that a renamed one stands for, beside those that were given."""
+    option, meaning = RENAMED[name]
+    if value is None and name != "weights_summary":
+        return {}
+    if today.get(option) not in (defaults.get(option), meaning(value)):
+        raise ConfigurationError(f"{name}={value!r} contradicts {option}={today[option]!r}; give {option} only")
+    _deprecated(f"Trainer({name}={value!r})", f"use {option}", stacklevel=4)
+    own = callbacks_of(today["callbacks"])
+    new = [cb for cb in _callbacks_for(name, value) if not any(isinstance(other, type(cb)) for other in own)]
+    return {option: meaning(value), "callbacks": [*own, *new]}
+
+
+def _callbacks_for(name: str, value: Any) -> list[Callback]:
+    """The callbacks that stand for a value that the option of today has no room for."""
+    if name == "progress_bar_refresh_rate" and value not in (0, 1):
+        return [ProgressBar(refresh_rate=value)]
+    if name == "weights_summary" and value not in (None, "top", "full"):
+        raise ConfigurationError(f"weights_summary={value!r}; None, 'top' or 'full' is accepted")
+    return [ModelSummary(max_depth=-1)] if value == "full" else []
+
+
+def _check_absent(name: str, value: Any, known: list[str]) -> None:
+    """Whether it does no harm that the engine has no such option."""
+    if name in IDLE:
+        _deprecated(f"Trainer({name}={value!r})", "it does nothing", stacklevel=4)
+        return
+    nothing = ABSENT.get(name) or HARMLESS.get(name)
+    if nothing is None:
+        raise _unknown("Trainer has no option", name, [*known, *RETIRED_OPTIONS])
+    if any(value is one or value == one for one in nothing):
+        return
+    if name in ABSENT:
+        raise ConfigurationError(f"{name}={value!r}: this engine has nothing of the kind; leave it out")
+    warnings.warn(f"Trainer({name}={value!r}): this engine has nothing of the kind; it goes on without", stacklevel=3)
+
+
+def retired_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Of a method: it takes each retired keyword, with a warning, in the place of that of today.
+
+    Raises ConfigurationError where both are given, and TypeError for an unknown keyword, naming the nearest.
+    """
+
+    def decorate(method: Callable[P, R]) -> Callable[P, R]:
+        what, known = f"Trainer.{method.__name__}", list(inspect.signature(method).parameters)
+
+        @functools.wraps(method)
+        def translated(*args: Any, **given: Any) -> R:
+            for name in given.keys() - known:
+                if name not in renamed:
+                    raise _unknown(f"{what} has no argument", name, [*known[1:], *renamed])
+                value, option = given.pop(name), renamed[name]
+                if value is None:
+                    continue
+                if option in (*given, *known[: len(args)]):
+                    raise ConfigurationError(f"{what}: {name} and {option} say the same; give {option}")
+                _deprecated(f"{what}({name}=...)", f"use {option}")
+                given[option] = value
+            return method(*args, **given)
+
+        return translated
+
+    return decorate
+
+
+def _deprecated(what: str, instead: str, stacklevel: int = 3) -> None:
+    warnings.warn(f"{what} is deprecated; {instead}", DeprecationWarning, stacklevel=stacklevel)
+
+
+def _unknown(problem: str, name: str, known: Iterable[str]) -> TypeError:
+    near = difflib.get_close_matches(name, known, n=1)
+    return TypeError(f"{problem} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
