@@ -19,7 +19,7 @@ import torch
 
 from . import __version__
 from .adapters.lightning_api import EFFECTS
-from .hooks import DATA_HOOKS, LOADERS, MODULE_HOOKS, OWN_STEPS
+from .hooks import CHECKPOINTS, DATA_HOOKS, LOADERS, MODULE_HOOKS, OWN_STEPS
 from .recorder import Recorder, Tags, said
 from .scenario import Scenario
 from .trace import Header, TraceWriter
@@ -43,7 +43,8 @@ def observing(
     """
     if not isinstance(scenario, Scenario):
         scenario = Scenario.from_dict(scenario)
-    hooks = [hook for hook in MODULE_HOOKS if hasattr(module, hook)]
+    # When the program's own callbacks save checkpoints, no scenario says.
+    hooks = [hook for hook in MODULE_HOOKS if hasattr(module, hook) and hook not in CHECKPOINTS]
     header = Header(
         suite=__version__,
         scenario=scenario.to_dict(),
@@ -54,9 +55,9 @@ def observing(
     with TraceWriter(path, header) as writer:
         recorder = Recorder(writer, scenario.when)
         recorder.module, recorder.trainer, recorder.tags = module, trainer, Tags()
-        observed = [(module, MODULE_HOOKS, "module")]
+        observed = [(module, tuple(hooks), "module")]
         if datamodule is not None:
-            observed.append((datamodule, DATA_HOOKS, "datamodule"))
+            observed.append((datamodule, tuple(hook for hook in DATA_HOOKS if hook not in CHECKPOINTS), "datamodule"))
         classes = [_observe(recorder, *each) for each in observed]
         for call in ("fit", "validate", "test", "predict"):
             _observe_call(recorder, trainer, call)

@@ -29,7 +29,7 @@ OPTIONAL_HOOKS = (
     "test_epoch_end",
 )
 # What trainers can lack altogether, so that a scenario cannot be run on them.
-NEEDS = ("bf16", "several-optimizers", "truncated-bptt")
+NEEDS = ("bf16", "checkpoints", "several-optimizers", "truncated-bptt")
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
 # The actions that mean something in a few hooks only.
@@ -364,6 +364,8 @@ def _check(scenario: Scenario) -> None:
     _check_model(name, data, model)
     if model.optimizers > 1 and not model.manual and "several-optimizers" not in scenario.needs:
         raise ScenarioError('%s: model.optimizers=%d: add needs = ["several-optimizers"]' % (name, model.optimizers))
+    if (saves or "resume" in scenario.calls) and "checkpoints" not in scenario.needs:
+        raise ScenarioError('%s: it saves a checkpoint: add needs = ["checkpoints"]' % name)
     if model.truncated_bptt_steps and "truncated-bptt" not in scenario.needs:
         raise ScenarioError('%s: model.truncated_bptt_steps: add needs = ["truncated-bptt"]' % name)
     for log in model.logs:

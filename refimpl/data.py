@@ -245,7 +245,9 @@ def _provided(trainer: Trainer, stage: str) -> Any:
     given = trainer.given_loaders.get(stage)
     if given is not None:
         return given
-    with kept_random_state() if trainer.resuming else nullcontext():  # what it draws was drawn before the checkpoint
+    again = stage in trainer.asked_before
+    trainer.asked_before.discard(stage)
+    with kept_random_state() if again else nullcontext():  # what it draws was drawn before the checkpoint was saved
         return getattr(trainer.hooks, f"{stage}_dataloader")()
 
 

@@ -99,7 +99,7 @@ def resolve(
 ) -> Hooks:
     """Everything the loops will call, for one run."""
     check_names(module, LightningModule, {*MODULE_HOOKS, *_MODULE_METHODS, *_CHECKPOINT_HOOKS})
-    for hook in set(CALLBACK_HOOKS) - set(MODULE_HOOKS):
+    for hook in {*CALLBACK_HOOKS, *CALLED} - set(MODULE_HOOKS):
         if hasattr(type(module), hook):
             warnings.warn(f"{hook} is a callback's hook: {type(module).__name__}.{hook} is not called", stacklevel=2)
     for callback in callbacks:

@@ -124,7 +124,7 @@ def optimizer_blocks(trainer: Trainer, window: int) -> Callable[[Any, int], Any]
     split_size = steps_of(trainer)
     several = len(optimizers) > 1 and module.automatic_optimization
     trainer.blocks = blocks = [OptimizerBlock(trainer, window, i) for i in range(len(optimizers) if several else 1)]
-    if trainer.turns: trainer.turns.owner = None
+    if trainer.turns and not trainer.resuming: trainer.turns.owner = None
     return OptimizerBlocks(trainer, blocks, split_size).run if several or split_size else blocks[0].run_block
 
 

@@ -33,6 +33,7 @@ def loop_state(trainer: Trainer) -> dict[str, Any]:
     state: dict[str, Any] = {
         "in_epoch": in_epoch,
         "batches_done": trainer.batches_done,
+        "asked": [*trainer.eval_loaders, *(["train"] if loader else [])],  # loaders of these stages
         "loader_starts": starts or [{"generators": [g.get_state() for g in generators]}],
         "random_state": random_state(),
         "turns": trainer.turns and trainer.turns.state_dict(),
@@ -49,7 +50,7 @@ def loop_state(trainer: Trainer) -> dict[str, Any]:
 
 def restore_loops(trainer: Trainer, state: Mapping[str, Any]) -> None:
     """The parts that are there before the first epoch; the rest waits in `trainer.resuming` for `rejoin`."""
-    trainer.resuming = state
+    trainer.resuming, trainer.asked_before = state, set(state["asked"])
     trainer.logbook.keep(state["logged"]["kept"])
     if trainer.turns and state["turns"]:
         trainer.turns.load_state_dict(state["turns"])

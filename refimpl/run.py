@@ -147,7 +147,7 @@ def _attach(
         trainer.logbook.publisher = Publisher(trainer)
     trainer.train_loader, trainer.eval_loaders = None, {}
     trainer.should_stop = trainer.interrupted = trainer.uncounted = False
-    trainer.batches_done, trainer.resuming = 0, None
+    trainer.batches_done, trainer.resuming, trainer.asked_before = 0, None, set()
     trainer.saves_due.clear()
     trainer.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time
     trainer.forget_model_callbacks()

@@ -39,7 +39,7 @@ class Trainer(TakesArguments, TrainerView):
     Args:
         max_epochs: stop after so many epochs; -1 for no limit. Without any limit, 1000.
         min_epochs, min_steps: train at least so long, even when asked to stop.
-        max_steps: stop after so many steps (training batches), -1 for no limit.
+        max_steps: stop after so many updates of the parameters, -1 for no limit.
         max_time: stop after "DD:HH:MM:SS", a `timedelta`, or a dict of `timedelta`'s keywords.
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: how many
             batches of a loader to use: an int counts, a float in [0, 1] is a fraction.
@@ -167,6 +167,7 @@ class Trainer(TakesArguments, TrainerView):
         self.ckpt_path: Any = None
         self.checkpoint: Any = None  # what is to be restored, as it was read
         self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
+        self.asked_before: set[str] = set()  # stages whose loaders were there when it was saved
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
             callback.on_init_end(self)

@@ -56,6 +56,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     trainer = draw(_trainer(data, model))
     several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
     needs = ("several-optimizers",) * several + ("truncated-bptt",) * truncated
+    needs += ("checkpoints",) * bool({"save", "resume"} & {*calls})
     if "resume" in calls:
         trainer.pop("fast_dev_run", None)
     saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()

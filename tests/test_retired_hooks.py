@@ -8,7 +8,7 @@ import pytest
 from models import Line, pairs, quiet
 
 from refimpl import Callback, HookError, LightningDataModule
-from refimpl.retired_hooks import REFUSED
+from refimpl.retired_hooks import CALLED, REFUSED
 
 
 def test_batch_hooks_are_called_around_todays() -> None:
@@ -63,6 +63,15 @@ def test_on_keyboard_interrupt_is_called_for_that_only(error: BaseException, exp
     with ends, pytest.warns(DeprecationWarning, match="on_keyboard_interrupt is deprecated; use on_exception"):
         trainer.fit(module, pairs(1))
     assert calls == expected
+
+
+@pytest.mark.parametrize("hook", sorted(CALLED))
+def test_those_of_a_module_are_told_not_to_be_called(hook: str) -> None:
+    module = type("Old", (Line,), {hook: lambda self: calls.append(hook)})()
+    calls: list[str] = []
+    with pytest.warns(UserWarning, match=rf"{hook} is a callback's hook: Old\.{hook} is not called"):
+        quiet(limit_val_batches=0).fit(module, pairs(1))
+    assert not calls
 
 
 def test_one_that_was_set_to_none_is_none() -> None:

@@ -35,6 +35,7 @@ FAMILIES = {
     "transfer": "batches on their way to the device",
     "epoch": "how many epochs, steps and validations",
     "log": "self.log: values, reductions, names",
+    "checkpoint": "checkpoints, and going on from one",
     "skip": "None, -1, and a closure that is not called",
     "run": "exceptions and Ctrl-C",
     "structure": "what holds for every trace",
