@@ -5,7 +5,17 @@ Plain data for both halves; order as in the documentation.
 
 from __future__ import annotations
 
-__all__ = ["CALLBACK_HOOKS", "CALLS", "CHECKPOINTS", "DATA_HOOKS", "HOOKS", "LOADERS", "MODULE_HOOKS", "OWN_STEPS", "TRANSFERS"]
+__all__ = [
+    "CALLBACK_HOOKS",
+    "CALLS",
+    "CHECKPOINTS",
+    "DATA_HOOKS",
+    "HOOKS",
+    "LOADERS",
+    "MODULE_HOOKS",
+    "OWN_STEPS",
+    "TRANSFERS",
+]
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
@@ -59,6 +69,7 @@ CALLBACK_HOOKS = (
 
 MODULE_HOOKS = (
     "configure_callbacks",
+    "on_post_move_to_device",
     "configure_optimizers",
     *DATA_HOOKS,
     *(

@@ -1,7 +1,7 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
 
 from . import utilities
-from .callbacks import Callback, EarlyStopping, LearningRateMonitor
+from .callbacks import BasePredictionWriter, Callback, EarlyStopping, LearningRateMonitor
 from .checkpoint import CheckpointError
 from .data import DataError
 from .datamodule import LightningDataModule
@@ -13,11 +13,12 @@ from .optimization import ConfigurationError
 from .progress import ProgressBar
 from .results import LogError
 from .seed import seed_everything
-from .summary import ModelSummary
+from .summary import ModelSummary, summarize
 from .trainer import Trainer
 from .version import __version__
 
 __all__ = [
+    "BasePredictionWriter",
     "CSVLogger",
     "Callback",
     "CheckpointError",
@@ -37,5 +38,6 @@ __all__ = [
     "Trainer",
     "__version__",
     "seed_everything",
+    "summarize",
     "utilities",
 ]

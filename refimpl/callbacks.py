@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "ProgressBar",
-           "TQDMProgressBar"]  # fmt: skip
+__all__ = [
+    "BasePredictionWriter",
+    "Callback",
+    "EarlyStopping",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "ProgressBar",
+    "TQDMProgressBar",
+]
 
 
 class Callback:
@@ -182,6 +190,7 @@ class Callback:
 from .early_stopping import EarlyStopping  # noqa: E402
 from .lr_monitor import LearningRateMonitor  # noqa: E402
 from .model_checkpoint import ModelCheckpoint  # noqa: E402
+from .prediction_writer import BasePredictionWriter  # noqa: E402
 from .progress import ProgressBar  # noqa: E402
 from .summary import ModelSummary  # noqa: E402
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .dispatch import takes_dataloader_idx
+from .prediction_writer import BasePredictionWriter, NotedIndices, noting
 from .resume import generators_of, rejoin
 from .seed import kept_random_state, random_state, set_random_state
 
@@ -192,6 +193,13 @@ class EvalLoaders:
             _check(loader, f"{name}[{index}]" if self.several else name)
         self.num_batches = [limited(_length(ld), limit, f"limit_{stage}_batches") for ld in self.loaders]
 
+    def note_indices(self) -> None:
+        """From now on, `indices` holds for each loader what knows which samples a batch is made of, or None."""
+        pairs = [noting(loader) for loader in self.loaders]
+        self.loaders, self.indices = [loader for loader, _ in pairs], [noted for _, noted in pairs]
+
+    indices: Sequence[NotedIndices | None] = ()
+
     def batches(self, at_most: int | None = None) -> Iterator[tuple[int, Iterator[tuple[int, Any]]]]:
         """For each loader its index and its numbered batches, `at_most` so many of each."""
         limits = [
@@ -237,7 +245,9 @@ def test_dataloader(trainer: Trainer) -> EvalBatches:
 
 
 def predict_dataloader(trainer: Trainer) -> EvalBatches:
-    """The batches to predict."""
+    """The batches to predict, and for a callback that writes predictions away the indices of their samples."""
+    if any(isinstance(callback, BasePredictionWriter) for callback in trainer.callbacks):
+        _loaders(trainer, "predict").note_indices()
     return _eval_batches(trainer, "predict", "predict_step")
 
 
@@ -251,12 +261,16 @@ def _provided(trainer: Trainer, stage: str) -> Any:
         return getattr(trainer.hooks, f"{stage}_dataloader")()
 
 
-def _eval_batches(trainer: Trainer, stage: str, step: str, at_most: int | None = None) -> EvalBatches:
-    """For each loader: its index, its numbered batches, and what the step is given after batch_idx."""
+def _loaders(trainer: Trainer, stage: str) -> EvalLoaders:
     if stage not in trainer.eval_loaders:
         limit = getattr(trainer, f"limit_{stage}_batches")
         trainer.eval_loaders[stage] = EvalLoaders(_provided(trainer, stage), limit, stage)
-    loaders = trainer.eval_loaders[stage]
+    return trainer.eval_loaders[stage]
+
+
+def _eval_batches(trainer: Trainer, stage: str, step: str, at_most: int | None = None) -> EvalBatches:
+    """For each loader: its index, its numbered batches, and what the step is given after batch_idx."""
+    loaders = _loaders(trainer, stage)
     takes, requires = takes_dataloader_idx(trainer.module, step)
     if loaders.several and not takes:
         raise DataError(f"{step} has no argument dataloader_idx, but there are {len(loaders.loaders)} loaders")

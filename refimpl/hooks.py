@@ -80,6 +80,11 @@ class ModelHooks(DataHooks):
     def on_fit_start(self) -> None:
         """First on each device. (`fit.on_fit_start`)"""
 
+    def on_post_move_to_device(self) -> None:
+        """The module is on its device, after `setup` and before `configure_optimizers`; in a validation, test or
+        prediction before its loop. Tie weights here: `self.decoder.weight = self.encoder.weight`.
+        """
+
     def on_pretrain_routine_start(self) -> None:
         """After `configure_optimizers`, before the sanity check."""
 

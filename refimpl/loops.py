@@ -46,6 +46,7 @@ def train_on_device(trainer: Trainer) -> None:
     if hooks.on_fit_start: hooks.on_fit_start()
     if hooks.setup: hooks.setup("fit")
     trainer.move_module()
+    if hooks.on_post_move_to_device: hooks.on_post_move_to_device()
     restore_module(trainer)
     attach_optimizers(trainer, hooks.configure_optimizers())
     restore_training(trainer)
@@ -289,6 +290,7 @@ def evaluate_on_device(trainer: Trainer, stage: str) -> Any:
     hooks = trainer.hooks
     if hooks.setup: hooks.setup(stage)
     trainer.move_module()
+    if hooks.on_post_move_to_device: hooks.on_post_move_to_device()
     restore_module(trainer)
     loop = {"validate": val_loop, "test": test_loop, "predict": predict_loop}[stage]
     results = loop(trainer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .devices import move
+from .export import File, megabytes, to_onnx, to_torchscript
 from .hooks import ModelHooks
 from .manual import LightningOptimizer, manual_backward, one_or_all
 from .optimization import ConfigurationError, check_loss
@@ -17,6 +20,7 @@ from .tbptt import split_batch
 
 if TYPE_CHECKING:
     from .callbacks import Callback
+    from .datamodule import LightningDataModule
     from .loggers import Logger
     from .trainer import Trainer
 
@@ -36,6 +40,8 @@ class LightningModule(ModelHooks, nn.Module):
     #: How many steps of time a piece of a batch has; 0 for whole batches. ("truncated_bptt_steps")
     truncated_bptt_steps = 0
     _toggled: Mapping[Tensor, bool] = {}
+    _example_input_array: Any = None
+    _datamodule: LightningDataModule | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle of the module leaves the trainer, and all that hangs on it, behind."""
@@ -227,6 +233,21 @@ class LightningModule(ModelHooks, nn.Module):
         return self.trainer.global_rank if self.trainer else 0
 
     @property
+    def local_rank(self) -> int:
+        """The index of this process among those of its machine; 0 without a trainer."""
+        return self.trainer.local_rank if self.trainer else 0
+
+    @property
+    def precision(self) -> int | str:
+        """The precision of the steps: 16, 32, 64 or "bf16"; 32 without a trainer."""
+        return self.trainer.precision if self.trainer else 32
+
+    @property
+    def use_amp(self) -> bool:
+        """Whether the steps run under autocast; False without a trainer."""
+        return self.trainer is not None and self.trainer.use_amp
+
+    @property
     def logger(self) -> Logger | None:
         """The trainer's (first) logger; None without one. `logger.experiment` is what does the work, such as
         TensorBoard's `SummaryWriter`. ("logger")"""
@@ -239,6 +260,31 @@ class LightningModule(ModelHooks, nn.Module):
         if tensor is not None:
             return tensor.device
         return self.trainer.device if self.trainer else torch.device("cpu")
+
+    @property
+    def datamodule(self) -> LightningDataModule | None:
+        """The data module of the trainer's run, or the one that was set; None without any. A run that is given
+        neither loaders nor a data module uses the one that was set. ("datamodule")"""
+        return (self.trainer and self.trainer.datamodule) or self._datamodule
+
+    @datamodule.setter
+    def datamodule(self, datamodule: LightningDataModule | None) -> None:
+        self._datamodule = datamodule
+
+    @property
+    def example_input_array(self) -> Any:
+        """What `forward` could be given, where the module is: a tensor; a tuple or list of several arguments; a
+        mapping of arguments by name. None unless it was set. ("example_input_array")"""
+        return move(self._example_input_array, self.device)
+
+    @example_input_array.setter
+    def example_input_array(self, example: Any) -> None:
+        self._example_input_array = example
+
+    @property
+    def model_size(self) -> float:
+        """The size of the file that the weights make, in megabytes (10**6 bytes). ("model_size")"""
+        return megabytes(self)
 
     def log(
         self,
@@ -355,6 +401,41 @@ class LightningModule(ModelHooks, nn.Module):
         elif self.trainer.global_rank == 0:
             self.trainer.print(*args, **kwargs)
 
+    # ---- inference and export ----------------------------------------------------------------------
+
+    def to_torchscript(
+        self,
+        file_path: File | None = None,
+        method: str | None = "script",
+        example_inputs: Any = None,
+        **kwargs: Any,
+    ) -> torch.jit.ScriptModule | dict[str, torch.jit.ScriptModule]:
+        """`forward` as TorchScript, in eval mode; saved to `file_path` (a path or a binary file), if there is one.
+
+        Args:
+            method: "script" compiles the source of `forward`, "trace" what it does with `example_inputs`.
+            example_inputs: see `example_input_array`, which is the default.
+            kwargs: passed on to `torch.jit.script` or `torch.jit.trace`.
+
+        The script shares the module's parameters. Override it to export something else; several modules are best
+        returned as a dict. Warns, once, where torch deprecates TorchScript. Raises ConfigurationError for another
+        method and without an input to trace; RuntimeError where torch cannot compile `forward`, or has no
+        TorchScript any more. ("to_torchscript")
+        """
+        return to_torchscript(self, file_path, method, example_inputs, **kwargs)
+
+    def to_onnx(self, file_path: str | os.PathLike[str], input_sample: Any = None, **kwargs: Any) -> None:
+        """`forward`, in eval mode, as a file of ONNX, for inputs of the sample's shapes.
+
+        Args:
+            input_sample: what `forward` is given; see `example_input_array`, which is the default.
+            kwargs: passed on to `torch.onnx.export`, such as `dynamic_shapes`.
+
+        Raises ConfigurationError without a sample; TypeError for an argument that this torch does not have, with
+        those it has; ModuleNotFoundError without onnxscript. ("to_onnx")
+        """
+        to_onnx(self, file_path, input_sample, **kwargs)
+
     def freeze(self) -> None:
         """Eval mode, and no parameter requires a gradient."""
         self.requires_grad_(False)
@@ -364,3 +445,13 @@ class LightningModule(ModelHooks, nn.Module):
         """Train mode, and every parameter requires a gradient."""
         self.requires_grad_(True)
         self.train()
+
+
+# TorchScript compiles `forward` and what it calls: no property, and nothing of what the engine keeps in the module.
+_CLASSES = [owner for owner in LightningModule.__mro__ if owner not in nn.Module.__mro__]
+LightningModule.__jit_unused_properties__ = [  # type: ignore[attr-defined]
+    name for owner in _CLASSES for name, value in vars(owner).items() if isinstance(value, property)
+]
+LightningModule.__jit_ignored_attributes__ = [  # type: ignore[attr-defined]
+    name for owner in _CLASSES for name in vars(owner).get("__annotations__", ())
+]

@@ -65,13 +65,13 @@ _WIDENED = {
 # Hooks that may not log, named so that the error can name them.
 REFUSED = frozenset(
     "prepare_data setup teardown train_dataloader val_dataloader test_dataloader predict_dataloader "
-    "configure_callbacks configure_optimizers on_before_batch_transfer transfer_batch_to_device "
-    "on_after_batch_transfer tbptt_split_batch optimizer_step optimizer_zero_grad on_fit_start on_fit_end "
-    "on_pretrain_routine_start on_pretrain_routine_end on_sanity_check_start on_sanity_check_end "
-    "on_train_end on_validation_end on_test_end on_validation_model_eval on_validation_model_train "
-    "on_test_model_eval on_test_model_train on_predict_model_eval on_predict_model_train on_predict_start "
-    "on_predict_epoch_start on_predict_batch_start predict_step on_predict_batch_end on_predict_epoch_end "
-    "on_predict_end on_exception on_save_checkpoint on_load_checkpoint".split()
+    "configure_callbacks on_post_move_to_device configure_optimizers on_before_batch_transfer "
+    "transfer_batch_to_device on_after_batch_transfer tbptt_split_batch optimizer_step optimizer_zero_grad "
+    "on_fit_start on_fit_end on_pretrain_routine_start on_pretrain_routine_end on_sanity_check_start "
+    "on_sanity_check_end on_train_end on_validation_end on_test_end on_validation_model_eval "
+    "on_validation_model_train on_test_model_eval on_test_model_train on_predict_model_eval on_predict_model_train "
+    "on_predict_start on_predict_epoch_start on_predict_batch_start predict_step on_predict_batch_end "
+    "on_predict_epoch_end on_predict_end on_exception on_save_checkpoint on_load_checkpoint".split()
 )
 
 

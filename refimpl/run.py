@@ -118,9 +118,12 @@ def _module_of(trainer: Trainer, function: str, model: LightningModule | None) -
 
 
 def _datamodule_of(
-    function: str, loaders: dict[str, Any], datamodule: LightningDataModule | None
+    function: str, model: LightningModule, loaders: dict[str, Any], datamodule: LightningDataModule | None
 ) -> LightningDataModule | None:
-    """The data module, also where it was given in the place of loaders, from which it is taken out."""
+    """The data module, also where it was given in the place of loaders, from which it is taken out; where neither
+    was given, the one that was set on the module."""
+    if datamodule is None and all(given is None for given in loaders.values()):
+        datamodule = model._datamodule
     for stage, given in loaders.items():
         if isinstance(given, LightningDataModule):  # trainer.predict(model, data_module)
             loaders[stage], datamodule = None, given
@@ -140,7 +143,7 @@ def _attach(
     datamodule: LightningDataModule | None,
 ) -> None:
     """Give the trainer what this run is about, and forget what the last one was."""
-    trainer.datamodule = _datamodule_of(function, loaders, datamodule)
+    trainer.datamodule = _datamodule_of(function, model, loaders, datamodule)
     trainer.module, trainer.given_loaders = model, loaders
     trainer.logbook = Logbook()
     if trainer.loggers and trainer.global_rank == 0:

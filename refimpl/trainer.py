@@ -256,7 +256,8 @@ class Trainer(TakesArguments, TrainerView):
     ) -> list[Any] | None:
         """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
 
-        With `return_predictions=False` nothing is kept, and None is returned. `ckpt_path` as in `validate`.
+        With `return_predictions=False` nothing is kept, and None is returned: for predictions that a callback writes
+        away (`BasePredictionWriter`). `ckpt_path` is that of `validate`.
         """
         self.return_predictions = return_predictions is not False
         given = model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only

@@ -24,14 +24,15 @@ class Special(A): ...
 
 
 def test_every_hook_of_the_loops_is_a_callbacks_too() -> None:
-    """Except for those that return something, and those that change the model's mode or its batches."""
+    """Except for those that return something, and those that change the model's mode, its weights or its batches."""
     modules_alone = {
         hook
         for hook in MODULE_HOOKS
         if hook not in CALLBACK_HOOKS and hook.startswith("on_") and not hook.endswith("_transfer")
     }
     stages = ("validation", "test", "predict")
-    assert modules_alone == {f"on_{stage}_model_{mode}" for stage in stages for mode in ("eval", "train")}
+    modes = {f"on_{stage}_model_{mode}" for stage in stages for mode in ("eval", "train")}
+    assert modules_alone == {*modes, "on_post_move_to_device"}
     assert set(CALLBACK_HOOKS) - set(MODULE_HOOKS) == OWN
 
 

@@ -101,7 +101,8 @@ def run(plan: dict[str, Any], saver: ModelCheckpoint, ckpt_path: Any = None) -> 
     """One fit of the plan; one that goes on begins with other random numbers. Returns what it came to."""
     seed_everything(11)
     module = Noisy(plan)
-    options = {name: plan[name] for name in ("accumulate_grad_batches", "val_check_interval", "precision") if name in plan}
+    names = ("accumulate_grad_batches", "val_check_interval", "precision")
+    options = {name: plan[name] for name in names if name in plan}
     trainer = quiet(max_epochs=3, callbacks=[saver, EarlyStopping("val_loss", patience=9)], enable_checkpointing=True,
                     **options)  # fmt: skip
     if ckpt_path is not None:
@@ -144,8 +145,10 @@ def test_it_is_the_same_whatever_the_plan_and_wherever_it_was_saved(
     if plan.get("optimizers") is None:
         plan.pop("frequencies", None)
     when: dict[str, Any] = {
-        "epoch": {"every_n_epochs": 1}, "step": {"every_n_train_steps": 1}, "validation": {"save_on_train_epoch_end": False}
-    }[every]  # fmt: skip
+        "epoch": {"every_n_epochs": 1},
+        "step": {"every_n_train_steps": 1},
+        "validation": {"save_on_train_epoch_end": False},
+    }[every]
     same(tmp_path_factory.mktemp("run"), plan, when, which)
 
 
@@ -266,7 +269,8 @@ def test_outputs_that_are_more_than_data_are_not_kept(tmp_path: Path) -> None:
         def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int = 0) -> Any:
             return {**super().training_step(batch, batch_idx), "object": object()}
 
-    trainer = quiet(max_epochs=1, callbacks=[ModelCheckpoint(tmp_path, every_n_train_steps=5)], enable_checkpointing=True)
+    saver = ModelCheckpoint(tmp_path, every_n_train_steps=5)
+    trainer = quiet(callbacks=[saver], enable_checkpointing=True)
     with pytest.warns(UserWarning, match="training_epoch_end is given the later outputs only"):
         trainer.fit(Objects({}), loader("plain"), loader("plain"))
 

@@ -32,11 +32,11 @@ Events = Generator[Expected, None, Any]
 
 # Receivers: a hook goes to the callbacks in their order, then to the module [R14], but for these.
 MODULE_ONLY = frozenset(
-    "configure_callbacks configure_optimizers training_step training_step_end training_epoch_end "
-    "validation_step validation_step_end validation_epoch_end test_step test_step_end test_epoch_end "
-    "predict_step tbptt_split_batch optimizer_zero_grad backward optimizer_step on_validation_model_eval "
-    "on_validation_model_train on_test_model_eval on_test_model_train on_predict_model_eval "
-    "on_predict_model_train".split()
+    "configure_callbacks on_post_move_to_device configure_optimizers training_step training_step_end "
+    "training_epoch_end validation_step validation_step_end validation_epoch_end test_step test_step_end "
+    "test_epoch_end predict_step tbptt_split_batch optimizer_zero_grad backward optimizer_step "
+    "on_validation_model_eval on_validation_model_train on_test_model_eval on_test_model_train "
+    "on_predict_model_eval on_predict_model_train".split()
 )
 CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_exception"})
 LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
@@ -76,6 +76,7 @@ class Oracle:
         self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.should_stop = False
         self.loaded: set[str] = set()
+        self.predictions = "none"  # the form of what predict returns
         self.scope, self.in_sanity_check = "fit", False
         self.numbers, self.logged = Numbers(scenario), Logged()
         self.batch: str | None = None  # the one that runs

@@ -41,6 +41,7 @@ class Pseudocode(Oracle):
         # called PER DEVICE
         yield from self.hook("on_fit_start")
         yield from self.hook("setup", stage="fit")
+        yield from self.hook("on_post_move_to_device")  # [R55]
         yield from self.load()
         yield from self.hook("configure_optimizers")
         self.attached = True
@@ -148,6 +149,7 @@ class Pseudocode(Oracle):
         yield from self.hook("prepare_data")
         yield from self.configure_callbacks()
         yield from self.hook("setup", stage=function)
+        yield from self.hook("on_post_move_to_device")  # [R55]
         loop, scope = {
             "validate": (self.val_loop, "val_loop"),
             "test": (self.test_loop, "test_loop"),
@@ -211,6 +213,7 @@ class Pseudocode(Oracle):
 
         yield from self.hook("on_predict_model_train")
         self.grad_enabled = True
+        self.predictions = self.by_loader(outputs)
 
     # ---- the lines between, where the pseudocode names a thing ------------------------------------
 
@@ -428,8 +431,12 @@ class Pseudocode(Oracle):
     def epoch_end(self, name: str, outputs: list[int]) -> Events:
         """A list of outputs, or with several loaders a list of one list for each."""
         if self.s.defines(f"{name}_epoch_end"):
-            several = "lists:" if len(outputs) > 1 else "list:"
-            yield from self.hook(f"{name}_epoch_end", outputs=several + ",".join(map(str, outputs)))
+            yield from self.hook(f"{name}_epoch_end", outputs=self.by_loader(outputs))
+
+    @staticmethod
+    def by_loader(outputs: list[int]) -> str:
+        """The form of so many outputs of each loader: a list, or with several loaders a list of lists."""
+        return ("lists:" if len(outputs) > 1 else "list:") + ",".join(map(str, outputs))
 
     # ---- checkpoints ------------------------------------------------------------------------------
 
@@ -502,9 +509,11 @@ class Pseudocode(Oracle):
         self.nothing_logged()
         self.resuming, self.batches_done = resuming, 0
         self.epoch, self.step = resuming.get("epoch", self.epoch), resuming.get("step", self.step)
+        self.predictions = "none"
         try:
             yield from body()
         except UserError as raised:
+            self.predictions = "none"
             self.training, self.grad_enabled, self.scope = True, True, function
             self.in_sanity_check, self.optimizer_idx = False, None
             self.logged.abandon()
@@ -514,7 +523,7 @@ class Pseudocode(Oracle):
             if not raised.text.startswith("KeyboardInterrupt"):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
-        yield self.event("E", "trainer", function, {})
+        yield self.event("E", "trainer", function, {"results": self.predictions} if function == "predict" else {})
 
     def closing(self, hook: str, **args: Any) -> Events:
         """After an exception: what a closing hook raises itself does not hide the first one."""
