@@ -17,7 +17,7 @@ from torch import Tensor
 from .checkpoint import restore_module, restore_training
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
-from .gradients import WithheldGradients, check_finite, finish_gradients, toggled
+from .gradients import WithheldGradients, check_finite, finish_gradients
 from .optimization import ConfigurationError, attach_optimizers, loss_of, step_plateaus, step_schedules
 from .plan import closes_window, epochs, sanity_check_batches, should_check_val, should_leave_epoch
 from .tbptt import checked_splits, hiddens_of, steps_of
@@ -194,8 +194,11 @@ class OptimizerBlock:
 
     def run_toggled(self, batch: Any, batch_idx: int) -> Any:
         """`run_block`, in which only this optimizer's parameters require gradients."""
-        with toggled(self.trainer, self.optimizer_idx):
-            return self.run_block(batch, batch_idx)
+        module = self.trainer.module
+        assert self.optimizer is not None  # it is one of several
+        module.toggle_optimizer(self.optimizer, self.optimizer_idx)
+        try: return self.run_block(batch, batch_idx)
+        finally: module.untoggle_optimizer(self.optimizer_idx)
 
     def run_block(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the step's output, detached, or None if it made none."""
