@@ -65,8 +65,9 @@ def read(source: str | os.PathLike[str] | IO[bytes], map_location: Any = "cpu", 
         raise
     except Exception as error:  # whatever unpickling a damaged or hostile file comes to
         raise CheckpointError(f"{source!r} {_why_unreadable(error)}") from error
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        hint = "; weights alone are loaded by model.load_state_dict(torch.load(path))" if checkpoint else ""
+    is_mapping = isinstance(checkpoint, Mapping)
+    if not is_mapping or not isinstance(checkpoint.get("state_dict"), Mapping):
+        hint = "; weights alone are loaded by model.load_state_dict(torch.load(path))" if is_mapping else ""
         raise CheckpointError(f"{source!r} is no checkpoint: it has no 'state_dict'{hint}")
     return checkpoint
 
