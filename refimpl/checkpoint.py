@@ -205,7 +205,7 @@ def _callback_states(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, 
         save = getattr(callback, "on_save_checkpoint", None)  # which may be set to None, as any hook
         returned = save and save(trainer, trainer.module, checkpoint)
         kept = {"state_dict": callback.state_dict(), "on_save_checkpoint": returned}
-        if any(kept.values()):
+        if kept["state_dict"] or returned is not None:
             states[key] = kept
     return states
 
