@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -54,15 +53,15 @@ def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Save to `path`; until the new file is whole and on the disk, the old one stays in its place."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # created here: with the user's permissions
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(part, "wb") as file:
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -80,8 +79,9 @@ def read(source: str | os.PathLike[str] | IO[bytes], map_location: Any = "cpu", 
         raise
     except Exception as error:  # whatever unpickling a damaged or hostile file comes to
         raise CheckpointError(f"{source!r} {_why_unreadable(error)}") from error
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        hint = "; weights alone are loaded by model.load_state_dict(torch.load(path))" if checkpoint else ""
+    is_mapping = isinstance(checkpoint, Mapping)
+    if not is_mapping or not isinstance(checkpoint.get("state_dict"), Mapping):
+        hint = "; weights alone are loaded by model.load_state_dict(torch.load(path))" if is_mapping else ""
         raise CheckpointError(f"{source!r} is no checkpoint: it has no 'state_dict'{hint}")
     return checkpoint
 
@@ -94,7 +94,8 @@ def _why_unreadable(error: Exception) -> str:
             "object can run any code. If you trust the file, pass weights_only=False, or name the class to "
             "torch.serialization.add_safe_globals"
         )
-    return f"is no checkpoint, or a damaged one: {str(error).splitlines()[0]:.200}"
+    said = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    return f"is no checkpoint, or a damaged one: {said.splitlines()[0]:.200}"
 
 
 # ---- a run, out and in -------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def restore_module(trainer: Trainer) -> None:
 def restore_training(trainer: Trainer) -> None:
     """Give the optimizers, the schedulers, the loss scaler and the loops what the checkpoint holds of them.
 
-    Raises CheckpointError where `configure_optimizers` returned another number of them.
+    Raises CheckpointError where `configure_optimizers` returned another number of them, or of their parameters.
     """
     checkpoint, trainer.checkpoint = trainer.checkpoint, None
     if checkpoint is None or _OURS not in checkpoint:
@@ -164,7 +165,11 @@ def restore_training(trainer: Trainer) -> None:
                 f"{len(ours)}"
             )
     for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"]):
-        optimizer.load_state_dict(state)
+        try:
+            optimizer.load_state_dict(state)
+        except ValueError as error:
+            kind = type(optimizer).__name__
+            raise CheckpointError(f"{trainer.ckpt_path!r} does not fit the optimizer {kind}: {error}") from None
     for schedule, state in zip(trainer.schedules, checkpoint["lr_schedulers"]):
         schedule.passed, schedule.is_due = state["passed"], state["is_due"]
         if state["state"] is not None:
@@ -239,9 +244,10 @@ def _callback_states(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, 
     """What each callback's `state_dict` returned, and its `on_save_checkpoint`, if that is anything."""
     states: dict[str, Any] = {}
     for key, callback in _keyed(trainer.callbacks):
-        returned = callback.on_save_checkpoint(trainer, trainer.module, checkpoint)
+        save = getattr(callback, "on_save_checkpoint", None)  # which may be set to None, as any hook
+        returned = save and save(trainer, trainer.module, checkpoint)
         kept = {"state_dict": callback.state_dict(), "on_save_checkpoint": returned}
-        if any(kept.values()):
+        if kept["state_dict"] or returned is not None:
             states[key] = kept
     return states
 
@@ -254,8 +260,9 @@ def _restore_callbacks(trainer: Trainer, states: Mapping[str, Any]) -> None:
             continue
         if state["state_dict"]:
             callbacks[key].load_state_dict(state["state_dict"])
-        if state["on_save_checkpoint"] is not None:
-            callbacks[key].on_load_checkpoint(trainer, trainer.module, state["on_save_checkpoint"])
+        load = getattr(callbacks[key], "on_load_checkpoint", None)
+        if load and state["on_save_checkpoint"] is not None:
+            load(trainer, trainer.module, state["on_save_checkpoint"])
 
 
 def _state_of(scheduler: Any) -> Any:

@@ -199,9 +199,9 @@ def _warn_of_nothing_to_do(trainer: Trainer) -> None:
             f"fit will train nothing: current_epoch={trainer.current_epoch} of max_epochs={trainer.max_epochs}, "
             f"global_step={trainer.global_step} of max_steps={trainer.max_steps}, "
             f"limit_train_batches={trainer.limit_train_batches}",
-            stacklevel=6,
+            stacklevel=5,
         )
     name, step = type(trainer.module).__name__, trainer.hooks.validation_step is not None
     if trainer.limit_val_batches != 0 and step != has_loader(trainer, "val"):
         there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
-        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=6)
+        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=5)

@@ -128,6 +128,12 @@ def test_the_example_of_several_loaders_runs(tmp_path: Path) -> None:
     run(blocks("data.md")["loaders.py"], tmp_path)
 
 
+def test_the_example_of_checkpoints_runs(tmp_path: Path) -> None:
+    run(blocks("checkpoints.md")["resumed.py"], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "parts", "by_hand.ckpt"}
+    assert len(list((tmp_path / "parts").iterdir())) == 3  # the best two, and the last
+
+
 def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:
     run(blocks()["like_lightning.py"], tmp_path)
     traces = sorted((tmp_path / "traces").glob("*.jsonl"))
