@@ -7,12 +7,12 @@ from .datamodule import LightningDataModule
 from .dispatch import HookError
 from .hparams import HyperparametersMixin
 from .loaders import DataError
+from .log_rules import LogError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .model_checkpoint import ModelCheckpoint
 from .module import LightningModule
 from .optimization import ConfigurationError
 from .progress import ProgressBar
-from .results import LogError
 from .seed import seed_everything
 from .summary import ModelSummary, summarize
 from .trainer import Trainer

@@ -15,9 +15,9 @@ from .devices import move
 from .export import File, megabytes, to_onnx, to_torchscript
 from .hooks import ModelHooks
 from .hparams import HyperparametersMixin
+from .log_rules import LogError, deprecated, ignore, items_of
 from .manual import LightningOptimizer, manual_backward, one_or_all
 from .optimization import ConfigurationError, check_loss
-from .results import LogError, deprecated, ignore, items_of
 from .tbptt import split_batch
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from models import Batches, Line, pairs, quiet
 
 from refimpl import Callback, LightningModule, LogError
-from refimpl.results import REFUSED, RULES, _batch_size
+from refimpl.log_rules import REFUSED, RULES, size_of
 
 Metrics = dict[str, Any]
 
@@ -241,7 +241,7 @@ def test_a_batch_size_is_an_int_of_any_kind(size: Any) -> None:
     ("text", 1), (None, 1), ([], 1),
 ])  # fmt: skip
 def test_a_batchs_size_is_the_first_dimension_of_its_first_tensor(batch: Any, size: int) -> None:
-    assert _batch_size(batch) == size
+    assert size_of(batch) == size
 
 
 @pytest.mark.parametrize("value, shown", [
@@ -626,7 +626,7 @@ class Two(Line):
         self.log("ended", float(rank), sync_dist=True)
 
 trainer = quiet()
-trainer.validate(Two(), pairs(3))
+trainer.validate(Two(), pairs(3), verbose=False)
 print(json.dumps({name: float(value) for name, value in trainer.callback_metrics.items()}))
 """
 

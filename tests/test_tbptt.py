@@ -12,8 +12,7 @@ from models import Batches, quiet
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from refimpl import ConfigurationError, LightningModule
-from refimpl.results import LogError
+from refimpl import ConfigurationError, LightningModule, LogError
 from refimpl.tbptt import split_batch
 
 FEATURES = 2
