@@ -184,11 +184,13 @@ def test_the_batches_of_several_loaders_are_one(structure: str) -> None:
     assert numbers.loss(tag) == pytest.approx(module.training_step(batch, 1).item(), rel=1e-12)
     numbers.backward(tag)
     numbers.update()
-    optimizer = adapters._optimizer(module.parameters(), scenario)["optimizer"]
+    optimizer = optimizer_with_scheduler(module.parameters(), scenario)["optimizer"]
     module.training_step(batch, 1).backward()
     optimizer.step()
     theirs = [float(value) for p in module.parameters() for value in p.detach().flatten()]
     assert numbers.weights == pytest.approx(theirs, rel=1e-9)
+
+
 def test_what_agrees() -> None:
     assert agrees(1.0000001, 1.0) and agrees(1, 1.0) and agrees([0.1, 2], [0.1, 2.0]) and agrees("a", "a")
     assert agrees(True, 1) and agrees(None, None) and agrees([], [])
