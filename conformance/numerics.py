@@ -38,7 +38,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 GAMMA = 0.5
 # A plateau: a value that is not this much less, in proportion, than the least so far; a rate changes by no less.
 THRESHOLD, LEAST_CHANGE = 1e-4, 1e-8
-FLAT = 1e-10  # a curvature that L-BFGS does not learn from
+FLAT, LEVEL = 1e-10, 1e-9  # a curvature that L-BFGS does not learn from, a slope that it does not go down
 # Trainers log in 32-bit floats, whatever the model computes in.
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 
@@ -139,17 +139,18 @@ class Numbers:
         """Clear the gradients of one optimizer's layer."""
         self.gradients[optimizer_idx] = None
 
-    def update(self, optimizer_idx: int = 0) -> None:
-        """What `optimizer.step()` makes of the gradients; without any, nothing."""
+    def update(self, optimizer_idx: int = 0) -> bool:
+        """What `optimizer.step()` makes of the gradients; without any, nothing. Returns whether the weights move."""
         gradient = self.gradients[optimizer_idx]
         if gradient is None:
-            return
+            return False
         self._updates[optimizer_idx] += 1
         kinds = {"sgd": self._sgd, "momentum": self._momentum, "adam": self._adam, "lbfgs": self._lbfgs}
         change = kinds[self.scenario.model.optimizer]
         layer, rate = self.layers[optimizer_idx], self.rates[optimizer_idx]
         steps = change(optimizer_idx, gradient)
         self.layers[optimizer_idx] = [weight - rate * step for weight, step in zip(layer, steps)]
+        return any(steps)
 
     def schedule(self, optimizer_idx: int = 0, value: float | None = None) -> None:
         """What the optimizer's scheduler does in a step: it halves the rate. Given a value, it does so only on a
@@ -186,7 +187,8 @@ class Numbers:
         ]
 
     def _lbfgs(self, optimizer_idx: int, gradient: list[float]) -> list[float]:
-        """A quasi-Newton step, by the curvature that the last step has met; the first is at most 1 long."""
+        """A quasi-Newton step, by the curvature that the last step has met; the first is at most 1 long. It is
+        remembered even if it leads down too little to be made."""
         memory = self._moments[optimizer_idx]
         pair: tuple[list[float], ...] = ()  # by how much the gradient changed, and over which move
         if memory is None:
@@ -197,7 +199,7 @@ class Numbers:
             pair = (change, moved) if _dot(change, moved) > FLAT else tuple(known)
             steps = _newton(gradient, *pair) if pair else gradient
         self._moments[optimizer_idx] = (gradient, [-self.rates[optimizer_idx] * step for step in steps], *pair)
-        return steps
+        return steps if _dot(gradient, steps) > LEVEL else [0.0] * len(steps)
 
 
 def _dot(one: list[float], other: list[float]) -> float:

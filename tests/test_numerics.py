@@ -81,8 +81,8 @@ def test_whatever_happens_torch_says_the_same(
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(1, 3))
-def test_lbfgs_moves_as_torchs_does_and_evaluates_twice(batches: list[int], size: int) -> None:
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 3))
+def test_lbfgs_moves_as_torchs_does_and_evaluates_again_where_it_does(batches: list[int], size: int) -> None:
     scenario = Scenario("numbers", data=Data(train=4, batch_size=size, last=size), model=Model(optimizer="lbfgs"))
     numbers = Numbers(scenario)
     module = adapters.model_class(LightningModule, scenario)()
@@ -102,10 +102,32 @@ def test_lbfgs_moves_as_torchs_does_and_evaluates_twice(batches: list[int], size
         before = numbers.loss(f"train/0/{batch}")
         numbers.zero_grad()
         numbers.backward(f"train/0/{batch}")
-        numbers.update()
-        assert evaluated == pytest.approx([before, numbers.loss(f"train/0/{batch}")], rel=1e-6)
+        moved = numbers.update()
+        assert evaluated == pytest.approx([before, numbers.loss(f"train/0/{batch}")][: 1 + moved], rel=1e-6, abs=1e-9)
         theirs = [float(value) for p in module.parameters() for value in p.detach().flatten()]
         assert numbers.weights == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+
+
+def test_lbfgs_does_not_go_down_a_slope_that_is_none() -> None:
+    numbers = Numbers(Scenario("numbers", model=Model(optimizer="lbfgs")))
+    parameter = torch.nn.Parameter(torch.zeros(5, dtype=torch.float64))
+    optimizer = optimizer_with_scheduler([parameter], numbers.scenario)["optimizer"]
+    evaluated = 0
+    for slope in (1e-5, 1e-3):
+        gradient = [slope, 0.0, 0.0, 0.0, 0.0]
+
+        def closure(gradient: list[float] = gradient) -> float:
+            nonlocal evaluated
+            evaluated += 1
+            parameter.grad = torch.tensor(gradient, dtype=torch.float64)
+            return evaluated
+
+        before, numbers.gradients[0] = numbers.weights, [*gradient]
+        optimizer.step(closure)
+        assert numbers.update() is (slope > 1e-4)
+        moved = [after - weight for after, weight in zip(numbers.weights, before)]
+        assert moved == pytest.approx(parameter.tolist(), rel=1e-9, abs=1e-15)
+    assert evaluated == 3
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 1.99995, -1.0, 1e-9]), max_size=40))
@@ -162,11 +184,13 @@ def test_the_batches_of_several_loaders_are_one(structure: str) -> None:
     assert numbers.loss(tag) == pytest.approx(module.training_step(batch, 1).item(), rel=1e-12)
     numbers.backward(tag)
     numbers.update()
-    optimizer = adapters._optimizer(module.parameters(), scenario)["optimizer"]
+    optimizer = optimizer_with_scheduler(module.parameters(), scenario)["optimizer"]
     module.training_step(batch, 1).backward()
     optimizer.step()
     theirs = [float(value) for p in module.parameters() for value in p.detach().flatten()]
     assert numbers.weights == pytest.approx(theirs, rel=1e-9)
+
+
 def test_what_agrees() -> None:
     assert agrees(1.0000001, 1.0) and agrees(1, 1.0) and agrees([0.1, 2], [0.1, 2.0]) and agrees("a", "a")
     assert agrees(True, 1) and agrees(None, None) and agrees([], [])

@@ -346,10 +346,9 @@ class Pseudocode(Optimization):
         yield self.event("B", receiver, "step", {})
         try:
             yield from closure()
-            self.updates += self.stepped
-            if self.stepped:
-                self.numbers.update(optimizer_idx)
-            if self.stepped and self.s.model.optimizer == "lbfgs":
+            moves = self.stepped and self.numbers.update(optimizer_idx)
+            self.updates += moves
+            if moves and self.s.model.optimizer == "lbfgs":
                 yield from closure()
         except UserError as raised:
             yield self.event("E", receiver, "step", {"raised": raised.text})
