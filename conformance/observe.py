@@ -49,11 +49,11 @@ def observing(
         suite=__version__,
         scenario=scenario.to_dict(),
         trainer={"name": name or type(trainer).__module__.split(".")[0], "version": "own program"},
-        declares={"hooks": hooks, "effects": list(EFFECTS)},
+        declares={"hooks": hooks, "effects": [effect for effect in EFFECTS if effect not in ("lr", "values")]},
         environment={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     with TraceWriter(path, header) as writer:
-        recorder = Recorder(writer, scenario.when)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting)
         recorder.module, recorder.trainer, recorder.tags = module, trainer, Tags()
         observed = [(module, tuple(hooks), "module")]
         if datamodule is not None:

@@ -3,9 +3,10 @@
 from . import utilities
 from .callbacks import BasePredictionWriter, Callback, EarlyStopping, LearningRateMonitor
 from .checkpoint import CheckpointError
-from .data import DataError
 from .datamodule import LightningDataModule
 from .dispatch import HookError
+from .hparams import HyperparametersMixin
+from .loaders import DataError
 from .log_rules import LogError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .model_checkpoint import ModelCheckpoint
@@ -26,6 +27,7 @@ __all__ = [
     "DataError",
     "EarlyStopping",
     "HookError",
+    "HyperparametersMixin",
     "LearningRateMonitor",
     "LightningDataModule",
     "LightningModule",

@@ -9,22 +9,35 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from .hparams import init_arguments, plain_hparams
 from .resume import loop_state, restore_loops
 from .version import __version__
 
 if TYPE_CHECKING:
     from .callbacks import Callback
+    from .datamodule import LightningDataModule
+    from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["CheckpointError", "check_resumable", "collected", "read", "restore_module", "restore_training", "write"]
+Module = TypeVar("Module", bound="LightningModule")
+
+__all__ = [
+    "CheckpointError",
+    "check_resumable",
+    "collected",
+    "load_from_checkpoint",
+    "read",
+    "restore_module",
+    "restore_training",
+    "write",
+]
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 
@@ -40,15 +53,15 @@ def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Save to `path`; until the new file is whole and on the disk, the old one stays in its place."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # created here: with the user's permissions
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(part, "wb") as file:
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -66,8 +79,9 @@ def read(source: str | os.PathLike[str] | IO[bytes], map_location: Any = "cpu", 
         raise
     except Exception as error:  # whatever unpickling a damaged or hostile file comes to
         raise CheckpointError(f"{source!r} {_why_unreadable(error)}") from error
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        hint = "; weights alone are loaded by model.load_state_dict(torch.load(path))" if checkpoint else ""
+    is_mapping = isinstance(checkpoint, Mapping)
+    if not is_mapping or not isinstance(checkpoint.get("state_dict"), Mapping):
+        hint = "; weights alone are loaded by model.load_state_dict(torch.load(path))" if is_mapping else ""
         raise CheckpointError(f"{source!r} is no checkpoint: it has no 'state_dict'{hint}")
     return checkpoint
 
@@ -80,7 +94,8 @@ def _why_unreadable(error: Exception) -> str:
             "object can run any code. If you trust the file, pass weights_only=False, or name the class to "
             "torch.serialization.add_safe_globals"
         )
-    return f"is no checkpoint, or a damaged one: {str(error).splitlines()[0]:.200}"
+    said = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    return f"is no checkpoint, or a damaged one: {said.splitlines()[0]:.200}"
 
 
 # ---- a run, out and in -------------------------------------------------------------------------------------
@@ -95,11 +110,14 @@ def collected(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         "epoch": trainer.current_epoch,
         "global_step": trainer.global_step + trainer.uncounted,
         "state_dict": module.state_dict(),
+        **_hyperparameters(module),
+        **(_hyperparameters(trainer.datamodule) if trainer.datamodule else {}),
     }
     if not weights_only:
         checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
         checkpoint["lr_schedulers"] = [
-            {"passed": schedule.passed, "state": _state_of(schedule.scheduler)} for schedule in trainer.schedules
+            {"passed": each.passed, "is_due": each.is_due, "state": _state_of(each.scheduler)}
+            for each in trainer.schedules
         ]
         checkpoint["scaler"] = trainer.scaler and trainer.scaler.scaler.state_dict()
         checkpoint["loops"] = loop_state(trainer)
@@ -135,7 +153,7 @@ def restore_module(trainer: Trainer) -> None:
 def restore_training(trainer: Trainer) -> None:
     """Give the optimizers, the schedulers, the loss scaler and the loops what the checkpoint holds of them.
 
-    Raises CheckpointError where `configure_optimizers` returned another number of them.
+    Raises CheckpointError where `configure_optimizers` returned another number of them, or of their parameters.
     """
     checkpoint, trainer.checkpoint = trainer.checkpoint, None
     if checkpoint is None or _OURS not in checkpoint:
@@ -147,9 +165,13 @@ def restore_training(trainer: Trainer) -> None:
                 f"{len(ours)}"
             )
     for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"]):
-        optimizer.load_state_dict(state)
+        try:
+            optimizer.load_state_dict(state)
+        except ValueError as error:
+            kind = type(optimizer).__name__
+            raise CheckpointError(f"{trainer.ckpt_path!r} does not fit the optimizer {kind}: {error}") from None
     for schedule, state in zip(trainer.schedules, checkpoint["lr_schedulers"]):
-        schedule.passed = state["passed"]
+        schedule.passed, schedule.is_due = state["passed"], state["is_due"]
         if state["state"] is not None:
             schedule.scheduler.load_state_dict(state["state"])
     if trainer.scaler and checkpoint["scaler"]:
@@ -181,6 +203,31 @@ def check_resumable(trainer: Trainer) -> None:
         trainer.current_epoch, trainer.global_step = checkpoint["epoch"], checkpoint["global_step"]
 
 
+def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, strict: bool, weights_only: bool,
+                         overrides: Mapping[str, Any]) -> Module:  # fmt: skip
+    """For `LightningModule.load_from_checkpoint`."""
+    checkpoint = read(source, map_location, weights_only)
+    module = cls(**init_arguments(cls, checkpoint, overrides))
+    module.on_load_checkpoint(checkpoint)
+    try:
+        module.load_state_dict(checkpoint["state_dict"], strict)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source!r} does not fit {cls.__name__}: {error}") from None
+    return module
+
+
+def _hyperparameters(owner: LightningModule | LightningDataModule) -> dict[str, Any]:
+    """What a checkpoint keeps of them; what is no plain data is left out, with a warning."""
+    kept, left_out = plain_hparams(owner)
+    if left_out:
+        warnings.warn(
+            f"the hyperparameters {', '.join(left_out)} of {type(owner).__name__} are no plain data, and not in the "
+            "checkpoint: give them to load_from_checkpoint, or save_hyperparameters(ignore=...)",
+            stacklevel=2,
+        )
+    return kept
+
+
 # ---- callbacks -----------------------------------------------------------------------------------------------
 
 
@@ -197,9 +244,10 @@ def _callback_states(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, 
     """What each callback's `state_dict` returned, and its `on_save_checkpoint`, if that is anything."""
     states: dict[str, Any] = {}
     for key, callback in _keyed(trainer.callbacks):
-        returned = callback.on_save_checkpoint(trainer, trainer.module, checkpoint)
+        save = getattr(callback, "on_save_checkpoint", None)  # which may be set to None, as any hook
+        returned = save and save(trainer, trainer.module, checkpoint)
         kept = {"state_dict": callback.state_dict(), "on_save_checkpoint": returned}
-        if any(kept.values()):
+        if kept["state_dict"] or returned is not None:
             states[key] = kept
     return states
 
@@ -212,8 +260,9 @@ def _restore_callbacks(trainer: Trainer, states: Mapping[str, Any]) -> None:
             continue
         if state["state_dict"]:
             callbacks[key].load_state_dict(state["state_dict"])
-        if state["on_save_checkpoint"] is not None:
-            callbacks[key].on_load_checkpoint(trainer, trainer.module, state["on_save_checkpoint"])
+        load = getattr(callbacks[key], "on_load_checkpoint", None)
+        if load and state["on_save_checkpoint"] is not None:
+            load(trainer, trainer.module, state["on_save_checkpoint"])
 
 
 def _state_of(scheduler: Any) -> Any:

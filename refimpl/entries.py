@@ -108,6 +108,7 @@ class Entry:
     weight: float = 0.0
     steps: list[Tensor] = field(default_factory=list)
     metric: Any = None
+    so_far: Any = None  # of a run before, by a callable that nobody has brought again
 
     def ask_again(self, hook: str | None, asked: tuple[Any, ...], settings: Settings) -> None:
         """The hook logs this name once more. Raises LogError where its settings are others than before."""
@@ -124,6 +125,7 @@ class Entry:
         settings = self.settings._replace(reduce_fx=_named(self.settings.reduce_fx), sync_dist_group=None)
         metric = next((name for name, part in module.named_modules() if part is self.metric), None)
         state = {name: detach(getattr(self, name)) for name in _SAVED}
+        state["so_far"] = self.reduced() if callable(self.settings.reduce_fx) and self.steps else self.so_far
         return {**state, "settings": tuple(settings), "metric": metric}
 
     @classmethod
@@ -160,8 +162,8 @@ class Entry:
         """The epoch's value."""
         if self.metric is not None:
             value = self.metric.compute()
-        elif self.settings.reduce_fx is None:  # a callable of the run before, which nobody has brought again
-            return None
+        elif self.settings.reduce_fx is None:
+            value = self.so_far
         elif callable(self.settings.reduce_fx):
             dtype, device = self.steps[0].dtype, self.steps[0].device
             for step in self.steps:
@@ -203,7 +205,7 @@ class Entry:
             self.total = _over_processes(self.total, fx, group)
 
 
-_SAVED = ("name", "loader", "latest", "total", "weight", "steps")
+_SAVED = ("name", "loader", "latest", "total", "weight", "steps", "so_far")
 
 
 def _named(reduce_fx: Any) -> Any:

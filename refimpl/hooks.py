@@ -28,7 +28,13 @@ class CheckpointHooks:
 
 
 class DataHooks(CheckpointHooks):
-    """The hooks about data, for a `LightningModule` and a `LightningDataModule` alike."""
+    """The hooks about data, for a `LightningModule` and a `LightningDataModule` alike.
+
+    `prepare_data_per_node` says whether `prepare_data` runs in one process of each node, or in one of all; in a run
+    of one process these are the same.
+    """
+
+    prepare_data_per_node: bool = True
 
     def prepare_data(self) -> None:
         """Download or write data: once, in the process of global rank 0, before devices start.
@@ -43,7 +49,9 @@ class DataHooks(CheckpointHooks):
         """
 
     def train_dataloader(self) -> Any:
-        """The training batches: any iterable, asked for once per fit, when its first epoch begins."""
+        """The training batches: any iterable, or a list, tuple or dict of them, nested as one likes, whose batches
+        have that structure. Asked for when the first epoch of a fit begins, and then kept, unless
+        `Trainer(reload_dataloaders_every_n_epochs)` says otherwise."""
 
     def val_dataloader(self) -> Any:
         """The validation batches: an iterable of batches, or a list or tuple of loaders."""
@@ -61,8 +69,8 @@ class DataHooks(CheckpointHooks):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
         """Move `batch` to `device`; returns the moved batch, its values unchanged.
 
-        The default handles tensors, anything with `.to(device)`, and any nesting of lists, tuples,
-        named tuples and mappings; other values are returned as they are.
+        The default handles tensors, anything with `.to(device)`, torchtext's batches, and any nesting of
+        lists, tuples, named tuples and mappings; other values are returned as they are.
         """
         return move(batch, device)
 

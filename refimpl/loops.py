@@ -18,7 +18,7 @@ from .checkpoint import restore_module, restore_training
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
 from .gradients import WithheldGradients, check_finite, finish_gradients
-from .optimization import ConfigurationError, attach_optimizers, loss_of, step_schedules
+from .optimization import ConfigurationError, attach_optimizers, loss_of, step_plateaus, step_schedules
 from .plan import closes_window, epochs, sanity_check_batches, should_check_val, should_leave_epoch
 from .tbptt import checked_splits, hiddens_of, steps_of
 
@@ -105,6 +105,7 @@ def train_loop(trainer: Trainer) -> None:
 
         if should_check_val(trainer, batch_idx):
             val_loop(trainer)
+        if trainer.has_plateaus: step_plateaus(trainer)
         trainer.global_step += trainer.updates
         trainer.uncounted = False
         if trainer.saves_due: trainer.save_due()

@@ -96,9 +96,11 @@ class ModelCheckpoint(Callback):
         for name, number in whens.items():
             if number is not None and (type(number) is not int or number < 0):
                 raise ConfigurationError(f"ModelCheckpoint: {name}={number!r}; an int from 0 is accepted")
-        if train_time_interval is not None and not isinstance(train_time_interval, timedelta):
-            raise ConfigurationError(f"ModelCheckpoint: train_time_interval={train_time_interval!r}; "
-                                     "a datetime.timedelta is accepted")  # fmt: skip
+        interval = train_time_interval
+        if interval is not None and not (isinstance(interval, timedelta) and interval > timedelta(0)):
+            raise ConfigurationError(f"ModelCheckpoint: train_time_interval={interval!r}; "
+                                     "a positive datetime.timedelta is accepted")  # fmt: skip
+        _check_template(filename)
         whens["train_time_interval"] = train_time_interval  # type: ignore[assignment]
         given = {name: value for name, value in whens.items() if value}
         if len(given) > 1:
@@ -192,7 +194,7 @@ class ModelCheckpoint(Callback):
 
     def _save(self, trainer: Trainer, values: Mapping[str, Any]) -> None:
         """Write the file, if it is among the best, and `last`; then remove those that are no longer."""
-        paths, outdated = [], []
+        paths, outdated, before = [], [], {**vars(self), "best_k_models": dict(self.best_k_models)}
         if self._is_among_the_best(values):
             paths.append(self._path(values, self.filename or "{epoch}-{step}"))
             outdated += self._take_in(paths[0], values)
@@ -203,10 +205,14 @@ class ModelCheckpoint(Callback):
             paths.append(last)
         if not paths:
             return
-        checkpoint = collected(trainer, self.save_weights_only)
-        for path in paths:
-            if trainer.global_rank == 0:
-                write(checkpoint, path)
+        try:
+            checkpoint = collected(trainer, self.save_weights_only)
+            for path in paths:
+                if trainer.global_rank == 0:
+                    write(checkpoint, path)
+        except BaseException:
+            vars(self).update(before)  # nothing was removed yet
+            raise
         for path in outdated:
             Path(path).unlink(missing_ok=True)
         if self.verbose:
@@ -236,8 +242,10 @@ class ModelCheckpoint(Callback):
         for worst in outdated:
             del self.best_k_models[worst]
         kept = by_rank[: len(self.best_k_models)]
-        self.best_model_path, self.kth_best_model_path = kept[0], kept[-1]
-        self.best_model_score, self.kth_value = self.best_k_models[kept[0]], self.best_k_models[kept[-1]]
+        self.kth_best_model_path, self.kth_value = kept[-1], self.best_k_models[kept[-1]]
+        best = self.best_k_models[kept[0]]
+        if self.best_model_score is None or self._rank(best) < self._rank(self.best_model_score):
+            self.best_model_path, self.best_model_score = kept[0], best  # else it may be in another folder
         return outdated
 
     def _rank(self, score: Tensor | None) -> float:
@@ -255,7 +263,7 @@ class ModelCheckpoint(Callback):
     def format_checkpoint_name(self, metrics: Mapping[str, Any], filename: str | None = None) -> str:
         """`filename`, by default that of this callback, with the values filled in, without folder and extension.
 
-        Raises ConfigurationError for a name that is none of `metrics`.
+        Raises ConfigurationError for a name that is none of `metrics`, or a format that does not fit its value.
         """
         filled = ""
         for literal, name, spec, _ in Formatter().parse(filename or self.filename or "{epoch}-{step}"):
@@ -267,9 +275,21 @@ class ModelCheckpoint(Callback):
                     f"ModelCheckpoint: the filename has {name!r}, which was not logged; there are {sorted(metrics)}"
                 )
             value = metrics[name]
-            shown = format(value.item() if isinstance(value, Tensor) else value, spec or "")
+            number = value.item() if isinstance(value, Tensor) else value
+            try:
+                shown = format(number, spec or "")
+            except ValueError as error:
+                raise ConfigurationError(f"ModelCheckpoint: filename: {{{name}:{spec}}}: {error}") from None
             filled += f"{name.replace('/', '_')}={shown}" if self.auto_insert_metric_name else shown
         return filled
+
+
+def _check_template(filename: str | None) -> None:
+    """Raises ConfigurationError if the braces of the file's name cannot be read."""
+    try:
+        list(Formatter().parse(filename or ""))
+    except ValueError as error:
+        raise ConfigurationError(f"ModelCheckpoint: filename={filename!r}: {error}") from None
 
 
 def checkpoints_last(callbacks: Iterable[Callback]) -> list[Callback]:

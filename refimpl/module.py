@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import load_from_checkpoint
 from .devices import move
 from .export import File, megabytes, to_onnx, to_torchscript
 from .hooks import ModelHooks
+from .hparams import HyperparametersMixin
 from .log_rules import LogError, deprecated, ignore, items_of
 from .manual import LightningOptimizer, manual_backward, one_or_all
 from .optimization import ConfigurationError, check_loss
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["LightningModule"]
 
 
-class LightningModule(ModelHooks, nn.Module):
+class LightningModule(ModelHooks, HyperparametersMixin, nn.Module):
     """An `nn.Module` that says how it is trained. Required for `fit`: `training_step` and
     `configure_optimizers`; for `validate`, `test`: the step of that name.
 
@@ -435,6 +437,38 @@ class LightningModule(ModelHooks, nn.Module):
         those it has; ModuleNotFoundError without onnxscript. ("to_onnx")
         """
         to_onnx(self, file_path, input_sample, **kwargs)
+    def add_to_queue(self, queue: Any) -> None:
+        """Put `trainer.callback_metrics` into a queue of any kind, as NumPy arrays, which share no memory with the
+        tensors. ("add_to_queue")"""
+        queue.put(self._running_trainer("add_to_queue()").logbook.as_arrays())
+
+    def get_from_queue(self, queue: Any) -> None:
+        """Take what `add_to_queue` put into a queue, as tensors, into `trainer.callback_metrics`.
+        ("get_from_queue")"""
+        self._running_trainer("get_from_queue()").logbook.take_arrays(queue.get())
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | os.PathLike[str] | IO[bytes],
+        map_location: Any = None,
+        strict: bool = True,
+        weights_only: bool = True,
+        **overrides: Any,
+    ) -> Self:
+        """The module that a checkpoint holds: made anew with its hyperparameters, then given its weights.
+
+        Args:
+            checkpoint_path: a file, or an open binary one.
+            map_location: where the weights go: a device, or what `torch.load` takes; by default the CPU.
+            strict: whether weights that are missing, or more than the module has, are an error.
+            weights_only: load data only; False runs whatever code is pickled in the file: for files you trust.
+            overrides: arguments of `__init__` that take the place of those that were saved, or were not.
+
+        Checkpoints of pytorch-lightning load, too. Raises CheckpointError for a file that is none, or does not fit;
+        ConfigurationError for arguments that are missing. ("Test loop"; "save_hyperparameters")
+        """
+        return load_from_checkpoint(cls, checkpoint_path, map_location or "cpu", strict, weights_only, overrides)
 
     def freeze(self) -> None:
         """Eval mode, and no parameter requires a gradient."""

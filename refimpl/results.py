@@ -176,6 +176,17 @@ class Logbook:
             values.update(self._read(page, kind))
         return values
 
+    def as_arrays(self) -> dict[str, Any]:
+        """The callback metrics as NumPy arrays of shape (), which share no memory with the tensors."""
+        values = {name: value.detach().cpu() for name, value in self.metrics("callback").items()}
+        # NumPy has no bfloat16.
+        wide = {name: value.float() if value.dtype is torch.bfloat16 else value for name, value in values.items()}
+        return {name: value.numpy().copy() for name, value in wide.items()}
+
+    def take_arrays(self, arrays: Mapping[str, Any]) -> None:
+        """Keep another process's callback metrics beside one's own, as tensors."""
+        self._kept["callback"].update((name, torch.tensor(array)) for name, array in arrays.items())
+
     def step_values(self) -> dict[str, float]:
         """What loggers are given after a batch: the latest values of the running pass, and of its loader."""
         return self._read(self._pages[-1], "logged", ("step",), self.dataloader_idx)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .optimization import step_plateaus
 from .seed import random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ def loop_state(trainer: Trainer) -> dict[str, Any]:
     loader, module = trainer.train_loader, trainer.module
     starts = loader.starts if loader else []
     in_epoch = bool(starts)
-    generators = generators_of(loader.loader) if loader else []
+    asked: dict[str, Any] = {**trainer.eval_loaders, **({"train": loader} if loader else {})}
+    each = [generators_of(one) for one in loader.each] if loader else []
     state: dict[str, Any] = {
         "in_epoch": in_epoch,
         "batches_done": trainer.batches_done,
-        "asked": [*trainer.eval_loaders, *(["train"] if loader else [])],  # loaders of these stages
-        "loader_starts": starts or [{"generators": [g.get_state() for g in generators]}],
+        "asked": {stage: loaders.epoch for stage, loaders in asked.items()},  # in which epoch
+        "loader_starts": starts or [{"generators": [g.get_state() for g in generators]} for generators in each],
         "random_state": random_state(),
         "turns": trainer.turns and trainer.turns.state_dict(),
         "logged": trainer.logbook.state_dict(module),
@@ -50,7 +52,7 @@ def loop_state(trainer: Trainer) -> dict[str, Any]:
 
 def restore_loops(trainer: Trainer, state: Mapping[str, Any]) -> None:
     """The parts that are there before the first epoch; the rest waits in `trainer.resuming` for `rejoin`."""
-    trainer.resuming, trainer.asked_before = state, set(state["asked"])
+    trainer.resuming, trainer.asked_before = state, dict(state["asked"])
     trainer.logbook.keep(state["logged"]["kept"])
     if trainer.turns and state["turns"]:
         trainer.turns.load_state_dict(state["turns"])
@@ -78,6 +80,7 @@ def rejoin(trainer: Trainer) -> Iterator[tuple[int, Any]]:
     parameters = dict(module.named_parameters())
     for name, gradient in state.get("gradients", {}).items():
         parameters[name].grad = gradient.to(parameters[name].device)
+    step_plateaus(trainer)  # of the last batch done, if it was saved before they had
     set_random_state(state["random_state"])
     return numbered
 

@@ -59,6 +59,8 @@ def run(
         _read_checkpoint(trainer, function, weights_only)
         if function == "fit":
             _warn_of_nothing_to_do(trainer)
+            if trainer.logbook.publisher:
+                trainer.logbook.publisher.hyperparams()
         return _enter(trainer, function, entry)
     finally:
         if outer is not None and outer.state.status == "running":
@@ -70,8 +72,6 @@ def _enter(trainer: Trainer, function: str, entry: Callable[[Trainer], Any]) -> 
     publisher = trainer.logbook.publisher
     try:
         trainer.state = TrainerState(TrainerFn(function), TrainerStatus.RUNNING)
-        if publisher and function == "fit":
-            publisher.hyperparams()
         with torch.autograd.set_detect_anomaly(trainer.detect_anomaly):
             return entry(trainer)
     except KeyboardInterrupt as interrupt:
@@ -150,7 +150,7 @@ def _attach(
         trainer.logbook.publisher = Publisher(trainer)
     trainer.train_loader, trainer.eval_loaders = None, {}
     trainer.should_stop = trainer.interrupted = trainer.uncounted = False
-    trainer.batches_done, trainer.resuming, trainer.asked_before = 0, None, set()
+    trainer.batches_done, trainer.resuming, trainer.asked_before = 0, None, {}
     trainer.saves_due.clear()
     trainer.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time
     trainer.forget_model_callbacks()
@@ -199,9 +199,9 @@ def _warn_of_nothing_to_do(trainer: Trainer) -> None:
             f"fit will train nothing: current_epoch={trainer.current_epoch} of max_epochs={trainer.max_epochs}, "
             f"global_step={trainer.global_step} of max_steps={trainer.max_steps}, "
             f"limit_train_batches={trainer.limit_train_batches}",
-            stacklevel=6,
+            stacklevel=5,
         )
     name, step = type(trainer.module).__name__, trainer.hooks.validation_step is not None
     if trainer.limit_val_batches != 0 and step != has_loader(trainer, "val"):
         there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
-        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=6)
+        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=5)

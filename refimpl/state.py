@@ -145,7 +145,7 @@ class TrainerView(Options):
     @property
     def train_dataloader(self) -> Any:
         """The training loader; None before it was asked for, which is when the first epoch begins."""
-        return self.train_loader and self.train_loader.loader
+        return self.train_loader and self.train_loader.loaders
 
     val_dataloaders = property(lambda self: self._loaders("val"), doc="The loaders; None before they were asked for.")
     test_dataloaders = property(lambda self: self._loaders("test"), doc="As `val_dataloaders`.")

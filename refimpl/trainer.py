@@ -43,11 +43,17 @@ class Trainer(TakesArguments, TrainerView):
         max_time: stop after "DD:HH:MM:SS", a `timedelta`, or a dict of `timedelta`'s keywords.
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: how many
             batches of a loader to use: an int counts, a float in [0, 1] is a fraction.
+        overfit_batches: train on so many batches (int), or such a fraction of them (float), the same in every epoch,
+            whatever limit_train_batches says, and let fit validate on them, too. 0 for a training as usual.
         fast_dev_run: try everything out on 1 (True) or so many batches: one epoch, no sanity check.
         val_check_interval: validate after so many training batches (int), or every such fraction of
             an epoch (float in (0, 1]).
         check_val_every_n_epoch: validate in every n-th epoch only.
         num_sanity_val_steps: validation batches to try before training; -1 for all, 0 for none.
+        multiple_trainloader_mode: when an epoch over several training loaders ends: "max_size_cycle" with the longest,
+            the shorter ones starting anew; "min_size" with the shortest.
+        reload_dataloaders_every_n_epochs: ask for the training and validation loaders again when so many epochs have
+            begun since they were asked for; 0 to keep them.
         callbacks: a callback or a list of them.
         logger: where logged values go: a `Logger` or a list of them, False for none, True for TensorBoard's
             where that is installed and else for CSV files.
@@ -100,10 +106,13 @@ class Trainer(TakesArguments, TrainerView):
         limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0,
         limit_predict_batches: int | float = 1.0,
+        overfit_batches: int | float = 0,
         fast_dev_run: bool | int = False,
         val_check_interval: int | float = 1.0,
         check_val_every_n_epoch: int = 1,
         num_sanity_val_steps: int = 2,
+        multiple_trainloader_mode: str = "max_size_cycle",
+        reload_dataloaders_every_n_epochs: int = 0,
         accumulate_grad_batches: int | dict[int, int] = 1,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
@@ -156,6 +165,7 @@ class Trainer(TakesArguments, TrainerView):
         self.checks_val = False
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules = []
+        self.has_plateaus = False  # schedules per step that react to a logged value
         self.turns: Turns | None = None  # where optimizers have frequencies
         self.split_idx = 0  # with truncated_bptt_steps, which piece of the batch it is
         self.updates = True  # whether the batch that runs is followed by an update of the parameters
@@ -167,7 +177,7 @@ class Trainer(TakesArguments, TrainerView):
         self.ckpt_path: Any = None
         self.checkpoint: Any = None  # what is to be restored, as it was read
         self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
-        self.asked_before: set[str] = set()  # stages whose loaders were there when it was saved
+        self.asked_before: dict[str, int] = {}  # the epochs in which the loaders of a stage were, when it was saved
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
             callback.on_init_end(self)

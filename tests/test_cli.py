@@ -143,7 +143,7 @@ def test_wrong_questions(arguments: list[str], said: str, capsys: pytest.Capture
 def test_options_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--scenario", "fit-val", "--clause", "train.back*", "--profile", "lightning-2", "run", "refimpl"]) == 0
     said = capsys.readouterr().out
-    assert "profile lightning-2: 2 clauses" in said and "(2 verdicts" in said
+    assert "profile lightning-2: 3 clauses" in said and "(3 verdicts" in said
     assert main(["--clause", "modes.val.training", "selftest"]) == 0
     assert "1 of 1" in capsys.readouterr().out
 

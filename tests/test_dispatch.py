@@ -222,6 +222,7 @@ def test_a_wrong_hook_is_refused_before_anything_runs() -> None:
     ("on_train_epoch_ends", "on_train_epoch_end"), ("on_training_start", "on_train_start"),
     ("val_step", "validation_step"), ("on_val_epoch_end", "on_validation_epoch_end"),
     ("val_epoch_end", "validation_epoch_end"), ("train_epoch_end", "training_epoch_end"), ("set_up", "setup"),
+    ("save_hyperparameter", "save_hyperparameters"), ("add_to_que", "add_to_queue"),
 ])  # fmt: skip
 def test_a_misspelt_hook_is_an_error_with_the_nearest_name(name: str, meant: str) -> None:
     class Plain(LightningModule): ...

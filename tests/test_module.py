@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import queue
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from models import Batches, Line, pairs, quiet
@@ -234,6 +236,39 @@ def test_only_rank_zero_prints(capsys: pytest.CaptureFixture[str]) -> None:
     module.trainer.global_rank = 1
     module.print("a")
     assert capsys.readouterr().out == ""
+
+
+def test_metrics_go_through_a_queue() -> None:
+    class Telling(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("kept", self.layer.bias, enable_graph=True)
+            self.log("count", 2)
+            self.log("half", 1.5, on_epoch=True, on_step=False, reduce_fx=lambda values: values.sum().bfloat16())
+            return self.loss(batch)
+
+    sender, receiver = Telling(), Line()
+    for module in (sender, receiver):
+        with pytest.raises(RuntimeError, match=r"add_to_queue\(\) needs a trainer"):
+            module.add_to_queue(queue.SimpleQueue())
+        with pytest.raises(RuntimeError, match=r"get_from_queue\(\) needs a trainer"):
+            module.get_from_queue(queue.SimpleQueue())
+        quiet(limit_val_batches=0).fit(module, pairs(1))
+    assert sender.trainer is not None and receiver.trainer is not None
+    sent, between = sender.trainer.callback_metrics, queue.SimpleQueue[Any]()
+    sender.add_to_queue(between)
+    arrays = between.get()
+    assert {name: (type(array), array.shape) for name, array in arrays.items()} == dict.fromkeys(sent, (np.ndarray, ()))
+    with torch.no_grad():
+        sender.layer.bias.add_(1)  # the value that was logged, and not the one that was sent
+    assert arrays["kept"] == pytest.approx(sent["kept"].item() - 1)
+    for sent_by_another in ({"own": np.array(7.0)}, pickle.loads(pickle.dumps(arrays))):
+        between.put(sent_by_another)
+        receiver.get_from_queue(between)
+    received = receiver.trainer.callback_metrics
+    assert {name: (value.dtype, float(value)) for name, value in received.items()} == {
+        "own": (torch.float64, 7), "kept": (torch.float64, float(arrays["kept"])),
+        "count": (torch.float32, 2), "half": (torch.float32, 1.5)
+    }  # fmt: skip
 
 
 def test_a_copy_leaves_the_trainer_behind() -> None:

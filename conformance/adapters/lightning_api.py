@@ -85,7 +85,7 @@ class LightningLikeAdapter:
             return
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
-        recorder = Recorder(writer, scenario.when)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting)
         torch.manual_seed(0)
         with tempfile.TemporaryDirectory() as folder:
             recorder.checkpoint = os.path.join(folder, "saved.ckpt")
