@@ -224,14 +224,14 @@ def test_when(tmp_path: Path, when: dict[str, Any], options: dict[str, Any], exp
 
 
 def test_a_validation_alone_saves_nothing(tmp_path: Path) -> None:
-    trainer = saves(ModelCheckpoint(tmp_path, save_on_train_epoch_end=False))
+    trainer = saves(ModelCheckpoint(tmp_path, monitor="train/score", save_on_train_epoch_end=False))
     trainer.validate(Scored([1.0]), pairs(1), verbose=False)
     assert not names(tmp_path)
 
 
 def test_a_time_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch takes a minute."""
-    minutes = [0.0]
+    minutes = [100.0]
 
     class Clock(Line):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
