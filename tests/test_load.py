@@ -1,0 +1,165 @@
+"""load_from_checkpoint: a module with the hyperparameters and the weights that a file holds."""
+
+from __future__ import annotations
+
+import io
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from refimpl import CheckpointError, ConfigurationError, LightningModule, ModelCheckpoint
+from tests.models import Line, pairs, quiet
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+class Sized(Line):
+    """Has a layer beside the line's, as wide as it is told."""
+
+    def __init__(self, width: int, rate: float = 0.1, kind: Any = "plain") -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.more = nn.Linear(width, 2)
+        self.found: Any = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["found"] = [1, 2]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.found = checkpoint["found"]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Sized, Path]:
+    """A module that was trained, and the file that its weights are in."""
+    module, path = Sized(3, rate=0.25), tmp_path / "saved.ckpt"
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(module, pairs(2))
+    trainer.save_checkpoint(path)
+    return module, path
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+def test_it_is_made_with_its_hyperparameters_and_given_its_weights(saved: tuple[Sized, Path]) -> None:
+    module, path = saved
+    loaded = Sized.load_from_checkpoint(path)
+    assert type(loaded) is Sized and loaded is not module
+    assert loaded.hparams == module.hparams == {"width": 3, "rate": 0.25, "kind": "plain"}
+    assert same_weights(loaded, module)
+    assert loaded.found == [1, 2]  # on_load_checkpoint had its chance
+    assert loaded.trainer is None
+
+
+def test_a_text_a_file_and_what_a_file_holds(saved: tuple[Sized, Path]) -> None:
+    module, path = saved
+    with path.open("rb") as file:
+        for source in (str(path), file, io.BytesIO(path.read_bytes())):
+            assert same_weights(Sized.load_from_checkpoint(source), module)
+
+
+def test_overrides_take_the_place_of_what_was_saved(saved: tuple[Sized, Path]) -> None:
+    _, path = saved
+    assert Sized.load_from_checkpoint(path, rate=0.5).hparams == {"width": 3, "rate": 0.5, "kind": "plain"}
+    with pytest.raises(ConfigurationError, match=r"Sized takes no 'rat'.*rate"):
+        Sized.load_from_checkpoint(path, rat=0.5)
+
+
+def test_weights_that_do_not_fit(saved: tuple[Sized, Path]) -> None:
+    _, path = saved
+    with pytest.raises(CheckpointError, match=r"(?s)saved\.ckpt.*does not fit Sized.*more\.weight"):
+        Sized.load_from_checkpoint(path, width=5)
+
+    class Wider(Sized):
+        def __init__(self, width: int, rate: float = 0.1, kind: Any = "plain") -> None:
+            super().__init__(width, rate, kind)
+            self.another = nn.Linear(1, 1)
+
+    with pytest.raises(CheckpointError, match=r"(?s)does not fit Wider.*another\.weight"):
+        Wider.load_from_checkpoint(path)
+    assert torch.equal(Wider.load_from_checkpoint(path, strict=False).more.weight, saved[0].more.weight)
+
+
+def test_where_the_weights_go(saved: tuple[Sized, Path]) -> None:
+    _, path = saved
+    moved: list[Any] = []
+
+    def location(storage: Any, where: str) -> Any:
+        moved.append(where)
+        return storage
+
+    Sized.load_from_checkpoint(path, map_location=location)
+    assert set(moved) == {"cpu"}
+    assert Sized.load_from_checkpoint(path, map_location="cpu").device == torch.device("cpu")
+
+
+def test_hyperparameters_that_are_more_than_data_are_given_again(tmp_path: Path) -> None:
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(Sized(2, kind=nn.ReLU()), pairs(1))
+    with pytest.warns(UserWarning, match=r"the hyperparameters kind of Sized are no plain data"):
+        trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    assert Sized.load_from_checkpoint(tmp_path / "saved.ckpt", kind="given").hparams.kind == "given"
+    assert Sized.load_from_checkpoint(tmp_path / "saved.ckpt").hparams.kind == "plain"  # the default
+
+
+def test_an_argument_that_nobody_gives(tmp_path: Path) -> None:
+    class Forgetful(Line):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(Forgetful(3), pairs(1))
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    with pytest.raises(ConfigurationError, match=r"Forgetful requires width"):
+        Forgetful.load_from_checkpoint(tmp_path / "saved.ckpt")
+    assert isinstance(Forgetful.load_from_checkpoint(tmp_path / "saved.ckpt", width=1), Forgetful)
+
+
+def test_one_object_of_hyperparameters_comes_back_as_one(tmp_path: Path) -> None:
+    class OfParams(Line):
+        def __init__(self, params: Namespace) -> None:
+            super().__init__()
+            self.save_hyperparameters(params)
+            self.more = nn.Linear(params.width, 1)
+
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(OfParams(Namespace(width=4, name="a")), pairs(1))
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    loaded = OfParams.load_from_checkpoint(tmp_path / "saved.ckpt")
+    assert loaded.hparams == {"width": 4, "name": "a"} and loaded.more.in_features == 4
+
+
+def test_the_example_of_the_test_loop(tmp_path: Path) -> None:
+    """Train, load what was saved, and test it with another trainer."""
+    module = Sized(2)
+    trainer = quiet(enable_checkpointing=True, callbacks=ModelCheckpoint(tmp_path), limit_val_batches=0)
+    trainer.fit(module, pairs(2))
+    assert trainer.checkpoint_callback is not None
+    loaded = Sized.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+    assert len(quiet().test(loaded, dataloaders=pairs(1))) == 1
+    assert all(torch.equal(value, before[name]) for name, value in loaded.state_dict().items())
+
+
+class Released(LightningModule):
+    """What the releases' checkpoints in `assets` are of."""
+
+    def __init__(self, width: int = 0, rate: float = 0.0, **others: Any) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = nn.Linear(2, 1)
+
+
+@pytest.mark.parametrize("version", ["1.5.10", "2.6.6"])
+def test_checkpoints_of_lightning(version: str) -> None:
+    path = ASSETS / f"lightning-{version}.ckpt"
+    loaded = Released.load_from_checkpoint(path)
+    held = torch.load(path, weights_only=False)
+    assert all(torch.equal(value, held["state_dict"][name]) for name, value in loaded.state_dict().items())
+    assert held["hyper_parameters"].items() <= loaded.hparams.items()
