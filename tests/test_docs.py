@@ -118,6 +118,11 @@ def test_the_example_of_logging_runs(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "logs" / "lightning_logs").iterdir()] == ["version_0"]
 
 
+def test_the_example_of_export_runs(tmp_path: Path) -> None:
+    run(blocks("export.md")["exported.py"], tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.onnx*")) == ["model.onnx"]
+
+
 def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:
     run(blocks()["like_lightning.py"], tmp_path)
     traces = sorted((tmp_path / "traces").glob("*.jsonl"))
