@@ -4,46 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import load_from_checkpoint
-from .devices import move
-from .export import File, megabytes, to_onnx, to_torchscript
+from .export import File, to_onnx, to_torchscript
 from .hooks import ModelHooks
 from .hparams import HyperparametersMixin
 from .log_rules import LogError, deprecated, ignore, items_of
 from .manual import LightningOptimizer, manual_backward, one_or_all
 from .optimization import ConfigurationError, check_loss
+from .properties import Properties
 from .tbptt import split_batch
 
 if TYPE_CHECKING:
     from .callbacks import Callback
-    from .datamodule import LightningDataModule
-    from .loggers import Logger
     from .trainer import Trainer
 
 __all__ = ["LightningModule"]
 
 
-class LightningModule(ModelHooks, HyperparametersMixin, nn.Module):
+class LightningModule(ModelHooks, HyperparametersMixin, Properties):
     """An `nn.Module` that says how it is trained. Required for `fit`: `training_step` and
     `configure_optimizers`; for `validate`, `test`: the step of that name.
 
     A step or hook that is not overridden, or set to None on the instance, counts as not defined.
     """
 
-    trainer: Trainer | None = None
     #: False: `training_step` does the optimization itself, with `optimizers()` and `manual_backward`.
     automatic_optimization = True
     #: How many steps of time a piece of a batch has; 0 for whole batches. ("truncated_bptt_steps")
     truncated_bptt_steps = 0
     _toggled: Mapping[Tensor, bool] = {}
-    _example_input_array: Any = None
-    _datamodule: LightningDataModule | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle of the module leaves the trainer, and all that hangs on it, behind."""
@@ -217,76 +211,7 @@ class LightningModule(ModelHooks, HyperparametersMixin, nn.Module):
             parameter.requires_grad = required
         self._toggled = {}
 
-    # ---- what the module can ask and say while a trainer runs it -----------------------------------
-
-    @property
-    def current_epoch(self) -> int:
-        """The epoch that runs, from 0; 0 without a trainer."""
-        return self.trainer.current_epoch if self.trainer else 0
-
-    @property
-    def global_step(self) -> int:
-        """The step that runs, from 0, not reset by an epoch; 0 without a trainer."""
-        return self.trainer.global_step if self.trainer else 0
-
-    @property
-    def global_rank(self) -> int:
-        """The index of this process among all; 0 without a trainer."""
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def local_rank(self) -> int:
-        """The index of this process among those of its machine; 0 without a trainer."""
-        return self.trainer.local_rank if self.trainer else 0
-
-    @property
-    def precision(self) -> int | str:
-        """The precision of the steps: 16, 32, 64 or "bf16"; 32 without a trainer."""
-        return self.trainer.precision if self.trainer else 32
-
-    @property
-    def use_amp(self) -> bool:
-        """Whether the steps run under autocast; False without a trainer."""
-        return self.trainer is not None and self.trainer.use_amp
-
-    @property
-    def logger(self) -> Logger | None:
-        """The trainer's (first) logger; None without one. `logger.experiment` is what does the work, such as
-        TensorBoard's `SummaryWriter`. ("logger")"""
-        return self.trainer.logger if self.trainer else None
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters and buffers are; for a module without any the trainer's device, or else the CPU."""
-        tensor = next(chain(self.parameters(), self.buffers()), None)
-        if tensor is not None:
-            return tensor.device
-        return self.trainer.device if self.trainer else torch.device("cpu")
-
-    @property
-    def datamodule(self) -> LightningDataModule | None:
-        """The data module of the trainer's run, or the one that was set; None without any. A run that is given
-        neither loaders nor a data module uses the one that was set. ("datamodule")"""
-        return (self.trainer and self.trainer.datamodule) or self._datamodule
-
-    @datamodule.setter
-    def datamodule(self, datamodule: LightningDataModule | None) -> None:
-        self._datamodule = datamodule
-
-    @property
-    def example_input_array(self) -> Any:
-        """What `forward` could be given, where the module is: a tensor; a tuple or list of several arguments; a
-        mapping of arguments by name. None unless it was set. ("example_input_array")"""
-        return move(self._example_input_array, self.device)
-
-    @example_input_array.setter
-    def example_input_array(self, example: Any) -> None:
-        self._example_input_array = example
-
-    @property
-    def model_size(self) -> float:
-        """The size of the file that the weights make, in megabytes (10**6 bytes). ("model_size")"""
-        return megabytes(self)
+    # ---- what the module says while a trainer runs it --------------------------------------------------
 
     def log(
         self,

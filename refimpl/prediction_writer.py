@@ -134,6 +134,6 @@ def noting(loader: Any) -> tuple[Any, NotedIndices | None]:
     ):
         return loader, None
     alike, noted = copy(loader), NotedIndices(loader.batch_sampler)
-    # A DataLoader refuses these as assignments. It is iterated over once: no workers need to stay.
-    vars(alike).update(batch_sampler=noted, persistent_workers=False, _iterator=None)
+    # A DataLoader refuses these as assignments. Workers that stayed from before would not ask the new sampler.
+    vars(alike).update(batch_sampler=noted, persistent_workers=False)
     return alike, noted

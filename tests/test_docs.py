@@ -134,6 +134,11 @@ def test_the_example_of_checkpoints_runs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "parts").iterdir())) == 3  # the best two, and the last
 
 
+def test_the_example_of_export_runs(tmp_path: Path) -> None:
+    run(blocks("export.md")["exported.py"], tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.onnx*")) == ["model.onnx"]
+
+
 def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:
     run(blocks()["like_lightning.py"], tmp_path)
     traces = sorted((tmp_path / "traces").glob("*.jsonl"))

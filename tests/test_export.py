@@ -361,3 +361,8 @@ def test_in_double_precision_the_example_is_double() -> None:
 ])  # fmt: skip
 def test_a_sample_is_what_forward_is_given(sample: Any, args: Any, kwargs: Any) -> None:
     assert forward_arguments(LightningModule(), sample) == (args, kwargs)
+
+
+def test_a_sample_goes_where_the_module_is() -> None:
+    (x,), _ = forward_arguments(SimpleModel().to("meta"), torch.zeros(1, 64))
+    assert x.device == torch.device("meta")

@@ -98,6 +98,7 @@ def test_the_indices_are_those_of_the_samples(loaders: list[DataLoader[Any]], li
 ], ids=["workers", "persistent", "sampler", "batch sampler"])  # fmt: skip
 def test_whatever_the_sampler_and_however_far_workers_fetch_ahead(options: Any) -> None:
     given = loader(7, **options)
+    assert len(list(given)) == len(given)  # persistent workers are there from now on
     for _ in range(2):
         writer = written(given)
         assert [prediction.tolist() for prediction, *_ in writer.batches] == [row[1] for row in writer.batches]

@@ -134,6 +134,18 @@ def test_spans_nest(recording: Recording) -> None:
     assert [e.args for e in events] == [{"stage": "fit"}, {}, {}, {"stage": "fit"}]
 
 
+def test_the_form_of_what_predict_returned_is_told_at_its_end(recording: Recording) -> None:
+    for returned in (None, [], [torch.ones(1)] * 3, [[1, 2], [3]]):
+        recording.recorder.span("trainer", "predict", lambda returned=returned: returned, {})
+        recording.recorder.span("trainer", "test", lambda returned=returned: returned, {})
+        recording.recorder.span("module", "predict_step", lambda returned=returned: returned, {})
+    events = recording.events()
+    forms = [e.args for e in events if e.hook == "predict"]
+    wanted = ["none", "list:0", "list:3", "lists:2,1"]
+    assert forms == [args for form in wanted for args in ({}, {"results": form})]
+    assert all(e.args == {} for e in events if e.hook != "predict")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), SystemExit(3)])
 def test_an_exception_ends_its_spans_and_passes_on_unchanged(recording: Recording, error: BaseException) -> None:
     module = recording.module("training_step")

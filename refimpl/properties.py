@@ -1,0 +1,97 @@
+"""What a module can ask, in its steps and outside of them. ("属性")"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .devices import move
+from .export import megabytes
+
+if TYPE_CHECKING:
+    from .datamodule import LightningDataModule
+    from .loggers import Logger
+    from .trainer import Trainer
+
+__all__ = ["Properties"]
+
+
+class Properties(nn.Module):
+    """The documented properties of a `LightningModule`; each has a value without a trainer, too."""
+
+    #: The trainer that runs the module, or has run it last.
+    trainer: Trainer | None = None
+    _example_input_array: Any = None
+    _datamodule: LightningDataModule | None = None
+
+    @property
+    def current_epoch(self) -> int:
+        """The epoch that runs, from 0; 0 without a trainer."""
+        return self.trainer.current_epoch if self.trainer else 0
+
+    @property
+    def global_step(self) -> int:
+        """The step that runs, from 0, not reset by an epoch; 0 without a trainer."""
+        return self.trainer.global_step if self.trainer else 0
+
+    @property
+    def global_rank(self) -> int:
+        """The index of this process among all; 0 without a trainer."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def local_rank(self) -> int:
+        """The index of this process among those of its machine; 0 without a trainer."""
+        return self.trainer.local_rank if self.trainer else 0
+
+    @property
+    def precision(self) -> int | str:
+        """The precision of the steps: 16, 32, 64 or "bf16"; 32 without a trainer."""
+        return self.trainer.precision if self.trainer else 32
+
+    @property
+    def use_amp(self) -> bool:
+        """Whether the steps run under autocast; False without a trainer."""
+        return self.trainer is not None and self.trainer.use_amp
+
+    @property
+    def logger(self) -> Logger | None:
+        """The trainer's (first) logger; None without one. `logger.experiment` is what does the work, such as
+        TensorBoard's `SummaryWriter`. ("logger")"""
+        return self.trainer.logger if self.trainer else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters and buffers are; for a module without any the trainer's device, or else the CPU."""
+        tensor = next(chain(self.parameters(), self.buffers()), None)
+        if tensor is not None:
+            return tensor.device
+        return self.trainer.device if self.trainer else torch.device("cpu")
+
+    @property
+    def datamodule(self) -> LightningDataModule | None:
+        """The data module of the trainer's run, or the one that was set; None without any. A run that is given
+        neither loaders nor a data module uses the one that was set. ("datamodule")"""
+        return (self.trainer and self.trainer.datamodule) or self._datamodule
+
+    @datamodule.setter
+    def datamodule(self, datamodule: LightningDataModule | None) -> None:
+        self._datamodule = datamodule
+
+    @property
+    def example_input_array(self) -> Any:
+        """What `forward` could be given, where the module is: a tensor; a tuple or list of several arguments; a
+        mapping of arguments by name. None unless it was set. ("example_input_array")"""
+        return move(self._example_input_array, self.device)
+
+    @example_input_array.setter
+    def example_input_array(self, example: Any) -> None:
+        self._example_input_array = example
+
+    @property
+    def model_size(self) -> float:
+        """The size of the file that the weights make, in megabytes (10**6 bytes). ("model_size")"""
+        return megabytes(self)
