@@ -114,7 +114,7 @@ class Trainer(TakesArguments, TrainerView):
         precision: int | str = 32,
         accelerator: str | None = None,
         devices: int | str | Sequence[int] | None = None,
-        gpus: int | Sequence[int] | None = None,
+        gpus: int | str | Sequence[int] | None = None,
         num_processes: int | None = None,
         truncated_bptt_steps: int | None = None,
         deterministic: bool = False,

@@ -169,7 +169,7 @@ def fit(kind: Callable[[], Any]) -> Callable[[Batches], None]:
 
 def validate(data: Batches) -> None:
     """refimpl's validate."""
-    refimpl.Trainer(**QUIET).validate(Validated(), data)
+    refimpl.Trainer(**QUIET).validate(Validated(), data, verbose=False)
 
 
 def predict(data: Batches) -> None:

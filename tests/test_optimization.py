@@ -32,7 +32,7 @@ def attached(configured: Any) -> Any:
     module = SimpleNamespace(
         training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0
     )
-    trainer = SimpleNamespace(module=module)
+    trainer = SimpleNamespace(module=module, truncated_bptt_steps=0)
     attach_optimizers(trainer, configured)  # type: ignore[arg-type]
     return trainer
 

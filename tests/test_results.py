@@ -617,7 +617,7 @@ class Two(Line):
         self.log("ended", float(rank), sync_dist=True)
 
 trainer = quiet()
-trainer.validate(Two(), pairs(3))
+trainer.validate(Two(), pairs(3), verbose=False)
 print(json.dumps({name: float(value) for name, value in trainer.callback_metrics.items()}))
 """
 
