@@ -16,6 +16,8 @@ from pathlib import Path
 from .checks import Check, Failure, Line, build, shown
 from .clauses import Clause
 from .features import applies, features
+from .hooks import TRANSFERS
+from .numerics import parts
 from .scenario import Scenario, ScenarioError
 from .spec.oracle import Expected
 from .spec.pseudocode import expected
@@ -30,16 +32,17 @@ LOOKAHEAD = 20_000
 RECENT = 65  # by how many events the place in the oracle is told
 CONTEXT = 4
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
-UNDECLARED = frozenset({"fit", "validate", "test", "predict", "step"})
+UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
 
-# Phase, receiver, hook, and the stage of the batch where there is one: the transfer hooks are the same
-# in training and validation, and a trainer that skips one must not shift the other's counterparts.
+# Phase, receiver, hook, and of a transfer hook the stage of its batch: these hooks are the same in training and
+# validation, and a trainer that skips one must not shift the other's counterparts.
 Key = tuple[str, str, str, str]
 
 
 def _key(event: Event | Expected) -> Key:
-    batch = event.args.get("batch")
-    return event.ph, event.receiver, event.hook, batch.partition("/")[0] if isinstance(batch, str) else ""
+    batch = event.args.get("batch") if event.hook in TRANSFERS else None
+    of = parts(batch) if isinstance(batch, str) else []
+    return event.ph, event.receiver, event.hook, of[0][0] if of else ""
 
 
 def judge_file(path: Path, clauses: Mapping[str, Clause]) -> list[Verdict]:
@@ -172,7 +175,7 @@ class _Lockstep:
     def counterpart(self, event: Event) -> Expected | None:
         """The expected event that corresponds to this one; None if none is due soon."""
         key = _key(event)
-        if "batch" in event.args and not key[3]:  # an unknown batch: whichever such call is due
+        if event.hook in TRANSFERS and not key[3]:  # an unknown batch: whichever such call is due
             self.advance()
             key = next((k for k, waiting in self.waiting.items() if waiting and k[:3] == key[:3]), key)
         queue = self.waiting.get(key)

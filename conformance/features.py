@@ -10,13 +10,15 @@ from .scenario import Scenario
 __all__ = ["applies", "features"]
 
 # Scenarios in which a training batch runs through other lines: clauses about the plain ones do not see them.
-PARTICULAR = frozenset({"accumulation", "truncated-bptt", "manual"})
+PARTICULAR = frozenset(
+    {"accumulation", "truncated-bptt", "manual", "overfit", "checkpoints", "lbfgs", "overrides:alternate"}
+)
 
 
 def features(scenario: Scenario) -> frozenset[str]:
     """Words such as "call:test", "option:max_steps", "training_step:return-none", "source:datamodule".
 
-    The word "when" says that the scenario makes something unusual happen.
+    The word "when" says that the scenario makes something unusual happen, "everywhere" says nothing.
     """
     data, model = scenario.data, scenario.model
     words = {f"call:{call}" for call in scenario.calls}
@@ -26,7 +28,8 @@ def features(scenario: Scenario) -> frozenset[str]:
     words |= {f"precision:{scenario.option('precision')}"}
     words |= {f"defines:{hook}" for hook in model.defines} | {f"lacks:{hook}" for hook in model.lacks}
     words |= {f"model-callback:{kind}" for kind in model.callbacks}
-    words |= {f"optimizers:{model.optimizers}"}
+    words |= {f"optimizers:{model.optimizers}", f"form:{model.returns_form}", "everywhere"}
+    words |= {f"overrides:{override}" for override in model.overrides}
     for log in model.logs:
         words |= {f"logs:{log.hook}", f"reduces:{log.reduce_fx}"}
         told = {
@@ -38,7 +41,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {word for word, holds in told.items() if holds}
     for event in scenario.when:
         who = "callback:" if event.receiver.startswith("callback") else ""
-        words |= {"when", f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
+        words |= {f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
+        words |= {"saves-in-epoch"} if event.do == "save" else {"when"}
     for stage in ("val", "test", "predict"):
         if len(scenario.loaders(stage)) > 1:
             words |= {"several-loaders", f"several:{stage}"}
@@ -50,8 +54,19 @@ def features(scenario: Scenario) -> frozenset[str]:
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),
         "manual": model.manual,
+        "checkpoints": bool({"save", "resume"} & {*scenario.calls, *(event.do for event in scenario.when)}),
+        "resumes": "resume" in scenario.calls,
         "truncated-bptt": bool(model.truncated_bptt_steps),
         "accumulation": scenario.option("accumulate_grad_batches") > 1,
+        "overfit": bool(scenario.option("overfit_batches")),
+        "several:train": bool(data.train_loaders),
+        "lbfgs": model.optimizer == "lbfgs",
+        "bare-scheduler": not model.lr_dict,
+        "scheduler-frequency": model.scheduler_frequency > 1,
+        "monitor": bool(model.monitor),
+        "lenient": not model.strict,
+        "monitors-nothing": model.monitors_nothing,
+        "when": model.monitors_nothing or "when" in words,
     }
     words |= {word for word, holds in flags.items() if holds}
     return frozenset(words)
@@ -62,10 +77,10 @@ def applies(check: Mapping[str, Any], known: frozenset[str]) -> bool:
 
     Without a `given` that says so, a clause is not judged where something unusual is made to happen, or where
     the loop of a batch is a particular one: the clauses about that are, and the exact sequence is. An empty
-    `given` is for what holds everywhere.
+    `given` is for what holds everywhere, and the word "everywhere" for what does so but for the words beside it.
     """
     given = check.get("given", ["!when"])
     named = {word.lstrip("!") for word in given}
-    if given and check.get("kind") != "sequence" and known & PARTICULAR - named:
+    if given and check.get("kind") != "sequence" and "everywhere" not in named and known & PARTICULAR - named:
         return False
     return all((word[1:] not in known) if word.startswith("!") else word in known for word in given)

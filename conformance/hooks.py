@@ -5,11 +5,22 @@ Plain data for both halves; order as in the documentation.
 
 from __future__ import annotations
 
-__all__ = ["CALLBACK_HOOKS", "CALLS", "DATA_HOOKS", "HOOKS", "LOADERS", "MODULE_HOOKS", "OWN_STEPS", "TRANSFERS"]
+__all__ = [
+    "CALLBACK_HOOKS",
+    "CALLS",
+    "CHECKPOINTS",
+    "DATA_HOOKS",
+    "HOOKS",
+    "LOADERS",
+    "MODULE_HOOKS",
+    "OWN_STEPS",
+    "TRANSFERS",
+]
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-DATA_HOOKS = ("prepare_data", "setup", *LOADERS, *TRANSFERS, "teardown")
+CHECKPOINTS = ("on_save_checkpoint", "on_load_checkpoint")
+DATA_HOOKS = ("prepare_data", "setup", *LOADERS, *TRANSFERS, *CHECKPOINTS, "teardown")
 
 # Recorded only where the scenario's module defines them: their presence changes what a trainer does.
 OWN_STEPS = (
@@ -52,11 +63,13 @@ CALLBACK_HOOKS = (
         for moment in ("start", "epoch_start", "batch_start", "batch_end", "epoch_end", "end")
     ),
     "on_exception",
+    *CHECKPOINTS,
     "teardown",
 )
 
 MODULE_HOOKS = (
     "configure_callbacks",
+    "on_post_move_to_device",
     "configure_optimizers",
     *DATA_HOOKS,
     *(
@@ -73,6 +86,6 @@ MODULE_HOOKS = (
 )
 
 # Spans of receivers that have no hooks: the calls of the user, and what optimizers and schedulers do.
-CALLS = ("fit", "validate", "test", "predict", "step")
+CALLS = ("fit", "validate", "test", "predict", "save_checkpoint", "step")
 
 HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *CALLS)))

@@ -10,24 +10,35 @@ tells `Numbers` what happens, in the order in which it happens:
     numbers.backward("train/0/2")  # adds to the gradients
     numbers.update()               # what the optimizer does with them
     numbers.weights, numbers.rates
+
+A batch with a dimension of time can be asked for in part: `loss("train/0/2", (0, 2))` is that of its first two steps.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
-from math import isclose, sqrt
+from math import inf, isclose, sqrt
+from typing import Any
 
 from .scenario import STEPS, Scenario
 
-__all__ = ["Numbers", "close", "sample"]
+__all__ = ["RATE", "Numbers", "agrees", "close", "parts", "sample"]
+
+Row = tuple[tuple[float, ...], float]
+Window = tuple[int, int] | None
 
 STAGES = tuple(STEPS)
+PART = re.compile(r"(\w+)/(\d+)/(\d+)")
 # Of each layer the weights, and last the bias.
 LAYERS = ((0.25, -0.5, 0.75, 0.125, 0.0625), (-0.25, 0.5, 0.125, 0.25, 0.5))
 RATE = 0.0625
 MOMENTUM, DECAY = 0.5, 0.125
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 GAMMA = 0.5
+# A plateau: a value that is not this much less, in proportion, than the least so far; a rate changes by no less.
+THRESHOLD, LEAST_CHANGE = 1e-4, 1e-8
+FLAT, LEVEL = 1e-10, 1e-9  # a curvature that L-BFGS does not learn from, a slope that it does not go down
 # Trainers log in 32-bit floats, whatever the model computes in.
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 
@@ -35,6 +46,16 @@ RELATIVE, ABSOLUTE = 1e-5, 1e-6
 def close(one: float, other: float) -> bool:
     """Whether two numbers are the same but for what is lost in 32-bit floats."""
     return isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+
+
+def agrees(got: Any, due: Any) -> bool:
+    """Whether an argument or an effect of a trace is what is due: floats need only be close, lists agree item by
+    item."""
+    if isinstance(due, list):
+        return isinstance(got, list) and len(got) == len(due) and all(map(agrees, got, due))
+    if isinstance(due, float):
+        return isinstance(got, (int, float)) and close(got, due)
+    return bool(got == due)
 
 
 @lru_cache(maxsize=4096)
@@ -45,17 +66,28 @@ def sample(stage: int, loader: int, batch: int, row: int) -> tuple[tuple[float, 
     return (*x, mark, 1.0), ((3 * batch + 5 * row) % 7 - 3) / 4 + 1
 
 
+def parts(batch: str) -> list[tuple[str, int, int]]:
+    """Stage, loader and number of a batch as a trace has it, "train/0/2", or of those that it is made of."""
+    return [(stage, int(loader), int(index)) for stage, loader, index in PART.findall(batch)]
+
+
 class Numbers:
     """The scenario's model while it is trained. `weights` are those of the layers, each with its bias last;
-    `gradients` are None until there are some; `rates` are the learning rates, one for each optimizer."""
+    `gradients` are None until there are some; `rates` are the learning rates, one for each optimizer: another list
+    whenever one changes."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
         self.gradients: list[list[float] | None] = [None for _ in self.layers]
+        self.configure()
+
+    def configure(self) -> None:
+        """New optimizers and schedulers, which know nothing of what was before."""
         self.rates = [RATE for _ in self.layers]
-        self._moments: list[tuple[list[float], list[float]] | None] = [None for _ in self.layers]
+        self._moments: list[tuple[list[float], ...] | None] = [None for _ in self.layers]
         self._updates = [0 for _ in self.layers]
+        self._best = [inf for _ in self.layers]  # of the values that a plateau scheduler was given
 
     @property
     def weights(self) -> list[float]:
@@ -63,31 +95,40 @@ class Numbers:
         return [weight for layer in self.layers for weight in layer]
 
     def size(self, batch: str) -> int:
-        """How many rows the batch has, of which a trace says "train/0/2"."""
-        stage, loader, index = batch.split("/")
+        """How many rows the batch has, of which a trace says "train/0/2"; of several loaders', the first one's."""
+        stage, loader, index = parts(batch)[0]
         data = self.scenario.data
-        is_last = int(index) == self.scenario.loaders(stage)[int(loader)] - 1
+        is_last = index == self.scenario.loaders(stage)[loader] - 1
         return data.last if is_last else data.batch_size
 
-    def rows(self, batch: str) -> list[tuple[tuple[float, ...], float]]:
-        """The batch's samples."""
-        stage, loader, index = batch.split("/")
-        number = STAGES.index(stage)
-        return [sample(number, int(loader), int(index), row) for row in range(self.size(batch))]
+    def rows(self, batch: str, window: Window = None) -> list[Row]:
+        """The batch's samples: those of its rows, or, where it has a dimension of time, of each row in each step
+        of the window. The x of a row at a time is that of the row so much further on. Of several loaders those
+        of each, one after the other."""
+        found: list[Row] = []
+        times = range(*(window or (0, self.scenario.data.time)))
+        for stage, loader, index in parts(batch):
+            where = STAGES.index(stage), loader, index
+            rows = range(self.size(f"{stage}/{loader}/{index}"))
+            if self.scenario.data.time:
+                found += [(sample(*where, row + time)[0], sample(*where, row)[1]) for row in rows for time in times]
+            else:
+                found += [sample(*where, row) for row in rows]
+        return found
 
-    def errors(self, batch: str) -> list[float]:
-        """Of each row the output less the target; the output is the sum of the layers'."""
+    def errors(self, batch: str, window: Window = None) -> list[float]:
+        """Of each sample the output less the target; the output is the sum of the layers'."""
         together = [sum(weights) for weights in zip(*self.layers)]
-        return [sum(w * v for w, v in zip(together, x)) - y for x, y in self.rows(batch)]
+        return [sum(w * v for w, v in zip(together, x)) - y for x, y in self.rows(batch, window)]
 
-    def loss(self, batch: str) -> float:
+    def loss(self, batch: str, window: Window = None) -> float:
         """The mean of the squared errors."""
-        errors = self.errors(batch)
+        errors = self.errors(batch, window)
         return sum(error * error for error in errors) / len(errors)
 
-    def backward(self, batch: str, optimizer_idx: int = 0, divided_by: float = 1) -> None:
+    def backward(self, batch: str, optimizer_idx: int = 0, divided_by: float = 1, window: Window = None) -> None:
         """Add the gradient of the loss, divided as for accumulation, to that of one optimizer's layer."""
-        errors, rows = self.errors(batch), self.rows(batch)
+        errors, rows = self.errors(batch, window), self.rows(batch, window)
         before = self.gradients[optimizer_idx] or [0.0] * len(rows[0][0])
         self.gradients[optimizer_idx] = [
             sum_ + 2 * sum(error * x[j] for error, (x, _) in zip(errors, rows)) / len(rows) / divided_by
@@ -98,20 +139,31 @@ class Numbers:
         """Clear the gradients of one optimizer's layer."""
         self.gradients[optimizer_idx] = None
 
-    def update(self, optimizer_idx: int = 0) -> None:
-        """What `optimizer.step()` makes of the gradients; without any, nothing."""
+    def update(self, optimizer_idx: int = 0) -> bool:
+        """What `optimizer.step()` makes of the gradients; without any, nothing. Returns whether the weights move."""
         gradient = self.gradients[optimizer_idx]
         if gradient is None:
-            return
+            return False
         self._updates[optimizer_idx] += 1
-        change = {"sgd": self._sgd, "momentum": self._momentum, "adam": self._adam}[self.scenario.model.optimizer]
+        kinds = {"sgd": self._sgd, "momentum": self._momentum, "adam": self._adam, "lbfgs": self._lbfgs}
+        change = kinds[self.scenario.model.optimizer]
         layer, rate = self.layers[optimizer_idx], self.rates[optimizer_idx]
         steps = change(optimizer_idx, gradient)
         self.layers[optimizer_idx] = [weight - rate * step for weight, step in zip(layer, steps)]
+        return any(steps)
 
-    def schedule(self, optimizer_idx: int = 0) -> None:
-        """What the optimizer's scheduler does in a step: it halves the rate."""
-        self.rates[optimizer_idx] *= GAMMA
+    def schedule(self, optimizer_idx: int = 0, value: float | None = None) -> None:
+        """What the optimizer's scheduler does in a step: it halves the rate. Given a value, it does so only on a
+        plateau."""
+        rate, best = self.rates[optimizer_idx], self._best[optimizer_idx]
+        if value is not None and value < best * (1 - THRESHOLD):
+            self._best[optimizer_idx] = value
+        elif value is None or rate - rate * GAMMA > LEAST_CHANGE:
+            self.set_rate(rate * GAMMA, optimizer_idx)
+
+    def set_rate(self, rate: float, optimizer_idx: int = 0) -> None:
+        """Another learning rate for one optimizer."""
+        self.rates = [rate if index == optimizer_idx else other for index, other in enumerate(self.rates)]
 
     def _sgd(self, optimizer_idx: int, gradient: list[float]) -> list[float]:
         return gradient
@@ -133,3 +185,31 @@ class Numbers:
         return [
             m / (1 - BETAS[0] ** done) / (sqrt(v / (1 - BETAS[1] ** done)) + EPSILON) for m, v in zip(first, second)
         ]
+
+    def _lbfgs(self, optimizer_idx: int, gradient: list[float]) -> list[float]:
+        """A quasi-Newton step, by the curvature that the last step has met; the first is at most 1 long. It is
+        remembered even if it leads down too little to be made."""
+        memory = self._moments[optimizer_idx]
+        pair: tuple[list[float], ...] = ()  # by how much the gradient changed, and over which move
+        if memory is None:
+            steps = [min(1.0, 1 / sum(map(abs, gradient))) * g for g in gradient]
+        else:
+            before, moved, *known = memory
+            change = [g - b for g, b in zip(gradient, before)]
+            pair = (change, moved) if _dot(change, moved) > FLAT else tuple(known)
+            steps = _newton(gradient, *pair) if pair else gradient
+        self._moments[optimizer_idx] = (gradient, [-self.rates[optimizer_idx] * step for step in steps], *pair)
+        return steps if _dot(gradient, steps) > LEVEL else [0.0] * len(steps)
+
+
+def _dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other))
+
+
+def _newton(gradient: list[float], change: list[float], moved: list[float]) -> list[float]:
+    """The gradient times what L-BFGS takes for the inverse of the curvature, after one pair of differences."""
+    curvature = _dot(change, moved)
+    along = _dot(moved, gradient) / curvature
+    across = [(g - along * c) * curvature / _dot(change, change) for g, c in zip(gradient, change)]
+    back = _dot(change, across) / curvature
+    return [a + (along - back) * m for a, m in zip(across, moved)]

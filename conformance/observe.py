@@ -19,7 +19,7 @@ import torch
 
 from . import __version__
 from .adapters.lightning_api import EFFECTS
-from .hooks import DATA_HOOKS, LOADERS, MODULE_HOOKS, OWN_STEPS
+from .hooks import CHECKPOINTS, DATA_HOOKS, LOADERS, MODULE_HOOKS, OWN_STEPS
 from .recorder import Recorder, Tags, said
 from .scenario import Scenario
 from .trace import Header, TraceWriter
@@ -43,20 +43,21 @@ def observing(
     """
     if not isinstance(scenario, Scenario):
         scenario = Scenario.from_dict(scenario)
-    hooks = [hook for hook in MODULE_HOOKS if hasattr(module, hook)]
+    # When the program's own callbacks save checkpoints, no scenario says.
+    hooks = [hook for hook in MODULE_HOOKS if hasattr(module, hook) and hook not in CHECKPOINTS]
     header = Header(
         suite=__version__,
         scenario=scenario.to_dict(),
         trainer={"name": name or type(trainer).__module__.split(".")[0], "version": "own program"},
-        declares={"hooks": hooks, "effects": list(EFFECTS)},
+        declares={"hooks": hooks, "effects": [effect for effect in EFFECTS if effect not in ("lr", "values")]},
         environment={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     with TraceWriter(path, header) as writer:
-        recorder = Recorder(writer, scenario.when)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting)
         recorder.module, recorder.trainer, recorder.tags = module, trainer, Tags()
-        observed = [(module, MODULE_HOOKS, "module")]
+        observed = [(module, tuple(hooks), "module")]
         if datamodule is not None:
-            observed.append((datamodule, DATA_HOOKS, "datamodule"))
+            observed.append((datamodule, tuple(hook for hook in DATA_HOOKS if hook not in CHECKPOINTS), "datamodule"))
         classes = [_observe(recorder, *each) for each in observed]
         for call in ("fit", "validate", "test", "predict"):
             _observe_call(recorder, trainer, call)

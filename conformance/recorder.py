@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import types
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
@@ -23,7 +24,10 @@ __all__ = ["Recorder", "Tags", "identify", "said"]
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
 STAGES = ("train", "val", "test", "predict")
 # Arguments that are written as they are; others are described, or left out.
-PLAIN = ("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage", "split_size")
+PLAIN = (
+    *("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage", "split_size"),
+    *("on_tpu", "using_native_amp", "using_lbfgs"),
+)
 
 
 def identify(batch: Any) -> Optional[str]:
@@ -41,6 +45,19 @@ def identify(batch: Any) -> Optional[str]:
     if len(found) > 1 and float(found[-1].flatten()[0]) != (index * 3 % 7 - 3) / 4 + 1:
         return None
     return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, index)
+
+
+def combined(batch: Any, one: Callable[[Any], Optional[str]], nesting: int) -> Optional[str]:
+    """Which batch this is, as `one` says it; or, where it holds training batches of several loaders, which those are
+    and in what they lie: "[train/0/3,train/1/0]", with a nesting of 2 "{a:[train/0/3],b:[train/1/0,train/2/1]}"."""
+    if nesting == 0 or not isinstance(batch, (list, tuple, Mapping)):
+        return one(batch)
+    parts = [combined(item, one, nesting - 1) or "" for item in _items(batch)]
+    if not parts or not all("train/" in part for part in parts):
+        return one(batch)
+    if isinstance(batch, Mapping):
+        return "{%s}" % ",".join("%s:%s" % pair for pair in zip(batch, parts))
+    return "[%s]" % ",".join(parts)
 
 
 def _items(batch: Any) -> Iterable[Any]:
@@ -107,10 +124,17 @@ class Tags:
         self._recent: Dict[int, Tuple[torch.Tensor, str]] = {}
 
     def loaders(self, provided: Any, stage: str) -> Any:
-        """The loader, or the loaders, of a stage, tagging what they yield."""
-        if isinstance(provided, (list, tuple)):
-            return [_TaggedLoader(self, loader, "%s/%d" % (stage, i)) for i, loader in enumerate(provided)]
-        return _TaggedLoader(self, provided, stage + "/0")
+        """The loader, or the loaders in their structure, of a stage, tagging what they yield."""
+        numbers = itertools.count()
+
+        def tagged(provided: Any) -> Any:
+            if isinstance(provided, Mapping):
+                return {key: tagged(inner) for key, inner in provided.items()}
+            if isinstance(provided, (list, tuple)):
+                return [tagged(inner) for inner in provided]
+            return _TaggedLoader(self, provided, "%s/%d" % (stage, next(numbers)))
+
+        return tagged(provided)
 
     def remember(self, batch: Any, tag: str) -> None:
         """`batch` is known as `tag` while it is among the last few."""
@@ -148,10 +172,11 @@ def said(error: BaseException) -> str:
 
 
 class Recorder:
-    """Writes what happens to a trace, and makes the scenario's `when` happen."""
+    """Writes what happens to a trace, and makes the scenario's `when` happen. `nesting` is that of the training
+    batches: 0, or in how many lists or dicts those of several loaders lie."""
 
-    def __init__(self, writer: TraceWriter, when: Iterable[When] = ()) -> None:
-        self.writer = writer
+    def __init__(self, writer: TraceWriter, when: Iterable[When] = (), nesting: int = 0) -> None:
+        self.writer, self.nesting = writer, nesting
         self.module: Any = None
         self.trainer: Any = None
         self._depth = 0
@@ -161,6 +186,7 @@ class Recorder:
         self._params: List[torch.Tensor] = []
         self._version = 0
         self.tags: Optional[Tags] = None
+        self.checkpoint = ""  # the file that a scenario saves to
 
     # ---- spans -----------------------------------------------------------------------------------
 
@@ -176,6 +202,8 @@ class Recorder:
             self.event("E", receiver, hook, dict(args, raised=said(error)))
             raise
         self._depth -= 1
+        if receiver == "trainer" and hook == "predict":  # the one call whose return value is in the contract
+            args = dict(args, results=describe(result))
         self.event("E", receiver, hook, args)
         return result
 
@@ -189,9 +217,21 @@ class Recorder:
         if action == "skip-closure":
             return None
         result = call()
+        if action == "save":
+            self.save()
+            return result
         if action == "stop":
             self.trainer.should_stop = True
         return None if action == "return-none" else -1 if action == "return-minus-1" else result
+
+    def save(self) -> None:
+        """Have the trainer save a checkpoint."""
+        self.span("trainer", "save_checkpoint", lambda: self.trainer.save_checkpoint(self.checkpoint), {})
+
+    def begin_anew(self, module: Any, trainer: Any) -> None:
+        """From here on it is another module and trainer; the module's parameters are nobody's change."""
+        self.module, self.trainer = module, trainer
+        self._optimizers, self._params = [], []
 
     def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:
         """Write one event with the effects as they stand."""
@@ -272,10 +312,10 @@ class Recorder:
         args: Dict[str, Any] = {}
         for name, value in given.items():
             if name == "batch":
+                one = identify if self.tags is None else self.tags.identify
                 if self.tags is None:
-                    args.update(handled(value), batch=identify(value))
-                else:
-                    args["batch"] = self.tags.identify(value)
+                    args.update(handled(value))
+                args["batch"] = combined(value, one, self.nesting)
             elif name in PLAIN:
                 args[name] = value.item() if hasattr(value, "item") else value  # NumPy's numbers are none of JSON's
             elif name in ("outputs", "output"):
@@ -284,18 +324,26 @@ class Recorder:
                 args["results"] = describe(value)
             elif name == "hiddens":
                 args["hiddens"] = described_hiddens(value)
-            elif name == "loss":
+            elif name == "loss" and self.tags is None:  # of data that no formulas know, nobody can tell the loss
                 args["loss"] = _finite(float(value.detach()))
+            elif name == "optimizer":
+                args["optimizer"] = self._name_of(value)
         return args
+
+    def _name_of(self, optimizer: Any) -> Optional[str]:
+        """The receiver that an optimizer is in the trace; a trainer may have wrapped it. None for one of nobody's."""
+        plain = getattr(optimizer, "optimizer", optimizer)
+        places = [index for index, known in enumerate(self._optimizers) if known is plain]
+        return _numbered("optimizer", self._optimizers, places[0]) if places else None
 
     def instrumented(self, configured: Any) -> Any:
         """Wrap every optimizer and scheduler in what `configure_optimizers` returned."""
         optimizers, schedulers = _collect(configured)
         self._optimizers = optimizers
         for index, optimizer in enumerate(optimizers):
-            self._wrap(optimizer, "step", "optimizer" if len(optimizers) == 1 else "optimizer:%d" % index)
+            self._wrap(optimizer, "step", _numbered("optimizer", optimizers, index))
         for index, scheduler in enumerate(schedulers):
-            self._wrap(scheduler, "step", "scheduler" if len(schedulers) == 1 else "scheduler:%d" % index)
+            self._wrap(scheduler, "step", _numbered("scheduler", schedulers, index))
         return configured
 
     def _wrap(self, target: Any, method: str, receiver: str) -> None:
@@ -303,9 +351,20 @@ class Recorder:
 
         @functools.wraps(original)  # keeps the marks that torch's schedulers look for
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            return self.span(receiver, method, lambda: original(*args, **kwargs), {})
+            reacts = args and receiver.startswith("scheduler") and self.tags is None  # to a value, on a plateau
+            values = {"value": _finite(float(args[0]))} if reacts else {}
+            return self.span(receiver, method, lambda: original(*args, **kwargs), values)
 
-        setattr(target, method, recorded)
+        if receiver.startswith("scheduler"):  # whose attributes are its state, and go into checkpoints
+            kind = type(target)
+            target.__class__ = type(kind.__name__, (kind,), {method: staticmethod(recorded)})
+        else:
+            setattr(target, method, recorded)
+
+
+def _numbered(kind: str, among: List[Any], index: int) -> str:
+    """"optimizer", or with several "optimizer:1"."""
+    return kind if len(among) == 1 else "%s:%d" % (kind, index)
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .hooks import HOOKS
+from .optimizers import FORMS, OVERRIDES, discord
 
 __all__ = ["Data", "Log", "Model", "Scenario", "ScenarioError", "When", "load_scenario", "load_scenarios", "to_toml"]
 
-CALLS = ("fit", "validate", "test", "predict")
+CALLS = ("fit", "validate", "test", "predict", "save", "resume")
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
 OPTIONAL_HOOKS = (
     "training_step_end",
@@ -29,14 +30,15 @@ OPTIONAL_HOOKS = (
     "test_epoch_end",
 )
 # What trainers can lack altogether, so that a scenario cannot be run on them.
-NEEDS = ("bf16", "several-optimizers", "truncated-bptt")
+NEEDS = ("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode")
 # What a hook of the scenario can be told to do, once, at its nth call.
-ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure")
+ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
 # The actions that mean something in a few hooks only.
 ACTS_IN = {
     "return-none": tuple(STEPS.values()),
     "return-minus-1": ("on_train_batch_start",),
     "skip-closure": ("optimizer_step",),
+    "save": ("on_train_batch_end",),
 }
 
 
@@ -69,9 +71,17 @@ class Data:
     is a batch's form: "tuple", "dict", "nested" (a dict of a list and a tuple) or "custom" (an object
     with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have a second
     dimension of that length, in which a row's x differs and its y does not.
+
+    `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
+    they lie: a "list", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first of them
+    and b with the others. `shuffle` has the training loaders give their rows in a random order, which only
+    `overfit_batches` undoes.
     """
 
     train: int = 3
+    train_loaders: Tuple[int, ...] = ()
+    structure: str = "list"
+    shuffle: bool = False
     val: Tuple[int, ...] = ()
     test: Tuple[int, ...] = ()
     predict: Tuple[int, ...] = ()
@@ -81,6 +91,11 @@ class Data:
     batch_size: int = 2
     last: int = 2
     time: int = 0
+
+    @property
+    def nesting(self) -> int:
+        """In how many lists or dicts the batches of the training loaders lie."""
+        return 0 if not self.train_loaders else 2 if self.structure == "nested" else 1
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,11 @@ class Model:
     the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
     then the steps of the schedulers. `truncated_bptt_steps` is the module's property of that name; its
     hidden states count the pieces of a batch.
+
+    `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
+    scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
+    `monitor` with `strict`, for one that halves the rate where that value is on a plateau; without `lr_dict` as it
+    is. `overrides`, of OVERRIDES, are hooks that the module has its own way.
     """
 
     defines: Tuple[str, ...] = ()
@@ -136,6 +156,26 @@ class Model:
     frequencies: Tuple[int, ...] = ()
     manual: bool = False
     truncated_bptt_steps: int = 0
+    form: str = ""
+    lr_dict: bool = True
+    scheduler_frequency: int = 1
+    monitor: str = ""
+    strict: bool = True
+    overrides: Tuple[str, ...] = ()
+
+    @property
+    def returns_form(self) -> str:
+        """The form of what `configure_optimizers` returns; "none" where there is no optimizer."""
+        if self.form or self.optimizer == "none":
+            return self.form or "none"
+        one, many = ("dict", "dicts") if self.frequencies or self.scheduler != "none" else ("optimizer", "list")
+        return one if self.optimizers == 1 else many
+
+    @property
+    def monitors_nothing(self) -> bool:
+        """Whether the value that a strict scheduler is to be given is logged nowhere: then the fit ends."""
+        names = {log.name + fork for log in self.logs for fork in ("", "_step", "_epoch")}
+        return self.monitor not in ("", *names) and self.strict
 
 
 @dataclass(frozen=True)
@@ -151,6 +191,9 @@ class When:
 @dataclass(frozen=True)
 class Scenario:
     """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks.
+
+    "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
+    new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -192,9 +235,15 @@ class Scenario:
     def loaders(self, stage: str) -> Tuple[int, ...]:
         """Numbers of batches of the stage's loaders: "train", "val", "test" or "predict"."""
         if stage == "train":
-            return (self.data.train,) if self.data.train else ()
+            return self.data.train_loaders or ((self.data.train,) if self.data.train else ())
         batches: Tuple[int, ...] = getattr(self.data, stage)
         return batches
+
+    def train_batches(self) -> int:
+        """How many batches a training epoch has but for limits: as many as the only loader, the longest, or the
+        shortest."""
+        batches = self.loaders("train") or (0,)
+        return min(batches) if self.option("multiple_trainloader_mode") == "min_size" else max(batches)
 
     def defines(self, hook: str) -> bool:
         """Whether the module defines `hook`, one of the steps or of the optional hooks."""
@@ -218,6 +267,9 @@ TRAINER_DEFAULTS: Dict[str, Any] = {
     "val_check_interval": 1.0,
     "check_val_every_n_epoch": 1,
     "num_sanity_val_steps": 0,
+    "multiple_trainloader_mode": "max_size_cycle",
+    "reload_dataloaders_every_n_epochs": 0,
+    "overfit_batches": 0,
     "fast_dev_run": False,
     "accumulate_grad_batches": 1,
     "precision": 32,
@@ -312,9 +364,14 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError("%.80r: a scenario's name becomes a file's, and cannot hold a path" % name)
     if not scenario.calls:
         raise ScenarioError("%s: calls is empty; name one of %s" % (name, ", ".join(CALLS)))
+    saves = "save" in scenario.calls or any(event.do == "save" for event in scenario.when)
     for call in scenario.calls:
         _one_of(name + ": calls", call, CALLS)
-        stage = {"fit": "train", "validate": "val"}.get(call, call)
+        if call == "resume" and not (saves and scenario.calls[0] == "fit"):
+            raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
+        if call == "resume" and scenario.option("fast_dev_run"):
+            raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
+        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call)
         if not scenario.loaders(stage):
             raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
         if call == "validate" and "validation_step" in model.lacks:
@@ -331,13 +388,14 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
     _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
     _one_of(name + ": data.batch", data.batch, ("tuple", "dict", "nested", "custom"))
+    _check_train_loaders(scenario)
     for hook in model.defines:
         _one_of(name + ": model.defines", hook, OPTIONAL_HOOKS)
     for hook in model.lacks:
         _one_of(name + ": model.lacks", hook, ("validation_step", "predict_step"))
     _one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
     _one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
-    _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "none"))
+    _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "lbfgs", "none"))
     _one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
     if model.scheduler != "none" and model.optimizer == "none":
         raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
@@ -350,11 +408,19 @@ def _check(scenario: Scenario) -> None:
         raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
     for frequency in model.frequencies:
         _natural(name + ": model.frequencies", frequency, 1)
+    _one_of(name + ": model.form", model.form, ("", *FORMS))
+    _natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
+    for override in model.overrides:
+        _one_of(name + ": model.overrides", override, OVERRIDES)
     for need in scenario.needs:
         _one_of(name + ": needs", need, NEEDS)
     _check_model(name, data, model)
     if model.optimizers > 1 and not model.manual and "several-optimizers" not in scenario.needs:
         raise ScenarioError('%s: model.optimizers=%d: add needs = ["several-optimizers"]' % (name, model.optimizers))
+    if (saves or "resume" in scenario.calls) and "checkpoints" not in scenario.needs:
+        raise ScenarioError('%s: it saves a checkpoint: add needs = ["checkpoints"]' % name)
+    if "multiple_trainloader_mode" in scenario.trainer and "multiple-trainloader-mode" not in scenario.needs:
+        raise ScenarioError('%s: multiple_trainloader_mode: add needs = ["multiple-trainloader-mode"]' % name)
     if model.truncated_bptt_steps and "truncated-bptt" not in scenario.needs:
         raise ScenarioError('%s: model.truncated_bptt_steps: add needs = ["truncated-bptt"]' % name)
     for log in model.logs:
@@ -363,6 +429,8 @@ def _check(scenario: Scenario) -> None:
         _one_of(name + ": model.callbacks", kind, ("new", "same"))
     for option, value in scenario.trainer.items():
         _check_option("%s: trainer.%s" % (name, option), option, value)
+    if discord(scenario):
+        raise ScenarioError("%s: %s" % (name, discord(scenario)))
     _check_plan(scenario)
     for event in scenario.when:
         _one_of(name + ": when.do", event.do, ACTIONS)
@@ -371,6 +439,21 @@ def _check(scenario: Scenario) -> None:
             accepted = "module, datamodule, scheduler, scheduler:N or callback:N is accepted"
             raise ScenarioError("%s: when.receiver: %.80r; %s" % (name, event.receiver, accepted))
         _natural(name + ": when.nth", event.nth)
+
+
+def _check_train_loaders(scenario: Scenario) -> None:
+    """What goes together with several training loaders, and with shuffling."""
+    name, data = scenario.name, scenario.data
+    _one_of(name + ": data.structure", data.structure, ("list", "dict", "nested"))
+    for batches in data.train_loaders:
+        _natural(name + ": data.train_loaders", batches, 1)
+    if len(data.train_loaders) > MOST_LOADERS or (data.structure == "nested" and len(data.train_loaders) == 1):
+        accepted = "%d to %d are accepted" % (2 if data.structure == "nested" else 1, MOST_LOADERS)
+        raise ScenarioError("%s: %d data.train_loaders; %s" % (name, len(data.train_loaders), accepted))
+    if data.train_loaders and (data.batch != "tuple" or scenario.model.truncated_bptt_steps):
+        raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
+    if data.shuffle and (not scenario.option("overfit_batches") or not data.sized):
+        raise ScenarioError("%s: data.shuffle needs overfit_batches and loaders with a length" % name)
 
 
 def _check_model(name: str, data: Data, model: Model) -> None:
@@ -405,7 +488,7 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
 
 
-MOST_CALLBACKS = 1000
+MOST_CALLBACKS, MOST_LOADERS = 1000, 8
 _LEAST = {
     "accumulate_grad_batches": 1,
     "max_epochs": -1,
@@ -414,6 +497,7 @@ _LEAST = {
     "min_steps": 0,
     "check_val_every_n_epoch": 1,
     "num_sanity_val_steps": -1,
+    "reload_dataloaders_every_n_epochs": 0,
 }
 
 
@@ -421,21 +505,26 @@ def _check_option(where: str, option: str, value: Any) -> None:
     _one_of(where.partition(": ")[0] + ": trainer", option, tuple(TRAINER_DEFAULTS))
     if option in _LEAST:
         _natural(where, value, _LEAST[option])
-    elif option.startswith("limit_") or option == "val_check_interval":
+    elif option.startswith("limit_") or option in ("val_check_interval", "overfit_batches"):
         _share(where, value, least=int(option == "val_check_interval"))
     elif option == "fast_dev_run" and not isinstance(value, bool):
         _natural(where, value)
     elif option == "precision":
         _one_of(where, value, (32, "bf16"))
+    elif option == "multiple_trainloader_mode":
+        _one_of(where, value, ("max_size_cycle", "min_size"))
 
 
 def _check_plan(scenario: Scenario) -> None:
     """That the options leave something to do, and an end: what a trainer refuses is no scenario."""
     name, sized = scenario.name + ": trainer.", scenario.data.sized
-    for stage in STEPS:
-        limit = scenario.option("limit_%s_batches" % stage)
-        for batches in scenario.loaders(stage) if isinstance(limit, float) and 0 < limit < 1 else ():
-            where = "%slimit_%s_batches=%r" % (name, stage, limit)
+    loaders = {stage: scenario.loaders(stage) for stage in STEPS}
+    loaders["train"] = (scenario.train_batches(),) if loaders["train"] else ()
+    limits = [("limit_%s_batches" % stage, stage) for stage in STEPS]
+    for option, stage in [*limits, ("overfit_batches", "train")]:
+        limit = scenario.option(option)
+        for batches in loaders[stage] if isinstance(limit, float) and 0 < limit < 1 else ():
+            where = "%s%s=%r" % (name, option, limit)
             if not sized:
                 raise ScenarioError("%s needs loaders with a length: give an int, or set data.sized" % where)
             if int(batches * limit) == 0:
@@ -445,7 +534,8 @@ def _check_plan(scenario: Scenario) -> None:
         where = "%sval_check_interval=%r" % (name, interval)
         raise ScenarioError("%s needs a loader with a length: give an int, or set data.sized" % where)
     if isinstance(interval, int):
-        batches = scenario.data.train if sized else interval  # of unknown length: perhaps that many
+        batches = scenario.train_batches() if sized else interval  # of unknown length: perhaps that many
+        limit = scenario.option("overfit_batches") or limit
         most = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         if 0 < most < interval:
             raise ScenarioError("%sval_check_interval=%d: an epoch has %d batches" % (name, interval, most))

@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "ProgressBar", "TQDMProgressBar"]
+__all__ = [
+    "BasePredictionWriter",
+    "Callback",
+    "EarlyStopping",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "ProgressBar",
+    "TQDMProgressBar",
+]
 
 
 class Callback:
@@ -154,6 +163,21 @@ class Callback:
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep of this callback, as plain data."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> Any:
+        """A checkpoint is about to be written. What is returned is kept in it, for `on_load_checkpoint`."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, callback_state: Any) -> None:
+        """A fit goes on from a checkpoint; `callback_state` is what `on_save_checkpoint` returned."""
+
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
@@ -165,6 +189,8 @@ class Callback:
 # At the end, for these are Callbacks.
 from .early_stopping import EarlyStopping  # noqa: E402
 from .lr_monitor import LearningRateMonitor  # noqa: E402
+from .model_checkpoint import ModelCheckpoint  # noqa: E402
+from .prediction_writer import BasePredictionWriter  # noqa: E402
 from .progress import ProgressBar  # noqa: E402
 from .summary import ModelSummary  # noqa: E402
 

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,8 +21,8 @@ __all__ = ["detach", "move", "parallel", "transformed"]
 def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
     """`batch` on `device`, its structure and values unchanged.
 
-    Moves tensors, anything with `.to(device)`, and what lists, tuples, named tuples and mappings
-    hold; returns other values as they are. The unused last argument lets this function stand for
+    Moves tensors, anything with `.to(device)`, and what lists, tuples, named tuples, mappings and
+    torchtext's batches hold; returns other values as they are. The unused last argument lets this function stand for
     the hook `transfer_batch_to_device` where nobody overrides it. ("transfer_batch_to_device")
     """
     kind = type(batch)
@@ -36,6 +37,10 @@ def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
         return kind(move(item, device) for item in batch)
     if isinstance(batch, Mapping):
         return _rebuild(batch, {key: move(value, device) for key, value in batch.items()})
+    if kind.__name__ == "Batch" and kind.__module__.startswith("torchtext."):  # the fields are attributes
+        moved = copy(batch)
+        vars(moved).update((name, move(field, device)) for name, field in vars(batch).items() if name in batch.fields)
+        return moved
     return batch
 
 

@@ -51,13 +51,15 @@ def _public(owner: type) -> list[str]:
 
 
 DATA_HOOKS = _public(DataHooks)
-# Called by the trainer as it is made, when there is no module yet.
-_INIT_HOOKS = {"on_init_start", "on_init_end"}
-CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _INIT_HOOKS]
+# Called by others than the loops: as the trainer is made, when there is no module yet; as a checkpoint is.
+_CHECKPOINT_HOOKS = {"on_save_checkpoint", "on_load_checkpoint"}
+_ELSEWHERE = {"on_init_start", "on_init_end", "state_dict", "load_state_dict", *_CHECKPOINT_HOOKS}
+CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _ELSEWHERE]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
 _MODULE_METHODS = set(
     "log log_dict print get_progress_bar_dict freeze unfreeze toggle_optimizer untoggle_optimizer optimizers "
-    "lr_schedulers manual_backward".split()
+    "lr_schedulers manual_backward to_torchscript to_onnx save_hyperparameters add_to_queue get_from_queue "
+    "load_from_checkpoint".split()
 )
 MODULE_HOOKS = [
     name
@@ -97,14 +99,14 @@ def resolve(
     callbacks: Sequence[Callback],
 ) -> Hooks:
     """Everything the loops will call, for one run."""
-    check_names(module, LightningModule, {*MODULE_HOOKS, *_MODULE_METHODS})
+    check_names(module, LightningModule, {*MODULE_HOOKS, *_MODULE_METHODS, *_CHECKPOINT_HOOKS})
     for hook in {*CALLBACK_HOOKS, *CALLED} - set(MODULE_HOOKS):
         if hasattr(type(module), hook):
             warnings.warn(f"{hook} is a callback's hook: {type(module).__name__}.{hook} is not called", stacklevel=2)
     for callback in callbacks:
-        check_names(callback, Callback, {*CALLBACK_HOOKS, *_INIT_HOOKS, *CALLED})
+        check_names(callback, Callback, {*CALLBACK_HOOKS, *_ELSEWHERE, *CALLED})
     if datamodule is not None:
-        check_names(datamodule, LightningDataModule, set(DATA_HOOKS))
+        check_names(datamodule, LightningDataModule, {*DATA_HOOKS, *_CHECKPOINT_HOOKS})
 
     hooks = Hooks()
     for hook in dict.fromkeys([*CALLBACK_HOOKS, *MODULE_HOOKS]):
@@ -210,8 +212,8 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     else:
         taken = len(positional)
 
-        def call_with_fewer(*args: Any) -> Any:
-            return method(*args[:taken])
+        def call_with_fewer(*args: Any, **kwargs: Any) -> Any:
+            return method(*args[:taken], **kwargs)
 
         call = named(call_with_fewer, hook)
     return handing_on(call, hook) if hook in _BATCH_HOOKS else call
@@ -236,8 +238,8 @@ def named(method: Call, hook: str) -> Call:
     if code is not None and code.co_name == hook:
         return method
 
-    def call(*args: Any) -> Any:
-        return method(*args)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
 
     call.__code__ = call.__code__.replace(co_name=hook)
     return call

@@ -1,9 +1,7 @@
-"""Gradients between backward and the update: whose are computed, withheld, measured, clipped, scaled."""
+"""Gradients between backward and the update: withheld, measured, clipped, scaled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,23 +12,12 @@ if TYPE_CHECKING:
     from .module import LightningModule
     from .trainer import Trainer
 
-__all__ = ["WithheldGradients", "check_finite", "finish_gradients", "parameters_of", "toggled"]
+__all__ = ["WithheldGradients", "check_finite", "finish_gradients", "parameters_of"]
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:
     """The parameters that the optimizer updates."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-@contextmanager
-def toggled(trainer: Trainer, optimizer_idx: int) -> Iterator[None]:
-    """Within, only the parameters of this optimizer require gradients: the module's `toggle_optimizer` and
-    `untoggle_optimizer`."""
-    trainer.module.toggle_optimizer(trainer.optimizers[optimizer_idx], optimizer_idx)
-    try:
-        yield
-    finally:
-        trainer.module.untoggle_optimizer(optimizer_idx)
 
 
 class WithheldGradients:

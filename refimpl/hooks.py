@@ -13,11 +13,28 @@ import torch
 
 from .devices import move
 
-__all__ = ["DataHooks", "ModelHooks"]
+__all__ = ["CheckpointHooks", "DataHooks", "ModelHooks"]
 
 
-class DataHooks:
-    """The hooks about data, for a `LightningModule` and a `LightningDataModule` alike."""
+class CheckpointHooks:
+    """The hooks around a checkpoint, for a `LightningModule` and a `LightningDataModule` alike."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add to `checkpoint` what it should hold besides: it is complete, and about to be written. Whatever is
+        more than tensors, numbers, strings and their containers makes it load with `weights_only=False` only."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back what `on_save_checkpoint` added; the weights are loaded afterwards."""
+
+
+class DataHooks(CheckpointHooks):
+    """The hooks about data, for a `LightningModule` and a `LightningDataModule` alike.
+
+    `prepare_data_per_node` says whether `prepare_data` runs in one process of each node, or in one of all; in a run
+    of one process these are the same.
+    """
+
+    prepare_data_per_node: bool = True
 
     def prepare_data(self) -> None:
         """Download or write data: once, in the process of global rank 0, before devices start.
@@ -32,7 +49,9 @@ class DataHooks:
         """
 
     def train_dataloader(self) -> Any:
-        """The training batches: any iterable, asked for once per fit, when its first epoch begins."""
+        """The training batches: any iterable, or a list, tuple or dict of them, nested as one likes, whose batches
+        have that structure. Asked for when the first epoch of a fit begins, and then kept, unless
+        `Trainer(reload_dataloaders_every_n_epochs)` says otherwise."""
 
     def val_dataloader(self) -> Any:
         """The validation batches: an iterable of batches, or a list or tuple of loaders."""
@@ -50,8 +69,8 @@ class DataHooks:
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
         """Move `batch` to `device`; returns the moved batch, its values unchanged.
 
-        The default handles tensors, anything with `.to(device)`, and any nesting of lists, tuples,
-        named tuples and mappings; other values are returned as they are.
+        The default handles tensors, anything with `.to(device)`, torchtext's batches, and any nesting of
+        lists, tuples, named tuples and mappings; other values are returned as they are.
         """
         return move(batch, device)
 
@@ -68,6 +87,11 @@ class ModelHooks(DataHooks):
 
     def on_fit_start(self) -> None:
         """First on each device. (`fit.on_fit_start`)"""
+
+    def on_post_move_to_device(self) -> None:
+        """The module is on its device, after `setup` and before `configure_optimizers`; in a validation, test or
+        prediction before its loop. Tie weights here: `self.decoder.weight = self.encoder.weight`.
+        """
 
     def on_pretrain_routine_start(self) -> None:
         """After `configure_optimizers`, before the sanity check."""

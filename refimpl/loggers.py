@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from .hparams import logged_hparams
 from .optimization import ConfigurationError
 
 if TYPE_CHECKING:
@@ -237,9 +238,7 @@ class Publisher:
 
     def hyperparams(self) -> None:
         """A fit starts: the hyperparameters of the data module and of the module, if there are any."""
-        owners = (self.trainer.datamodule, self.trainer.module)
-        saved = [getattr(owner, "hparams", None) for owner in owners if getattr(owner, "_log_hyperparams", True)]
-        params = {key: value for hparams in saved if hparams for key, value in _dict(hparams).items()}
+        params = logged_hparams(self.trainer.datamodule, self.trainer.module)
         if params:
             for logger in self.trainer.loggers:
                 logger.log_hyperparams(params)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .checkpoint import restore_module, restore_training
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
-from .gradients import WithheldGradients, check_finite, finish_gradients, toggled
-from .optimization import ConfigurationError, attach_optimizers, loss_of, step_schedules
+from .gradients import WithheldGradients, check_finite, finish_gradients
+from .optimization import ConfigurationError, attach_optimizers, loss_of, step_plateaus, step_schedules
 from .plan import closes_window, epochs, sanity_check_batches, should_check_val, should_leave_epoch
 from .tbptt import checked_splits, hiddens_of, steps_of
 
@@ -45,7 +46,10 @@ def train_on_device(trainer: Trainer) -> None:
     if hooks.on_fit_start: hooks.on_fit_start()
     if hooks.setup: hooks.setup("fit")
     trainer.move_module()
+    if hooks.on_post_move_to_device: hooks.on_post_move_to_device()
+    restore_module(trainer)
     attach_optimizers(trainer, hooks.configure_optimizers())
+    restore_training(trainer)
 
     if hooks.on_pretrain_routine_start: hooks.on_pretrain_routine_start()
     if hooks.on_pretrain_routine_end: hooks.on_pretrain_routine_end()
@@ -79,7 +83,7 @@ def train_loop(trainer: Trainer) -> None:
     if hooks.on_epoch_start: hooks.on_epoch_start()
     if hooks.on_train_epoch_start: hooks.on_train_epoch_start()
 
-    outputs: list[Any] = []
+    trainer.outputs = outputs = []  # which a checkpoint keeps, too
     window = trainer.accumulate_grad_batches
     optimize = optimizer_blocks(trainer, window)
     for batch_idx, batch in train_dataloader(trainer):
@@ -93,14 +97,18 @@ def train_loop(trainer: Trainer) -> None:
 
         trainer.updates = window == 1 or closes_window(trainer, batch_idx, window)
         output = optimize(batch, batch_idx)
+        if hooks.training_epoch_end and output is not None: outputs.append(output)
+        trainer.batches_done, trainer.uncounted = batch_idx + 1, trainer.updates
 
         if hooks.on_train_batch_end: hooks.on_train_batch_end(output, batch, batch_idx, 0)
-        if hooks.training_epoch_end and output is not None: outputs.append(output)
         if logbook.publisher: logbook.publisher.step()
 
         if should_check_val(trainer, batch_idx):
             val_loop(trainer)
+        if trainer.has_plateaus: step_plateaus(trainer)
         trainer.global_step += trainer.updates
+        trainer.uncounted = False
+        if trainer.saves_due: trainer.save_due()
         if should_leave_epoch(trainer): break
     # end training epoch
     logbook.end_epoch()
@@ -117,7 +125,8 @@ def optimizer_blocks(trainer: Trainer, window: int) -> Callable[[Any, int], Any]
     module, optimizers = trainer.module, trainer.optimizers
     split_size = steps_of(trainer)
     several = len(optimizers) > 1 and module.automatic_optimization
-    blocks = [OptimizerBlock(trainer, window, index) for index in range(len(optimizers) if several else 1)]
+    trainer.blocks = blocks = [OptimizerBlock(trainer, window, i) for i in range(len(optimizers) if several else 1)]
+    if trainer.turns and not trainer.resuming: trainer.turns.owner = None
     return OptimizerBlocks(trainer, blocks, split_size).run if several or split_size else blocks[0].run_block
 
 
@@ -126,19 +135,17 @@ class OptimizerBlocks:
     window it is; with truncated_bptt_steps, on one piece of the batch after the other."""
 
     def __init__(self, trainer: Trainer, blocks: list[OptimizerBlock], split_size: int) -> None:
-        self.trainer, self.blocks, self.split_size = trainer, blocks, split_size
-        self.owner: OptimizerBlock | None = None  # of this window
+        self.trainer, self.blocks, self.split_size, self.turns = trainer, blocks, split_size, trainer.turns
 
     def run(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the output, or a list with one of each block or piece."""
-        trainer = self.trainer
-        if trainer.turns and not self.owner: self.owner = self.blocks[trainer.turns.next()]
+        if self.turns and self.turns.owner is None: self.turns.next()
         output = (self.piece_by_piece if self.split_size else self.each_in_turn)(batch, batch_idx)
-        if trainer.updates: self.owner = None
+        if self.turns and self.trainer.updates: self.turns.owner = None
         return output
 
     def each_in_turn(self, batch: Any, batch_idx: int) -> Any:
-        if self.owner: return self.owner.run_toggled(batch, batch_idx)
+        if self.turns and self.turns.owner is not None: return self.blocks[self.turns.owner].run_toggled(batch, batch_idx)
         if len(self.blocks) == 1: return self.blocks[0].run_block(batch, batch_idx)
         return listed([block.run_toggled(batch, batch_idx) for block in self.blocks])
 
@@ -149,6 +156,7 @@ class OptimizerBlocks:
         splits = checked_splits(trainer.hooks.tbptt_split_batch(batch, self.split_size))
         closes = trainer.updates
         for number, split in enumerate(splits, 1):
+            trainer.split_idx = number - 1
             trainer.updates = closes and (self.blocks[0].window == 1 or number == len(splits))
             outputs.append(self.each_in_turn(split, batch_idx))
         return listed(outputs)
@@ -186,8 +194,11 @@ class OptimizerBlock:
 
     def run_toggled(self, batch: Any, batch_idx: int) -> Any:
         """`run_block`, in which only this optimizer's parameters require gradients."""
-        with toggled(self.trainer, self.optimizer_idx):
-            return self.run_block(batch, batch_idx)
+        module = self.trainer.module
+        assert self.optimizer is not None  # it is one of several
+        module.toggle_optimizer(self.optimizer, self.optimizer_idx)
+        try: return self.run_block(batch, batch_idx)
+        finally: module.untoggle_optimizer(self.optimizer_idx)
 
     def run_block(self, batch: Any, batch_idx: int) -> Any:
         """Train on one batch; returns the step's output, detached, or None if it made none."""
@@ -280,6 +291,8 @@ def evaluate_on_device(trainer: Trainer, stage: str) -> Any:
     hooks = trainer.hooks
     if hooks.setup: hooks.setup(stage)
     trainer.move_module()
+    if hooks.on_post_move_to_device: hooks.on_post_move_to_device()
+    restore_module(trainer)
     loop = {"validate": val_loop, "test": test_loop, "predict": predict_loop}[stage]
     results = loop(trainer)
     trainer.finish()

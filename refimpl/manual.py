@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .gradients import WithheldGradients, toggled
+from .gradients import WithheldGradients
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -58,8 +58,12 @@ class LightningOptimizer:
     @contextmanager
     def toggle_model(self) -> Iterator[None]:
         """Within, only this optimizer's parameters require gradients."""
-        with toggled(self._trainer, self._optimizer_idx):
+        module = self._trainer.module
+        module.toggle_optimizer(self.optimizer, self._optimizer_idx)
+        try:
             yield
+        finally:
+            module.untoggle_optimizer(self._optimizer_idx)
 
 
 def manual_backward(trainer: Trainer, loss: Tensor, *args: Any, **kwargs: Any) -> None:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import load_from_checkpoint
+from .devices import move
+from .export import File, megabytes, to_onnx, to_torchscript
 from .hooks import ModelHooks
+from .hparams import HyperparametersMixin
+from .log_rules import LogError, deprecated, ignore, items_of
 from .manual import LightningOptimizer, manual_backward, one_or_all
 from .optimization import ConfigurationError, check_loss
-from .results import LogError, deprecated, ignore, items_of
 from .tbptt import split_batch
 
 if TYPE_CHECKING:
     from .callbacks import Callback
+    from .datamodule import LightningDataModule
     from .loggers import Logger
     from .trainer import Trainer
 
 __all__ = ["LightningModule"]
 
 
-class LightningModule(ModelHooks, nn.Module):
+class LightningModule(ModelHooks, HyperparametersMixin, nn.Module):
     """An `nn.Module` that says how it is trained. Required for `fit`: `training_step` and
     `configure_optimizers`; for `validate`, `test`: the step of that name.
 
@@ -35,6 +42,8 @@ class LightningModule(ModelHooks, nn.Module):
     #: How many steps of time a piece of a batch has; 0 for whole batches. ("truncated_bptt_steps")
     truncated_bptt_steps = 0
     _toggled: Mapping[Tensor, bool] = {}
+    _example_input_array: Any = None
+    _datamodule: LightningDataModule | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle of the module leaves the trainer, and all that hangs on it, behind."""
@@ -226,6 +235,21 @@ class LightningModule(ModelHooks, nn.Module):
         return self.trainer.global_rank if self.trainer else 0
 
     @property
+    def local_rank(self) -> int:
+        """The index of this process among those of its machine; 0 without a trainer."""
+        return self.trainer.local_rank if self.trainer else 0
+
+    @property
+    def precision(self) -> int | str:
+        """The precision of the steps: 16, 32, 64 or "bf16"; 32 without a trainer."""
+        return self.trainer.precision if self.trainer else 32
+
+    @property
+    def use_amp(self) -> bool:
+        """Whether the steps run under autocast; False without a trainer."""
+        return self.trainer is not None and self.trainer.use_amp
+
+    @property
     def logger(self) -> Logger | None:
         """The trainer's (first) logger; None without one. `logger.experiment` is what does the work, such as
         TensorBoard's `SummaryWriter`. ("logger")"""
@@ -233,9 +257,36 @@ class LightningModule(ModelHooks, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are; the CPU for a module without any."""
-        parameter = next(self.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        """Where the parameters and buffers are; for a module without any the trainer's device, or else the CPU."""
+        tensor = next(chain(self.parameters(), self.buffers()), None)
+        if tensor is not None:
+            return tensor.device
+        return self.trainer.device if self.trainer else torch.device("cpu")
+
+    @property
+    def datamodule(self) -> LightningDataModule | None:
+        """The data module of the trainer's run, or the one that was set; None without any. A run that is given
+        neither loaders nor a data module uses the one that was set. ("datamodule")"""
+        return (self.trainer and self.trainer.datamodule) or self._datamodule
+
+    @datamodule.setter
+    def datamodule(self, datamodule: LightningDataModule | None) -> None:
+        self._datamodule = datamodule
+
+    @property
+    def example_input_array(self) -> Any:
+        """What `forward` could be given, where the module is: a tensor; a tuple or list of several arguments; a
+        mapping of arguments by name. None unless it was set. ("example_input_array")"""
+        return move(self._example_input_array, self.device)
+
+    @example_input_array.setter
+    def example_input_array(self, example: Any) -> None:
+        self._example_input_array = example
+
+    @property
+    def model_size(self) -> float:
+        """The size of the file that the weights make, in megabytes (10**6 bytes). ("model_size")"""
+        return megabytes(self)
 
     def log(
         self,
@@ -331,13 +382,16 @@ class LightningModule(ModelHooks, nn.Module):
     def get_progress_bar_dict(self) -> dict[str, int | str]:
         """What the progress bar shows beside the values logged with `prog_bar`; override it to change that.
 
-        By default "loss", the mean of the last 20 training losses, and "v_num", the version of the logger's
-        experiment, if there is one. ("get_progress_bar_dict")
+        By default "loss", the mean of the last 20 training losses; with `truncated_bptt_steps` "split_idx", the
+        number of the batch's piece; and "v_num", the version of the logger's experiment, if there is one.
+        ("get_progress_bar_dict")
         """
         items: dict[str, int | str] = {}
         bar = self.trainer.progress_bar_callback if self.trainer else None
         if bar is not None and bar.running_loss is not None:
             items["loss"] = f"{bar.running_loss:.3g}"
+        if self.truncated_bptt_steps and self.trainer is not None:
+            items["split_idx"] = self.trainer.split_idx
         if self.logger is not None and self.logger.version is not None:
             items["v_num"] = self.logger.version
         return items
@@ -349,6 +403,73 @@ class LightningModule(ModelHooks, nn.Module):
         elif self.trainer.global_rank == 0:
             self.trainer.print(*args, **kwargs)
 
+    # ---- inference and export ----------------------------------------------------------------------
+
+    def to_torchscript(
+        self,
+        file_path: File | None = None,
+        method: str | None = "script",
+        example_inputs: Any = None,
+        **kwargs: Any,
+    ) -> torch.jit.ScriptModule | dict[str, torch.jit.ScriptModule]:
+        """`forward` as TorchScript, in eval mode; saved to `file_path` (a path or a binary file), if there is one.
+
+        Args:
+            method: "script" compiles the source of `forward`, "trace" what it does with `example_inputs`.
+            example_inputs: see `example_input_array`, which is the default.
+            kwargs: passed on to `torch.jit.script` or `torch.jit.trace`.
+
+        The script shares the module's parameters. Override it to export something else; several modules are best
+        returned as a dict. Warns, once, where torch deprecates TorchScript. Raises ConfigurationError for another
+        method and without an input to trace; RuntimeError where torch cannot compile `forward`, or has no
+        TorchScript any more. ("to_torchscript")
+        """
+        return to_torchscript(self, file_path, method, example_inputs, **kwargs)
+
+    def to_onnx(self, file_path: str | os.PathLike[str], input_sample: Any = None, **kwargs: Any) -> None:
+        """`forward`, in eval mode, as a file of ONNX, for inputs of the sample's shapes.
+
+        Args:
+            input_sample: what `forward` is given; see `example_input_array`, which is the default.
+            kwargs: passed on to `torch.onnx.export`, such as `dynamic_shapes`.
+
+        Raises ConfigurationError without a sample; TypeError for an argument that this torch does not have, with
+        those it has; ModuleNotFoundError without onnxscript. ("to_onnx")
+        """
+        to_onnx(self, file_path, input_sample, **kwargs)
+    def add_to_queue(self, queue: Any) -> None:
+        """Put `trainer.callback_metrics` into a queue of any kind, as NumPy arrays, which share no memory with the
+        tensors. ("add_to_queue")"""
+        queue.put(self._running_trainer("add_to_queue()").logbook.as_arrays())
+
+    def get_from_queue(self, queue: Any) -> None:
+        """Take what `add_to_queue` put into a queue, as tensors, into `trainer.callback_metrics`.
+        ("get_from_queue")"""
+        self._running_trainer("get_from_queue()").logbook.take_arrays(queue.get())
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | os.PathLike[str] | IO[bytes],
+        map_location: Any = None,
+        strict: bool = True,
+        weights_only: bool = True,
+        **overrides: Any,
+    ) -> Self:
+        """The module that a checkpoint holds: made anew with its hyperparameters, then given its weights.
+
+        Args:
+            checkpoint_path: a file, or an open binary one.
+            map_location: where the weights go: a device, or what `torch.load` takes; by default the CPU.
+            strict: whether weights that are missing, or more than the module has, are an error.
+            weights_only: load data only; False runs whatever code is pickled in the file: for files you trust.
+            overrides: arguments of `__init__` that take the place of those that were saved, or were not.
+
+        Checkpoints of pytorch-lightning load, too. Raises CheckpointError for a file that is none, or does not fit;
+        ConfigurationError for arguments that are missing. ("Test loop"; "save_hyperparameters")
+        """
+        return load_from_checkpoint(cls, checkpoint_path, map_location or "cpu", strict, weights_only, overrides)
+
     def freeze(self) -> None:
         """Eval mode, and no parameter requires a gradient."""
         self.requires_grad_(False)
@@ -358,3 +479,13 @@ class LightningModule(ModelHooks, nn.Module):
         """Train mode, and every parameter requires a gradient."""
         self.requires_grad_(True)
         self.train()
+
+
+# TorchScript compiles `forward` and what it calls: no property, and nothing of what the engine keeps in the module.
+_CLASSES = [owner for owner in LightningModule.__mro__ if owner not in nn.Module.__mro__]
+LightningModule.__jit_unused_properties__ = [  # type: ignore[attr-defined]
+    name for owner in _CLASSES for name, value in vars(owner).items() if isinstance(value, property)
+]
+LightningModule.__jit_ignored_attributes__ = [  # type: ignore[attr-defined]
+    name for owner in _CLASSES for name in vars(owner).get("__annotations__", ())
+]

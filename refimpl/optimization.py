@@ -6,7 +6,7 @@ import difflib
 import inspect
 import warnings
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ __all__ = [
     "attach_optimizers",
     "check_loss",
     "loss_of",
+    "step_plateaus",
     "step_schedules",
 ]
 
@@ -33,6 +34,15 @@ _FORMS = (
     "and optionally 'lr_scheduler'; a list or tuple of such dicts, each optionally with 'frequency'; or None"
 )
 _KEYS = ("optimizer", "lr_scheduler", "frequency")
+# What an lr_dict accepts under its keys but "scheduler", and in words.
+_ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "interval": (lambda value: value in ("step", "epoch"), "'step' or 'epoch'"),
+    "frequency": (lambda value: type(value) is int and value >= 1, "an int from 1"),
+    "monitor": (lambda value: value is None or isinstance(value, str), "the name of a logged value or None"),
+    "strict": (lambda value: isinstance(value, bool), "True or False"),
+    "name": (lambda value: value is None or isinstance(value, str), "a string or None"),
+    "reduce_on_plateau": (lambda value: isinstance(value, bool), "True or False"),
+}
 
 
 class ConfigurationError(ValueError):
@@ -44,8 +54,9 @@ class Schedule:
     """An `lr_dict`, checked: a scheduler and when it steps. ("configure_optimizers")
 
     It steps after every `frequency`-th update of its optimizer ("step") or at the end of every
-    `frequency`-th epoch ("epoch"). `monitor` names the metric that a ReduceLROnPlateau is given;
-    `strict` makes its absence an error rather than a warning.
+    `frequency`-th epoch ("epoch"). With `reduce_on_plateau`, as for every ReduceLROnPlateau, its `step` is given the
+    logged value that `monitor` names; `strict` makes the absence of that an error rather than a warning. It steps
+    when the batch is over, and the validation that follows it, so that whatever they log can be monitored.
     """
 
     scheduler: Any
@@ -54,13 +65,30 @@ class Schedule:
     monitor: str | None = None
     strict: bool = True
     name: str | None = None
+    reduce_on_plateau: bool = False
     optimizer_idx: int = field(default=0, kw_only=True)
     passed: int = field(default=0, init=False)  # updates or epochs so far
+    is_due: bool = field(default=False, init=False)  # at the end of this batch
 
-    @property
-    def reduce_on_plateau(self) -> bool:
-        """Whether `scheduler.step` takes the monitored value."""
-        return isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    def __post_init__(self) -> None:
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.reduce_on_plateau = True
+
+    def step(self, metrics: Mapping[Any, Any]) -> None:
+        """`scheduler.step`, with the monitored one of the logged values if it takes one. Raises
+        ConfigurationError, or warns, where that was not logged."""
+        if not self.reduce_on_plateau:
+            self.scheduler.step()
+        elif self.monitor in metrics:
+            self.scheduler.step(metrics[self.monitor])
+        else:
+            problem = (
+                f"{type(self.scheduler).__name__} monitors {self.monitor!r}, which was not logged; "
+                f"logged were {sorted(metrics)}"
+            )
+            if self.strict:
+                raise ConfigurationError(problem)
+            warnings.warn(problem, stacklevel=2)
 
 
 def attach_optimizers(trainer: Trainer, configured: Any) -> None:
@@ -82,6 +110,7 @@ def attach_optimizers(trainer: Trainer, configured: Any) -> None:
     trainer.optimizers = optimizers
     trainer.turns = _turns(frequencies)
     trainer.schedules = [_schedule(scheduler, index, optimizers) for scheduler, index in schedulers]
+    trainer.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in trainer.schedules)
     _check_manual(trainer)
     _check_training_step(trainer)
 
@@ -128,9 +157,9 @@ def _check_training_step(trainer: Trainer) -> None:
         ) from None
 
 
-def _split(configured: Any) -> tuple[list[Any], list[tuple[Any, int]], list[Any]]:
+def _split(configured: Any) -> tuple[list[Any], list[tuple[Any, int | None]], list[Any]]:
     """Out of any accepted form: optimizers; schedulers, each with the index of the optimizer it was given
-    beside; the optimizers' frequencies, None where there is none."""
+    beside, None in a list of its own; the optimizers' frequencies, None where there is none."""
     if configured is None:
         return [], [], []
     if isinstance(configured, Mapping):
@@ -138,7 +167,7 @@ def _split(configured: Any) -> tuple[list[Any], list[tuple[Any, int]], list[Any]
     if not isinstance(configured, (list, tuple)):
         return [configured], [], [None]
     if len(configured) == 2 and all(isinstance(part, (list, tuple)) for part in configured):
-        return list(configured[0]), [(scheduler, 0) for scheduler in configured[1]], [None] * len(configured[0])
+        return list(configured[0]), [(scheduler, None) for scheduler in configured[1]], [None] * len(configured[0])
     if not configured or not all(isinstance(item, Mapping) for item in configured):
         return list(configured), [], [None] * len(configured)
     for item in configured:
@@ -169,13 +198,22 @@ class Turns:
         self._ends = list(accumulate(frequencies))
         self._batches = 0
         self._used: set[int] = set()
+        self.owner: int | None = None  # the optimizer whose window is open
 
     def next(self) -> int:
-        """The index of the optimizer that trains on the next batch."""
-        index = bisect_right(self._ends, self._batches % self._ends[-1])
+        """The index of the optimizer that trains on the next batch, and owns the window that it opens."""
+        self.owner = bisect_right(self._ends, self._batches % self._ends[-1])
         self._batches += 1
-        self._used.add(index)
-        return index
+        self._used.add(self.owner)
+        return self.owner
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the cycle the run is."""
+        return {"batches": self._batches, "used": sorted(self._used), "owner": self.owner}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._batches, self._used, self.owner = state["batches"], set(state["used"]), state["owner"]
 
     def of_epoch(self) -> set[int]:
         """The optimizers that had a turn since this was last asked."""
@@ -193,31 +231,38 @@ def _turns(frequencies: list[Any]) -> Turns | None:
     return Turns([1 if frequency is None else frequency for frequency in frequencies]) if len(frequencies) > 1 else None
 
 
-def _schedule(given: Any, beside: int, optimizers: list[Any]) -> Schedule:
-    """A scheduler or `lr_dict` as a `Schedule`, of the optimizer that it schedules, or else of the one
-    that it was given beside."""
-    if isinstance(given, Mapping):
-        known = [name for name, item in Schedule.__dataclass_fields__.items() if item.init and not item.kw_only]
-        _check_keys("lr_dict has", given, [*known, "reduce_on_plateau"], "scheduler")
-        schedule = Schedule(**{key: value for key, value in given.items() if key in known})
-    else:
-        schedule = Schedule(given)
+def _schedule(given: Any, beside: int | None, optimizers: list[Any]) -> Schedule:
+    """A scheduler or `lr_dict`, checked."""
+    lr_dict = given if isinstance(given, Mapping) else {"scheduler": given}
+    _check_keys("lr_dict has", lr_dict, ["scheduler", *_ACCEPTED], "scheduler")
+    for key, (is_accepted, words) in _ACCEPTED.items():
+        if key in lr_dict and not is_accepted(lr_dict[key]):
+            raise ConfigurationError(f"lr_dict {key} {lr_dict[key]!r}; {words} is accepted")
+    schedule = Schedule(**lr_dict)
+    kind = type(schedule.scheduler).__name__
     if not hasattr(schedule.scheduler, "step"):
         raise ConfigurationError(f"{_shown(schedule.scheduler)} is no scheduler: it has no step()")
-    if schedule.interval not in ("step", "epoch"):
-        raise ConfigurationError(f"lr_dict interval {schedule.interval!r}; 'step' or 'epoch' is accepted")
-    if type(schedule.frequency) is not int or schedule.frequency < 1:
-        raise ConfigurationError(f"lr_dict frequency {schedule.frequency!r}; an int from 1 is accepted")
     if schedule.reduce_on_plateau and schedule.monitor is None:
-        raise ConfigurationError("ReduceLROnPlateau needs 'monitor' in its lr_dict: the metric it reacts to")
-    owner = getattr(schedule.scheduler, "optimizer", None)
-    owners = [index for index, optimizer in enumerate(optimizers) if optimizer is owner]
-    if owner is not None and not owners:
-        raise ConfigurationError(
-            f"{type(schedule.scheduler).__name__} schedules an optimizer that configure_optimizers did not return"
-        )
-    schedule.optimizer_idx = owners[0] if owners else beside
+        raise ConfigurationError(f"{kind} needs 'monitor' in its lr_dict: the metric it reacts to")
+    schedule.optimizer_idx = _owner(schedule.scheduler, beside, optimizers)
     return schedule
+
+
+def _owner(scheduler: Any, beside: int | None, optimizers: list[Any]) -> int:
+    """The index of the optimizer that the scheduler schedules: by its attribute `optimizer`, which one of the
+    user's own may lack, or else the one it was given beside."""
+    kind, own = type(scheduler).__name__, getattr(scheduler, "optimizer", None)
+    owners = [index for index, optimizer in enumerate(optimizers) if optimizer is own]
+    if owners:
+        return owners[0]
+    if own is not None:
+        raise ConfigurationError(f"{kind} schedules an optimizer that configure_optimizers did not return")
+    if beside is None and len(optimizers) > 1:
+        raise ConfigurationError(
+            f"{kind} does not say which of {len(optimizers)} optimizers it schedules; return dicts, "
+            "{'optimizer': ..., 'lr_scheduler': ...}, or give it an attribute 'optimizer'"
+        )
+    return beside or 0
 
 
 def step_schedules(trainer: Trainer, interval: str, optimizer_idx: int | None = None) -> None:
@@ -236,20 +281,19 @@ def step_schedules(trainer: Trainer, interval: str, optimizer_idx: int | None = 
         schedule.passed += 1
         if schedule.passed % schedule.frequency:
             continue
-        if not schedule.reduce_on_plateau:
-            schedule.scheduler.step()
-            continue
-        metrics = trainer.callback_metrics
-        if schedule.monitor in metrics:
-            schedule.scheduler.step(metrics[schedule.monitor])
-            continue
-        problem = (
-            f"ReduceLROnPlateau monitors {schedule.monitor!r}, which was not logged; "
-            f"logged were {sorted(metrics)}"
-        )
-        if schedule.strict:
-            raise ConfigurationError(problem)
-        warnings.warn(problem, stacklevel=2)
+        if schedule.reduce_on_plateau and interval == "step":
+            schedule.is_due = True
+        else:
+            schedule.step(trainer.callback_metrics if schedule.reduce_on_plateau else {})
+
+
+def step_plateaus(trainer: Trainer) -> None:
+    """At the end of a batch: step the schedules of interval "step" that react to a value, if its updates made it
+    their turn."""
+    for schedule in trainer.schedules:
+        if schedule.is_due:
+            schedule.is_due = False
+            schedule.step(trainer.callback_metrics)
 
 
 def loss_of(output: Any) -> Tensor | None:
@@ -262,7 +306,7 @@ def loss_of(output: Any) -> Tensor | None:
     if isinstance(output, Mapping):
         if "loss" in output:
             return _tensor_or_none(output["loss"])
-        raise ConfigurationError(f"training_step returned a dict with the keys {sorted(output)}, but no 'loss'")
+        raise ConfigurationError(f"training_step returned a dict with the keys {list(output)}, but no 'loss'")
     return _tensor_or_none(output)
 
 
@@ -278,12 +322,12 @@ def check_loss(loss: Tensor) -> None:
     """Raises ConfigurationError for a loss from which no gradient can be computed."""
     if loss.numel() != 1:
         raise ConfigurationError(
-            f"training_step returned a loss of shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
+            f"the loss of training_step has the shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
         )
     if not loss.requires_grad:
         raise ConfigurationError(
-            "training_step returned a loss that depends on no trainable parameter: was it detached, or made anew "
-            "as a tensor, or is everything frozen?"
+            "the loss of training_step depends on no trainable parameter: was it detached, or made anew as a tensor, "
+            "or is everything frozen?"
         )
 
 

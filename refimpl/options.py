@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from .callbacks import Callback
+from .combined import MODES
+from .model_checkpoint import ModelCheckpoint
 from .optimization import ConfigurationError
 from .precision import PRECISIONS
 
-__all__ = ["Options", "callbacks_of", "device_of", "resolved", "windows"]
+__all__ = ["Options", "callbacks_of", "check_checkpointing", "device_of", "resolved", "windows"]
 
 
 class Options:
@@ -44,6 +46,9 @@ class Options:
     log_every_n_steps: int
     default_root_dir: str
     precision: int | str
+    overfit_batches: int | float  # 0 for none
+    multiple_trainloader_mode: str
+    reload_dataloaders_every_n_epochs: int  # 0 for never
     truncated_bptt_steps: int  # 0 for whole batches; of modules that have none of their own
     deterministic: bool
     benchmark: bool
@@ -64,6 +69,7 @@ def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
     fast = given["fast_dev_run"]
     batches = count("fast_dev_run", int(fast) if isinstance(fast, bool) else fast, least=0)
     meant = {**given, "fast_dev_run": batches}
+    meant["limit_train_batches"] = given["overfit_batches"] or given["limit_train_batches"]
     if batches:
         meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
         meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
@@ -185,6 +191,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "limit_val_batches": limit,
     "limit_test_batches": limit,
     "limit_predict_batches": limit,
+    "overfit_batches": limit,
+    "multiple_trainloader_mode": partial(one_of, accepted=MODES),
+    "reload_dataloaders_every_n_epochs": partial(count, least=0),
     "val_check_interval": interval,
     "check_val_every_n_epoch": partial(count, least=1),
     "num_sanity_val_steps": partial(count, least=-1),
@@ -212,6 +221,12 @@ def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
             hint = " (not the class)" if isinstance(callback, type) else ""
             raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
     return callbacks
+
+
+def check_checkpointing(enabled: bool, callbacks: list[Callback]) -> None:
+    """Raises ConfigurationError for checkpoints switched off beside a callback that saves them."""
+    if not enabled and any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
 
 
 def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .data import has_loader
+from .seed import set_random_state
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -29,19 +30,20 @@ def validates(trainer: Trainer) -> bool:
 
 
 def sanity_check_batches(trainer: Trainer) -> int | None:
-    """How many batches of each loader the sanity check takes: 0 for no check, None for all."""
-    if trainer.num_sanity_val_steps == 0 or not validates(trainer):
+    """How many batches of each loader the sanity check takes: 0 for no check, None for all. A run that goes on
+    from a checkpoint has been checked."""
+    if trainer.num_sanity_val_steps == 0 or trainer.resuming or not validates(trainer):
         return 0
     return None if trainer.num_sanity_val_steps == -1 else trainer.num_sanity_val_steps
 
 
 def epochs(trainer: Trainer) -> Iterator[int]:
     """The numbers of the epochs to train, from `current_epoch` on, until training is to stop."""
-    epoch = trainer.current_epoch
-    while trainer.limit_train_batches != 0 and not _training_is_over(trainer, epoch):
-        yield epoch
-        epoch += 1
-    trainer.current_epoch = epoch
+    if trainer.resuming:
+        set_random_state(trainer.resuming["random_state"])
+    while trainer.limit_train_batches != 0 and not _training_is_over(trainer, trainer.current_epoch):
+        yield trainer.current_epoch
+        trainer.epoch_is_done()
 
 
 def _training_is_over(trainer: Trainer, epochs_done: int) -> bool:

@@ -14,7 +14,7 @@ from .devices import transformed
 from .gradients import parameters_of
 from .optimization import ConfigurationError
 
-__all__ = ["PRECISIONS", "LossScaler", "in_precision"]
+__all__ = ["PRECISIONS", "LossScaler", "doubled", "in_precision"]
 
 PRECISIONS = (16, 32, 64, "bf16")
 _AUTOCAST = {16: torch.float16, "bf16": torch.bfloat16}
@@ -32,13 +32,14 @@ def in_precision(step: Callable[..., Any], precision: int | str, device: torch.d
 
     def in_double(*args: Any) -> Any:
         with _default_dtype(torch.float64):
-            return step(*(transformed(arg, _double) for arg in args))
+            return step(*map(doubled, args))
 
     return in_double if precision == 64 else in_autocast
 
 
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
+def doubled(value: Any) -> Any:
+    """`value` with every tensor of floating point in its mappings, lists and tuples as float64."""
+    return transformed(value, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
 @contextmanager

@@ -28,8 +28,9 @@ class ProgressBar(Callback):
     """One bar per training epoch; below it one for a running validation, test or prediction.
 
     Behind the training bar stand the items of the module's `get_progress_bar_dict`, and what was logged with
-    `prog_bar=True`. `refresh_rate` is the number of batches between updates of these numbers. A subclass given
-    to the trainer as a callback takes the place of this one.
+    `prog_bar=True`; they are computed only when the bar is drawn, ten times a second at most, for that may have
+    to wait for the device. `refresh_rate` is how many batches at least lie between two drawings. A subclass
+    given to the trainer as a callback takes the place of this one.
     """
 
     def __init__(self, refresh_rate: int = 1) -> None:
@@ -44,6 +45,9 @@ class ProgressBar(Callback):
     def running_loss(self) -> float | None:
         """The mean of the last 20 training losses; None before the first."""
         return torch.stack([loss.float().cpu() for loss in self._losses]).mean().item() if self._losses else None
+
+    def _bar(self, name: str, leave: bool) -> tqdm[Any]:
+        return tqdm(desc=name, leave=leave, dynamic_ncols=True, miniters=self.refresh_rate, maxinterval=math.inf)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What stands behind the training bar."""
@@ -65,7 +69,7 @@ class ProgressBar(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A bar for the epoch; its length is known with the first batch."""
-        self._train = tqdm(desc=f"Epoch {trainer.current_epoch}", leave=True, dynamic_ncols=True)
+        self._train = self._bar(f"Epoch {trainer.current_epoch}", leave=True)
 
     def on_train_batch_end(
         self,
@@ -82,9 +86,8 @@ class ProgressBar(Callback):
             return
         if batch_idx == 0 and math.isfinite(trainer.num_training_batches):
             self._train.reset(total=int(trainer.num_training_batches))
-        if (batch_idx + 1) % self.refresh_rate == 0:
-            self._train.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
-        self._train.update()
+        if self._train.update():  # it was drawn
+            self._train.set_postfix(self.get_metrics(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The epoch's values stay on the screen."""
@@ -96,7 +99,7 @@ class ProgressBar(Callback):
     # ---- evaluation ------------------------------------------------------------------------------
 
     def _open(self, name: str) -> None:
-        self._evaluation = tqdm(desc=name, leave=False, dynamic_ncols=True)
+        self._evaluation = self._bar(name, leave=False)
 
     def _advance(self, trainer: Trainer, *_: Any) -> None:
         bar = self._evaluation

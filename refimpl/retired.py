@@ -29,7 +29,10 @@ RENAMED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "weights_summary": ("enable_model_summary", lambda depth: depth is not None),
 }
 # Still what they were, but deprecated for something beside the trainer.
-DEPRECATED = {"truncated_bptt_steps": "the module's attribute of this name"}
+DEPRECATED = {
+    "resume_from_checkpoint": "fit(ckpt_path=...)",
+    "truncated_bptt_steps": "the module's attribute of this name",
+}
 # Without an effect on what is trained, and without a successor.
 IDLE = ("flush_logs_every_n_steps", "log_gpu_memory", "process_position")
 # What this engine does not have, and the values that do not ask for it. Where any other asks for what changes no

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .checkpoint import check_resumable, read
 from .data import has_loader
 from .datamodule import LightningDataModule
 from .devices import parallel
 from .dispatch import Hooks, resolve
 from .loggers import Publisher
+from .model_checkpoint import chosen
 from .module import LightningModule
 from .optimization import ConfigurationError
 from .plan import epochs, validates
@@ -42,14 +45,22 @@ def run(
     model: LightningModule | None,
     loaders: dict[str, Any],
     datamodule: LightningDataModule | None,
+    ckpt_path: str | os.PathLike[str] | None,
+    weights_only: bool,
 ) -> Any:
     """Attach everything, run the loop, and close what it opened, whatever happens."""
     if trainer.state.status == "running":
         raise RuntimeError(f"{function} was called while this trainer runs {trainer.state.fn}; use another Trainer")
+    trainer.ckpt_path = chosen(trainer, function, model, ckpt_path)
     model = _module_of(trainer, function, model)
     outer = model.trainer
     try:
         _attach(trainer, function, model, loaders, datamodule)
+        _read_checkpoint(trainer, function, weights_only)
+        if function == "fit":
+            _warn_of_nothing_to_do(trainer)
+            if trainer.logbook.publisher:
+                trainer.logbook.publisher.hyperparams()
         return _enter(trainer, function, entry)
     finally:
         if outer is not None and outer.state.status == "running":
@@ -61,8 +72,6 @@ def _enter(trainer: Trainer, function: str, entry: Callable[[Trainer], Any]) -> 
     publisher = trainer.logbook.publisher
     try:
         trainer.state = TrainerState(TrainerFn(function), TrainerStatus.RUNNING)
-        if publisher and function == "fit":
-            publisher.hyperparams()
         with torch.autograd.set_detect_anomaly(trainer.detect_anomaly):
             return entry(trainer)
     except KeyboardInterrupt as interrupt:
@@ -109,9 +118,12 @@ def _module_of(trainer: Trainer, function: str, model: LightningModule | None) -
 
 
 def _datamodule_of(
-    function: str, loaders: dict[str, Any], datamodule: LightningDataModule | None
+    function: str, model: LightningModule, loaders: dict[str, Any], datamodule: LightningDataModule | None
 ) -> LightningDataModule | None:
-    """The data module, also where it was given in the place of loaders, from which it is taken out."""
+    """The data module, also where it was given in the place of loaders, from which it is taken out; where neither
+    was given, the one that was set on the module."""
+    if datamodule is None and all(given is None for given in loaders.values()):
+        datamodule = model._datamodule
     for stage, given in loaders.items():
         if isinstance(given, LightningDataModule):  # trainer.predict(model, data_module)
             loaders[stage], datamodule = None, given
@@ -131,13 +143,15 @@ def _attach(
     datamodule: LightningDataModule | None,
 ) -> None:
     """Give the trainer what this run is about, and forget what the last one was."""
-    trainer.datamodule = _datamodule_of(function, loaders, datamodule)
+    trainer.datamodule = _datamodule_of(function, model, loaders, datamodule)
     trainer.module, trainer.given_loaders = model, loaders
     trainer.logbook = Logbook()
     if trainer.loggers and trainer.global_rank == 0:
         trainer.logbook.publisher = Publisher(trainer)
     trainer.train_loader, trainer.eval_loaders = None, {}
-    trainer.should_stop = trainer.interrupted = False
+    trainer.should_stop = trainer.interrupted = trainer.uncounted = False
+    trainer.batches_done, trainer.resuming, trainer.asked_before = 0, None, {}
+    trainer.saves_due.clear()
     trainer.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time
     trainer.forget_model_callbacks()
     model.trainer = trainer
@@ -147,8 +161,13 @@ def _attach(
     _check_defined(trainer, function)
     trainer.scaler = LossScaler(trainer.device) if function == "fit" and trainer.precision == 16 else None
     trainer.checks_val = function == "fit" and validates(trainer)
-    if function == "fit":
-        _warn_of_nothing_to_do(trainer)
+
+
+def _read_checkpoint(trainer: Trainer, function: str, weights_only: bool) -> None:
+    """What the run is to begin with, if it was given a checkpoint."""
+    trainer.checkpoint = None if trainer.ckpt_path is None else read(trainer.ckpt_path, weights_only=weights_only)
+    if trainer.checkpoint and function == "fit":
+        check_resumable(trainer)
 
 
 def resolved_hooks(trainer: Trainer) -> Hooks:
@@ -180,9 +199,9 @@ def _warn_of_nothing_to_do(trainer: Trainer) -> None:
             f"fit will train nothing: current_epoch={trainer.current_epoch} of max_epochs={trainer.max_epochs}, "
             f"global_step={trainer.global_step} of max_steps={trainer.max_steps}, "
             f"limit_train_batches={trainer.limit_train_batches}",
-            stacklevel=6,
+            stacklevel=5,
         )
     name, step = type(trainer.module).__name__, trainer.hooks.validation_step is not None
     if trainer.limit_val_batches != 0 and step != has_loader(trainer, "val"):
         there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
-        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=6)
+        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=5)

@@ -1,14 +1,17 @@
-"""seed_everything: one number for every source of randomness."""
+"""Randomness: one number for every source of it, and what state they are all in."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["seed_everything"]
+__all__ = ["kept_random_state", "random_state", "seed_everything", "set_random_state"]
 
 
 def seed_everything(seed: int | None = None, workers: bool = False) -> int:
@@ -30,3 +33,38 @@ def seed_everything(seed: int | None = None, workers: bool = False) -> int:
     np.random.seed(seed)
     torch.manual_seed(seed)
     return seed
+
+
+def random_state(generators: Sequence[torch.Generator] = ()) -> dict[str, Any]:
+    """The state of every source, as plain data: `random`, NumPy, torch on the CPU and on the GPUs that are in
+    use, and that of `generators`."""
+    drawn: Any = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (drawn[0], drawn[1].tolist(), *drawn[2:]),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
+        "generators": [generator.get_state() for generator in generators],
+    }
+
+
+def set_random_state(state: Mapping[str, Any], generators: Sequence[torch.Generator] = ()) -> None:
+    """Back to what `random_state` returned; sources that it does not tell of stay as they are."""
+    if "torch" in state:
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda"])
+    for generator, before in zip(generators, state["generators"]):
+        generator.set_state(before)
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """What is drawn within is drawn beside the sequence, which goes on afterwards as if nothing had been."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

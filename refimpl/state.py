@@ -13,6 +13,7 @@ from .callbacks import Callback, EarlyStopping
 from .data import EvalLoaders, TrainLoader
 from .datamodule import LightningDataModule
 from .loggers import Logger, loggers_of
+from .model_checkpoint import ModelCheckpoint
 from .optimization import Schedule
 from .options import Options, windows
 from .progress import ProgressBar
@@ -144,7 +145,7 @@ class TrainerView(Options):
     @property
     def train_dataloader(self) -> Any:
         """The training loader; None before it was asked for, which is when the first epoch begins."""
-        return self.train_loader and self.train_loader.loader
+        return self.train_loader and self.train_loader.loaders
 
     val_dataloaders = property(lambda self: self._loaders("val"), doc="The loaders; None before they were asked for.")
     test_dataloaders = property(lambda self: self._loaders("test"), doc="As `val_dataloaders`.")
@@ -221,6 +222,16 @@ class TrainerView(Options):
     def progress_bar_callback(self) -> ProgressBar | None:
         """The progress bar; None if it is switched off."""
         return next(iter(self._of_kind(ProgressBar)), None)
+
+    @property
+    def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
+        """Those among the callbacks that save checkpoints."""
+        return self._of_kind(ModelCheckpoint)
+
+    @property
+    def checkpoint_callback(self) -> ModelCheckpoint | None:
+        """The first of them; None without one."""
+        return next(iter(self.checkpoint_callbacks), None)
 
     @property
     def early_stopping_callbacks(self) -> list[EarlyStopping]:

@@ -1,14 +1,18 @@
-"""The model summary: a table of the module's children with their parameters."""
+"""The model summary: a table of the module's layers with their parameters, and with the sizes that they see."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .callbacks import Callback
+from .export import evaluating, forward_arguments
 from .optimization import ConfigurationError
+from .precision import in_precision
 
 if TYPE_CHECKING:
     from .module import LightningModule
@@ -17,15 +21,29 @@ if TYPE_CHECKING:
 __all__ = ["ModelSummary", "summarize"]
 
 
-def summarize(module: nn.Module, max_depth: int = 1) -> str:
-    """The table: name, type and parameters of each child, down to `max_depth` (-1: all of them); trainable,
-    non-trainable and total numbers of parameters; the size of parameters in megabytes (10**6 bytes).
-    ("最小示例": its printed output)
+def summarize(module: LightningModule, max_depth: int = 1) -> str:
+    """The table: name, type and parameters of each layer, nested ones as far as `max_depth` (0: none, -1: all);
+    trainable, non-trainable and total numbers of parameters; the size of parameters in megabytes (10**6 bytes).
+    With an `example_input_array` also the sizes of what goes into a layer and comes out: those of its first call in a
+    forward, "?" for a layer that is not called. ("最小示例": its printed output; "example_input_array")
+
+    The forward runs in eval mode, without gradients and at the trainer's precision; it leaves modes and torch's
+    random numbers as they were. It does not run while layers wait for their first batch to be built.
     """
-    rows = [(str(i), name, type(child).__name__, human(_parameters(child)))
-            for i, (name, child) in enumerate(_descendants(module, max_depth))]
-    head = (" ", "Name", "Type", "Params")
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(4)]
+    _check_depth(max_depth)
+    layers = {
+        name: layer
+        for name, layer in module.named_modules()
+        if name and (max_depth == -1 or name.count(".") < max_depth)
+    }
+    has_example = module.example_input_array is not None
+    sizes = _sizes(module, layers) if has_example else dict.fromkeys(layers, ())
+    head = (" ", "Name", "Type", "Params", *(("In sizes", "Out sizes") if has_example else ()))
+    rows = [
+        (str(i), name, type(layer).__name__, human(_parameters(layer)), *sizes[name])
+        for i, (name, layer) in enumerate(layers.items())
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in [head, *rows]]
     rule = "-" * max(map(len, lines))
 
@@ -41,11 +59,52 @@ def summarize(module: nn.Module, max_depth: int = 1) -> str:
     return "\n".join([lines[0], rule, *lines[1:], rule, *(f"{number:<9} {what}" for number, what in totals)])
 
 
-def _descendants(module: nn.Module, max_depth: int) -> list[tuple[str, nn.Module]]:
-    """The modules inside, by their full names, each before those inside of it."""
-    if max_depth == 1:
-        return list(module.named_children())
-    return [(name, child) for name, child in module.named_modules() if name and not 0 <= max_depth <= name.count(".")]
+def _check_depth(max_depth: int) -> None:
+    if type(max_depth) is not int or max_depth < -1:
+        raise ConfigurationError(f"max_depth={max_depth!r}; an int from 0, or -1 for all layers, is accepted")
+
+
+def _sizes(module: LightningModule, layers: Mapping[str, nn.Module]) -> dict[str, tuple[str, str]]:
+    """The sizes of what each layer is given and returns, in a forward with the module's example."""
+    sizes = dict.fromkeys(layers, ("?", "?"))
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return sizes
+
+    def noting(name: str) -> Callable[..., None]:
+        def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if sizes[name] == ("?", "?"):
+                given = [*args, *kwargs.values()]
+                sizes[name] = _size(given[0] if len(given) == 1 else given), _size(output)
+
+        return note
+
+    def forward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        module(*args, **kwargs)
+
+    arguments = forward_arguments(module, module.example_input_array)
+    hooked = {name: layer for name, layer in layers.items() if not isinstance(layer, torch.jit.ScriptModule)}
+    handles = [layer.register_forward_hook(noting(name), with_kwargs=True) for name, layer in hooked.items()]
+    try:
+        with evaluating(module), torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
+            in_precision(forward, module.precision, module.device)(*arguments)
+    except Exception as error:
+        error.add_note("(raised by a forward with example_input_array, which the model summary runs for its sizes)")
+        raise
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sizes
+
+
+def _size(value: Any) -> str:
+    """The shape of a tensor, a list of those of several; "?" for what has none."""
+    if isinstance(value, Tensor):
+        return str(list(value.shape))
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        return "?"
+    return f"[{', '.join(map(_size, value))}]"
 
 
 def human(count: int) -> str:
@@ -68,12 +127,14 @@ def _parameters(module: nn.Module, trainable: bool = False) -> int:
 
 
 class ModelSummary(Callback):
-    """Prints the summary when `fit` has configured everything: the module's children and, with a `max_depth`
-    above 1, theirs; with -1 all modules. Raises ConfigurationError for a depth below -1."""
+    """Prints the summary when `fit` has configured everything.
+
+    `max_depth` says how deep layers may be nested to have a row of their own: 1 for the module's children, 0 for none,
+    -1 for all. Raises ConfigurationError for another value.
+    """
 
     def __init__(self, max_depth: int = 1) -> None:
-        if type(max_depth) is not int or max_depth < -1:
-            raise ConfigurationError(f"ModelSummary: max_depth={max_depth!r}; an int from -1 is accepted")
+        _check_depth(max_depth)
         self.max_depth = max_depth
 
     def on_pretrain_routine_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -83,7 +83,7 @@ def hiddens_of(output: Any) -> Any:
     """
     if isinstance(output, Mapping) and "hiddens" in output:
         return detach(output["hiddens"])
-    given = f"a dict with the keys {sorted(output)}" if isinstance(output, Mapping) else type(output).__name__
+    given = f"a dict with the keys {list(output)}" if isinstance(output, Mapping) else type(output).__name__
     raise ConfigurationError(
         f"training_step returned {given}; with truncated_bptt_steps, a dict with 'loss' and 'hiddens' is accepted"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,12 +13,14 @@ import torch
 from . import loops
 from .arguments import TakesArguments
 from .callbacks import Callback
+from .checkpoint import collected, write
 from .datamodule import LightningDataModule
 from .dispatch import Hooks
 from .loggers import Logger, loggers_of
+from .model_checkpoint import ModelCheckpoint, checkpoints_last
 from .module import LightningModule
 from .optimization import Turns
-from .options import callbacks_of, device_of, resolved
+from .options import callbacks_of, check_checkpointing, device_of, resolved
 from .precision import LossScaler
 from .progress import ProgressBar
 from .results import Logbook
@@ -41,17 +43,25 @@ class Trainer(TakesArguments, TrainerView):
         max_time: stop after "DD:HH:MM:SS", a `timedelta`, or a dict of `timedelta`'s keywords.
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: how many
             batches of a loader to use: an int counts, a float in [0, 1] is a fraction.
+        overfit_batches: train on so many batches (int), or such a fraction of them (float), the same in every epoch,
+            whatever limit_train_batches says, and let fit validate on them, too. 0 for a training as usual.
         fast_dev_run: try everything out on 1 (True) or so many batches: one epoch, no sanity check.
         val_check_interval: validate after so many training batches (int), or every such fraction of
             an epoch (float in (0, 1]).
         check_val_every_n_epoch: validate in every n-th epoch only.
         num_sanity_val_steps: validation batches to try before training; -1 for all, 0 for none.
+        multiple_trainloader_mode: when an epoch over several training loaders ends: "max_size_cycle" with the longest,
+            the shorter ones starting anew; "min_size" with the shortest.
+        reload_dataloaders_every_n_epochs: ask for the training and validation loaders again when so many epochs have
+            begun since they were asked for; 0 to keep them.
         callbacks: a callback or a list of them.
         logger: where logged values go: a `Logger` or a list of them, False for none, True for TensorBoard's
             where that is installed and else for CSV files.
         log_every_n_steps: how often loggers are given the values of a training step.
         default_root_dir: the folder for what is written and has no place of its own; by default the current one.
         enable_progress_bar, enable_model_summary: what is printed.
+        enable_checkpointing: save checkpoints as the `ModelCheckpoint` among the callbacks says, or else the newest, at
+            the end of each epoch.
         accumulate_grad_batches: add up the gradients of so many batches (a window) for one update; or a
             dict of epochs and numbers: {0: 1, 4: 2} adds up two from epoch 4 on.
         gradient_clip_val, gradient_clip_algorithm: before an update, clip the gradients of the optimizer's
@@ -63,6 +73,7 @@ class Trainer(TakesArguments, TrainerView):
         accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
             or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
         truncated_bptt_steps: of modules that have none of their own; deprecated.
+        resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
@@ -95,10 +106,13 @@ class Trainer(TakesArguments, TrainerView):
         limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0,
         limit_predict_batches: int | float = 1.0,
+        overfit_batches: int | float = 0,
         fast_dev_run: bool | int = False,
         val_check_interval: int | float = 1.0,
         check_val_every_n_epoch: int = 1,
         num_sanity_val_steps: int = 2,
+        multiple_trainloader_mode: str = "max_size_cycle",
+        reload_dataloaders_every_n_epochs: int = 0,
         accumulate_grad_batches: int | dict[int, int] = 1,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
@@ -111,17 +125,20 @@ class Trainer(TakesArguments, TrainerView):
         default_root_dir: str | os.PathLike[str] | None = None,
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
+        enable_checkpointing: bool = True,
         precision: int | str = 32,
         accelerator: str | None = None,
         devices: int | str | Sequence[int] | None = None,
         gpus: int | str | Sequence[int] | None = None,
         num_processes: int | None = None,
         truncated_bptt_steps: int | None = None,
+        resume_from_checkpoint: str | os.PathLike[str] | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
         vars(self).update(resolved(locals()))
         self.accumulate_grad_batches = accumulate_grad_batches
+        self.resume_from_checkpoint = resume_from_checkpoint
         self.scaler: LossScaler | None = None
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.callbacks = callbacks_of(callbacks)
@@ -129,6 +146,10 @@ class Trainer(TakesArguments, TrainerView):
             self.callbacks.append(ModelSummary())
         if self.enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
             self.callbacks.append(ProgressBar())
+        check_checkpointing(enable_checkpointing, self.callbacks)
+        if enable_checkpointing and not self.checkpoint_callbacks:
+            self.callbacks.append(ModelCheckpoint())
+        self.callbacks = checkpoints_last(self.callbacks)
         self._model_callbacks: list[Callback] = []
         self._replaced: list[tuple[int, Callback]] = []
         for callback in self.callbacks:
@@ -144,8 +165,20 @@ class Trainer(TakesArguments, TrainerView):
         self.checks_val = False
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedules = []
+        self.has_plateaus = False  # schedules per step that react to a logged value
         self.turns: Turns | None = None  # where optimizers have frequencies
+        self.split_idx = 0  # with truncated_bptt_steps, which piece of the batch it is
         self.updates = True  # whether the batch that runs is followed by an update of the parameters
+        self.batches_done = 0  # in this epoch
+        self.uncounted = False  # whether the last of them made a step that global_step does not count yet
+        self.blocks: list[loops.OptimizerBlock] = []
+        self.outputs: list[Any] = []  # of this epoch, for training_epoch_end
+        self.saves_due: list[Callable[[], None]] = []  # once the batch, or the epoch, is over
+        self.ckpt_path: Any = None
+        self.checkpoint: Any = None  # what is to be restored, as it was read
+        self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
+        self.asked_before: dict[str, int] = {}  # the epochs in which the loaders of a stage were, when it was saved
+        self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
             callback.on_init_end(self)
 
@@ -158,15 +191,22 @@ class Trainer(TakesArguments, TrainerView):
         train_dataloaders: Any = None,
         val_dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool = True,
     ) -> None:
-        """Train `model`, validating as it goes.
+        """Train `model`, validating as it goes; from the checkpoint in `ckpt_path` on, if it is given.
 
         Loaders given here take the place of the model's and the data module's. Raises HookError or
         ConfigurationError before anything starts if the model cannot be trained, and DataError where a
         loader is asked for and cannot be used; an exception in a hook passes through unchanged, after
-        `on_exception` and `teardown`.
+        `on_exception` and `teardown`. A checkpoint that is damaged, or does not fit, is a CheckpointError; one that
+        holds more than data is loaded with `weights_only=False` only, which can run any code that is in it.
         """
-        run(self, "fit", loops.fit, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule)
+        loaders = {"train": train_dataloaders, "val": val_dataloaders}
+        self.fitted = None
+        path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
+        run(self, "fit", loops.fit, model, loaders, datamodule, path, weights_only)
+        self.fitted = self.module
 
     @retired_keywords(val_dataloaders="dataloaders")
     def validate(
@@ -175,10 +215,16 @@ class Trainer(TakesArguments, TrainerView):
         dataloaders: Any = None,
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[dict[str, float]]:
         """One pass over the validation loaders; returns the logged epoch values, a dict per loader, and prints
-        them as a table, if `verbose`."""
-        return self._tabulated(run(self, "validate", loops.evaluate, model, {"val": dataloaders}, datamodule), verbose)
+        them as a table, if `verbose`.
+
+        `ckpt_path` is that of `test`; by default the best checkpoint is loaded where no model is given.
+        """
+        given = model, {"val": dataloaders}, datamodule, ckpt_path, weights_only
+        return self._tabulated(run(self, "validate", loops.evaluate, *given), verbose)
 
     @retired_keywords(test_dataloaders="dataloaders")
     def test(
@@ -187,10 +233,19 @@ class Trainer(TakesArguments, TrainerView):
         dataloaders: Any = None,
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[dict[str, float]]:
         """One pass over the test loaders; returns the logged epoch values, a dict per loader, and prints them as
-        a table, if `verbose`."""
-        return self._tabulated(run(self, "test", loops.evaluate, model, {"test": dataloaders}, datamodule), verbose)
+        a table, if `verbose`.
+
+        The weights are those of the checkpoint in `ckpt_path`: a path, "best", "last", or None for the weights as
+        they are. By default the best checkpoint, if this trainer has just fitted this very module, and else as
+        they are. Raises CheckpointError for a checkpoint that cannot be used, such as one that has gone missing.
+        ("Test loop")
+        """
+        given = model, {"test": dataloaders}, datamodule, ckpt_path, weights_only
+        return self._tabulated(run(self, "test", loops.evaluate, *given), verbose)
 
     def _tabulated(self, results: list[dict[str, float]] | None, verbose: bool) -> list[dict[str, float]]:
         """What an evaluation has found, printed; nothing if it was interrupted."""
@@ -206,16 +261,30 @@ class Trainer(TakesArguments, TrainerView):
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
         return_predictions: bool | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
+        weights_only: bool = True,
     ) -> list[Any] | None:
         """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
 
-        With `return_predictions=False` nothing is kept, and None is returned.
+        With `return_predictions=False` nothing is kept, and None is returned: for predictions that a callback writes
+        away (`BasePredictionWriter`). `ckpt_path` is that of `validate`.
         """
         self.return_predictions = return_predictions is not False
-        results = run(self, "predict", loops.evaluate, model, {"predict": dataloaders}, datamodule)
+        given = model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only
+        results = run(self, "predict", loops.evaluate, *given)
         if not self.return_predictions or results is None:
             return None
         return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
+
+    def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
+        """Write everything that the run needs to go on to `filepath`, or the module alone.
+
+        Until the new file is whole, an old one stays in its place. In mid-epoch the run can go on after the last
+        batch that is done. Raises RuntimeError before the first run.
+        """
+        if self.module is None:
+            raise RuntimeError("save_checkpoint needs a module: call fit, validate, test or predict first")
+        write(collected(self, weights_only), filepath)
 
     # ---- what the loops ask for ------------------------------------------------------------------
 
@@ -227,7 +296,7 @@ class Trainer(TakesArguments, TrainerView):
             types.add(ProgressBar)  # two bars would overwrite each other
         self._replaced = [(i, cb) for i, cb in enumerate(self.callbacks) if type(cb) in types]
         self._model_callbacks = new
-        self.callbacks = [cb for cb in self.callbacks if type(cb) not in types] + new
+        self.callbacks = checkpoints_last([cb for cb in self.callbacks if type(cb) not in types] + new)
         vars(self.hooks).update(vars(resolved_hooks(self)))  # the loops hold on to this object
 
     def forget_model_callbacks(self) -> None:
@@ -256,6 +325,19 @@ class Trainer(TakesArguments, TrainerView):
         """The run failed, in whatever passes were open."""
         self.state.passes.clear()
         self.logbook.abandon()
+
+    def epoch_is_done(self) -> None:
+        """A training epoch is over, to the last hook."""
+        self.current_epoch += 1
+        self.batches_done = 0
+        if self.train_loader:
+            self.train_loader.starts.clear()
+        self.save_due()
+
+    def save_due(self) -> None:
+        """Save what is due: nothing is in progress now."""
+        while self.saves_due:
+            self.saves_due.pop(0)()
 
     def finish(self) -> None:
         """All loops have run; only teardown follows."""

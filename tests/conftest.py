@@ -18,8 +18,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS", "seeded"))
 
 
 @pytest.fixture(autouse=True)
-def same_numbers_and_modes() -> Iterator[None]:
-    """Each test starts from the same random numbers, and leaves gradients on."""
+def same_numbers_and_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test starts from the same random numbers, in an empty folder, and leaves gradients on."""
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     yield
     assert torch.is_grad_enabled()

@@ -100,6 +100,7 @@ def quiet(**options: Any) -> Trainer:
         "max_epochs": 1,
         "num_sanity_val_steps": 0,
         "logger": False,
+        "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import (
     ACTS_IN,
     EPOCH_HOOKS,
@@ -33,6 +34,8 @@ CALLS = st.one_of(
             ("test",),
             ("predict",),
             ("fit", "fit"),
+            ("fit", "save", "resume"),
+            ("fit", "resume"),
             ("fit", "validate"),
             ("fit", "test"),
             ("validate", "fit"),
@@ -53,12 +56,22 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     callbacks = draw(st.integers(0, 3))
     trainer = draw(_trainer(data, model))
     several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
+    combined = "multiple_trainloader_mode" in trainer
     needs = ("several-optimizers",) * several + ("truncated-bptt",) * truncated
-    scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer)
+    if "resume" in calls:
+        trainer.pop("fast_dev_run", None)
+    saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
+    needs += ("multiple-trainloader-mode",) * combined
+    scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
         if all((event.receiver, event.hook, event.nth) != (w.receiver, w.hook, w.nth) for w in scenario.when):
             scenario = replace(scenario, when=(*scenario.when, event))
+    if {"save", "resume"} & {*calls, *(event.do for event in scenario.when)}:
+        scenario = replace(scenario, needs=(*needs, "checkpoints"))
+    before = replace(scenario, calls=calls[:-1])
+    if "resume" in calls and not any(event.hook == "save_checkpoint" for event in expected(before)):
+        scenario = replace(scenario, calls=("fit",))  # it has not come to a checkpoint to go on from
     return Scenario.from_dict(scenario.to_dict())
 
 
@@ -70,11 +83,16 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
         if several.get(stage) == ():
             several[stage] = (draw(st.integers(1, 4)),)
     size = draw(st.integers(1, 3))
+    structure = draw(st.sampled_from(["list", "dict", "nested"]))
+    loaders = st.lists(st.integers(1, 6), min_size=1 + (structure == "nested"), max_size=3).map(tuple)
+    train_loaders = draw(st.one_of(st.just(()), st.just(()), loaders))
     return Data(
         train=draw(st.integers(1 if "fit" in calls else 0, 6)),
+        train_loaders=train_loaders,
+        structure=structure,
         sized=draw(st.booleans()),
         source=draw(st.sampled_from(["module", "datamodule", "argument"])),
-        batch=draw(st.sampled_from(["tuple", "dict", "nested", "custom"])),
+        batch="tuple" if train_loaders else draw(st.sampled_from(["tuple", "dict", "nested", "custom"])),
         batch_size=size,
         last=draw(st.integers(1, size)),
         time=draw(st.sampled_from([0, 1, 5])),
@@ -85,14 +103,15 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
 @st.composite
 def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     lacks = ["predict_step"] if "validate" in calls else ["predict_step", "validation_step"]
-    optimizer = draw(st.sampled_from(["sgd", "momentum", "adam", "none"]))
-    optimizers = draw(st.integers(1, 1 if optimizer == "none" else 2))
+    optimizer = draw(st.sampled_from(["sgd", "momentum", "adam", "lbfgs", "none"]))
+    optimizers = draw(st.integers(1, 1 if optimizer in ("none", "lbfgs") else 2))
     frequencies = st.lists(st.integers(1, 3), min_size=optimizers, max_size=optimizers)
-    manual = optimizer != "none" and draw(st.integers(0, 4)) == 0
-    steps = draw(st.integers(0, 3)) if data.time and data.batch in ("tuple", "dict") and not manual else 0
+    manual = optimizer not in ("none", "lbfgs") and draw(st.integers(0, 4)) == 0
+    splits = data.time and data.batch in ("tuple", "dict") and not data.train_loaders and not manual
+    steps = draw(st.integers(0, 3)) if splits else 0
     schedulers = ["none", "step"] if manual else ["none"] if optimizer == "none" else ["none", "step", "epoch"]
     hooks = [hook for hook in OPTIONAL_HOOKS if not (steps and hook == "training_step_end")]
-    return Model(
+    model = Model(
         defines=tuple(draw(st.lists(st.sampled_from(hooks), unique=True))),
         lacks=tuple(draw(st.lists(st.sampled_from(lacks), unique=True, max_size=1))),
         returns="dict" if steps else draw(st.sampled_from(["tensor", "dict"])),
@@ -100,7 +119,7 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         optimizer=optimizer,
         scheduler=draw(st.sampled_from(schedulers)),
         # In float32 a line through one point is soon exact, and then there is no gradient.
-        dtype=draw(st.sampled_from(["float64", "float32"])) if data.last > 1 else "float64",
+        dtype=draw(st.sampled_from(["float64", "float32"])) if data.last > 1 and optimizer != "lbfgs" else "float64",
         callbacks=tuple(draw(st.lists(st.sampled_from(["new", "same"]), max_size=2))),
         starts_in_eval=draw(st.booleans()),
         logs=draw(_logs()),
@@ -109,6 +128,31 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         manual=manual,
         truncated_bptt_steps=steps,
     )
+    return draw(_more_of_optimization(model))
+
+
+@st.composite
+def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
+    """What configure_optimizers returns, what its schedulers react to, and what is overridden: one of what there
+    is at a time, or all of it."""
+    if model.optimizer == "none":
+        return model
+    drawn: list[tuple[str, Any]] = [("overrides", tuple(draw(st.lists(st.sampled_from(OVERRIDES), max_size=2))))]
+    if model.scheduler != "none":
+        # A rate that was halved for each of very many updates changes nothing any more.
+        many = model.scheduler == "step" and (model.truncated_bptt_steps > 0 or model.dtype == "float32")
+        monitors = [log.name for log in model.logs] + ["nothing"] * (draw(st.integers(0, 5)) == 0)
+        drawn += [
+            ("scheduler_frequency", draw(st.integers(3 if many else 1, 3))),
+            ("monitor", draw(st.sampled_from(["", *monitors]))),
+            ("strict", draw(st.sampled_from([True, False, False]))),
+            ("lr_dict", draw(st.booleans())),
+        ]
+    for field, value in [*drawn, ("form", draw(st.sampled_from(FORMS)))]:
+        changed = replace(model, **{field: value})
+        if not discord(Scenario("drawn", model=changed)):
+            model = changed
+    return model
 
 
 @st.composite
@@ -131,47 +175,53 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
 @st.composite
 def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
     """Some of the options, each with a value that is legal beside the others."""
-    limits = {f"limit_{stage}_batches": _limit(data, stage) for stage in ("train", "val", "test", "predict")}
+    mode = draw(st.sampled_from(["max_size_cycle", "min_size"])) if data.train_loaders and draw(st.booleans()) else ""
+    epoch = (min if mode == "min_size" else max)(data.train_loaders or (data.train,))
+    loaders = {"train": (epoch,), "val": data.val, "test": data.test, "predict": data.predict}
+    limits = {f"limit_{stage}_batches": _limit(counts, data.sized) for stage, counts in loaders.items()}
     rules: dict[str, st.SearchStrategy[Any]] = {
         "min_epochs": st.integers(0, 3),
         "max_steps": st.integers(-1, 8),
         "min_steps": st.integers(0, 8),
         "check_val_every_n_epoch": st.integers(1, 3),
         "num_sanity_val_steps": st.sampled_from([2, -1, 1, 3, 4, 0]),
+        "reload_dataloaders_every_n_epochs": st.integers(0, 3),
+        "overfit_batches": _limit((epoch,), data.sized),
         **limits,
     }
-    if not model.manual:
+    if not model.manual and model.optimizer != "lbfgs":
         rules["accumulate_grad_batches"] = st.integers(1, 4)
     names = draw(st.lists(st.sampled_from(list(rules)), unique=True))
     options = {name: draw(rules[name]) for name in names}
+    options |= {"multiple_trainloader_mode": mode} if mode else {}
     options["max_epochs"] = draw(st.sampled_from([2, 1, 3, 0]))
     if options.get("max_steps", -1) > 0 and draw(st.booleans()):
         options["max_epochs"] = -1
     if draw(st.integers(0, 2)) == 0:
-        options["val_check_interval"] = draw(_interval(data, options.get("limit_train_batches", 1.0)))
-    if model.dtype == "float32" and draw(st.booleans()):
+        limit = options.get("overfit_batches") or options.get("limit_train_batches", 1.0)
+        options["val_check_interval"] = draw(_interval(epoch, data.sized, limit))
+    if model.dtype == "float32" and not model.monitor and draw(st.booleans()):
         options["precision"] = "bf16"
     if draw(st.integers(0, 7)) == 0:
         options["fast_dev_run"] = draw(st.one_of(st.booleans(), st.integers(1, 4)))
     return options
 
 
-def _limit(data: Data, stage: str) -> st.SearchStrategy[int | float]:
+def _limit(counts: tuple[int, ...], sized: bool) -> st.SearchStrategy[int | float]:
     """A count, or a fraction that leaves at least one batch of each loader; 0 for none at all."""
-    counts = (data.train,) if stage == "train" else getattr(data, stage)
     fractions: st.SearchStrategy[int | float] = st.sampled_from([1.0, 0.0])
-    if data.sized:
+    if sized:
         least = 1 / min((count for count in counts if count), default=1)
         fractions = st.one_of(st.sampled_from([1.0, least, 0.0]), st.floats(least, 1.0))
     return st.one_of(st.sampled_from([2, 1, 3, 5, 7, 0]), fractions)
 
 
-def _interval(data: Data, limit: int | float) -> st.SearchStrategy[int | float]:
+def _interval(epoch: int, sized: bool, limit: int | float) -> st.SearchStrategy[int | float]:
     """A number of batches that an epoch has, or, where its length is known, a fraction of it."""
-    if not data.sized:
+    if not sized:
         most = limit if isinstance(limit, int) and limit > 0 else 9
         return st.one_of(st.integers(1, most), st.just(1.0))
-    batches = min(data.train, limit) if isinstance(limit, int) else int(data.train * limit)
+    batches = min(epoch, limit) if isinstance(limit, int) else int(epoch * limit)
     return st.one_of(st.integers(1, max(1, batches)), st.floats(0.0, 1.0, exclude_min=True))
 
 
@@ -184,7 +234,7 @@ def _event(draw: st.DrawFn, scenario: Scenario) -> When:
     receiver, hook = draw(st.sampled_from(draw(st.sampled_from([particular or sorted(calls), sorted(calls)]))))
     does = [*(do for do, hooks in ACTS_IN.items() if hook in hooks), "raise", "interrupt", "stop"]
     if receiver != "module":
-        does = [do for do in does if do not in ("return-none", "skip-closure")]
+        does = [do for do in does if do not in ("return-none", "skip-closure", "save")]
     if hook in CLOSING:  # a second Ctrl-C, while the first or an exception is being closed, is undocumented
         does.remove("interrupt")
     nth = draw(st.integers(0, min(calls[receiver, hook], 12) - 1))

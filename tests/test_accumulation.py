@@ -102,6 +102,13 @@ def test_max_steps_counts_updates_and_val_check_interval_batches() -> None:
     assert validated == [1, 2]
 
 
+def test_a_validation_in_mid_window_leaves_the_gradients_alone() -> None:
+    validated, plain = Noting(), Noting()
+    quiet(val_check_interval=1, accumulate_grad_batches=3).fit(validated, pairs(6), pairs(2, seed=1))
+    quiet(limit_val_batches=0, accumulate_grad_batches=3).fit(plain, pairs(6))
+    assert torch.equal(validated.layer.weight, plain.layer.weight)
+
+
 def test_an_epoch_left_in_mid_window_leaves_nothing_to_the_next() -> None:
     class Leaving(Noting):
         def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from models import Batches, Line, pairs, quiet, tapped
 
-from refimpl import Callback, ConfigurationError, LightningModule, ModelSummary, ProgressBar, Trainer
+from refimpl import Callback, ConfigurationError, LightningModule, ModelCheckpoint, ModelSummary, ProgressBar, Trainer
 from refimpl.dispatch import CALLBACK_HOOKS, MODULE_HOOKS
 
 OWN = {"on_sanity_check_start", "on_sanity_check_end", "on_exception"}
@@ -24,14 +24,15 @@ class Special(A): ...
 
 
 def test_every_hook_of_the_loops_is_a_callbacks_too() -> None:
-    """Except for those that return something, and those that change the model's mode or its batches."""
+    """Except for those that return something, and those that change the model's mode, its weights or its batches."""
     modules_alone = {
         hook
         for hook in MODULE_HOOKS
         if hook not in CALLBACK_HOOKS and hook.startswith("on_") and not hook.endswith("_transfer")
     }
     stages = ("validation", "test", "predict")
-    assert modules_alone == {f"on_{stage}_model_{mode}" for stage in stages for mode in ("eval", "train")}
+    modes = {f"on_{stage}_model_{mode}" for stage in stages for mode in ("eval", "train")}
+    assert modules_alone == {*modes, "on_post_move_to_device"}
     assert set(CALLBACK_HOOKS) - set(MODULE_HOOKS) == OWN
 
 
@@ -72,11 +73,12 @@ def test_what_is_no_callback(given: Any, told: str) -> None:
         quiet(callbacks=given)
 
 
-def test_a_bar_and_a_summary_are_added_unless_there_is_one() -> None:
-    assert [type(callback) for callback in Trainer(max_epochs=1).callbacks] == [ModelSummary, ProgressBar]
-    bar, summary = ProgressBar(refresh_rate=7), ModelSummary()
-    assert Trainer(max_epochs=1, callbacks=[bar, A(), summary]).callbacks[::2] == [bar, summary]
-    assert len(Trainer(max_epochs=1, callbacks=[bar, summary]).callbacks) == 2
+def test_a_bar_a_summary_and_checkpoints_are_added_unless_there_are() -> None:
+    added = [type(callback) for callback in Trainer(max_epochs=1).callbacks]
+    assert added == [ModelSummary, ProgressBar, ModelCheckpoint]
+    bar, summary, saver = ProgressBar(refresh_rate=7), ModelSummary(), ModelCheckpoint()
+    assert Trainer(max_epochs=1, callbacks=[bar, A(), summary]).callbacks[:3:2] == [bar, summary]
+    assert Trainer(max_epochs=1, callbacks=[saver, bar, summary]).callbacks == [bar, summary, saver]
 
 
 class Bringing(Line):

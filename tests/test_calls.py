@@ -1,28 +1,32 @@
-"""Function calls per step, Python's and C's: what the engine adds to a bare loop, which no noise touches.
+"""Function calls per batch, Python's and C's: what the engine adds to a bare loop, which no noise touches.
 
-The limits are the documented ones (`docs/benchmarks.md`); times are measured by `tests/bench.py` only.
+The limits are the documented ones (`docs/benchmarks.md`); times are measured by `python -m tests.bench` only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.bench import ROWS, Batches, Module, TwelveHooks, bare_eval, bare_train, calls, fit
+from tests.bench import by_hand
+from tests.bench.measure import calls
+from tests.bench.modules import LogsOne, LogsTen, Plain, TwelveHooks
+from tests.bench.rows import REFIMPL, ROWS, Row
 
 
-@pytest.mark.parametrize(("name", "ours", "limit"), [(row[0], row[1], row[4]) for row in ROWS])
-def test_calls_stay_under_the_limit(name: str, ours: Callable[[Batches], None], limit: int) -> None:
-    assert calls(ours) <= limit, name
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_calls_stay_under_the_limit(row: Row) -> None:
+    assert calls(row.run(REFIMPL)) <= row.calls
 
 
 def test_the_bare_loops_are_what_the_limits_are_about() -> None:
     """A bare step that costs more would make the limits easy."""
-    assert calls(bare_train) <= 160
-    assert calls(bare_eval) <= 22
+    assert calls(by_hand.train) <= 160
+    assert calls(by_hand.evaluate) <= 22
 
 
-def test_each_overridden_hook_is_counted() -> None:
-    """The count can tell: twelve hooks cost at least the eight calls of those without a default."""
-    assert calls(fit(TwelveHooks)) >= calls(fit(Module)) + 8
+def test_what_is_asked_for_is_counted() -> None:
+    """The count can tell: of twelve hooks eight have no default, a callback has two, a value has to be taken in."""
+    nothing = calls(REFIMPL.fit(Plain))
+    assert calls(REFIMPL.fit(TwelveHooks)) >= nothing + 8
+    assert calls(REFIMPL.fit(Plain, callbacks=20)) >= nothing + 40
+    assert calls(REFIMPL.fit(LogsTen)) >= calls(REFIMPL.fit(LogsOne)) + 9

@@ -57,6 +57,17 @@ def test_a_hook_that_is_missing_fails_its_clauses_and_no_others(tmp_path: Path) 
     assert others <= {"fit.sequence", "epoch.should_stop", "structure.receivers"}
 
 
+def test_a_batch_of_another_stage_is_held_against_the_one_that_is_due(tmp_path: Path) -> None:
+    """A trainer that validates on other batches than it should: the hook has its counterpart all the same."""
+    scenario = replace(PLAIN, trainer={"overfit_batches": 1})
+    rows = [
+        row._replace(args={**row.args, "batch": "val/0/0"}) if row.hook == "validation_step" else row
+        for row in conforming(scenario)
+    ]
+    verdict = judge_all(tmp_path / "t.jsonl", scenario, rows)["data.overfit.val"]
+    assert verdict.reason == "module.validation_step has batch=val/0/0 where batch=train/0/0 is due"
+
+
 def test_every_failure_brings_the_lines_around_it(tmp_path: Path) -> None:
     verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, drop(conforming(PLAIN), "module.backward", 1))
     for clause in failing(verdicts):
@@ -223,7 +234,7 @@ def test_what_is_missing_of_an_endless_run_is_counted_from_below(tmp_path: Path)
 
 LONG = Scenario("long", callbacks=0, data=Data(train=100), trainer={"max_epochs": 36})
 LOOKAHEAD = 500  # instead of 20,000: a hundred thousand events are many then
-BOUND = 10_000  # objects; a hook that never comes in LONG would leave 14,000, were they kept
+BOUND = 12_000  # objects; a hook that never comes in LONG would leave 22,000, were they kept
 FEW = {
     clause: EVERY[clause]
     for clause in (

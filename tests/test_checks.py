@@ -217,6 +217,38 @@ def test_argument_raised_is_judged_where_nothing_is_raised_too(judge: Judge) -> 
     fails(verdict, "trainer.fit has raised=ValueError: x where raised=none is due")
 
 
+def test_argument_raised_in_the_trainers_own_words(judge: Judge) -> None:
+    check = {"kind": "argument", "hooks": ["fit"], "field": "raised", "at": "E"}
+    ending = Scenario("ending", model=Model(scheduler="epoch", monitor="nothing"))
+    given = rows(ending)
+    assert given[-1].args == {"raised": "*"}
+    for words, status in [("AnyError: any words", Status.PASS), (None, Status.FAIL)]:
+        verdict = judge(changed(given, len(given) - 1, args={"raised": words}), scenario=ending, **check)
+        assert verdict.status is status
+    assert verdict.reason == "trainer.fit has no raised where raised=* is due"
+
+
+def test_argument_that_is_a_number_need_only_be_close_and_may_be_left_out(judge: Judge) -> None:
+    check = {"kind": "argument", "hooks": ["backward"], "field": "loss"}
+    given = rows()
+    begin, _ = spans(given, "module.backward")[1]
+    loss = given[begin].args["loss"]
+    assert judge(changed(given, begin, args={"loss": loss * 1.000001}), **check).status is Status.PASS
+    assert judge(changed(given, begin, args={"loss": loss * 1.001}), **check).status is Status.FAIL
+    assert judge(changed(given, begin, args={"loss": "nan"}), **check).status is Status.FAIL
+    without = [row._replace(args={k: v for k, v in row.args.items() if k != "loss"}) for row in given]
+    assert judge(without, **check).status is Status.NOT_APPLICABLE
+
+
+def test_effect_that_is_a_list_of_numbers(judge: Judge) -> None:
+    check = {"kind": "effect", "hooks": ["training_step"], "field": "lr"}
+    given = rows()
+    begin, _ = spans(given, "module.training_step")[1]
+    assert judge(changed(given, begin, fx={"lr": [0.06250001]}), **check).status is Status.PASS
+    for rates in ([0.0626], [], [0.0625, 0.0625]):
+        assert judge(changed(given, begin, fx={"lr": rates}), **check).status is Status.FAIL
+
+
 def test_effect_of_a_fixed_value(judge: Judge) -> None:
     check = {"kind": "effect", "hooks": ["training_step"], "field": "training", "value": True}
     given = rows()

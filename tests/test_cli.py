@@ -124,7 +124,7 @@ def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
         (["check", "x.jsonl", "--junit", "nowhere/x.xml"], "nowhere/x.xml: there is no folder nowhere"),
         (["record", "refimpl", "fit-val", "-o", "nowhere/x.jsonl"], "nowhere/x.jsonl: there is no folder nowhere"),
-        (["record", "refimpl", "fit-val", "-o", "docs"], "docs: Is a directory"),
+        (["record", "refimpl", "fit-val", "-o", "."], ".: Is a directory"),
         (["run", "--python", "/nowhere/python"], "no Python interpreter at /nowhere/python"),
         (["selftest", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
         (["run", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
@@ -143,7 +143,7 @@ def test_wrong_questions(arguments: list[str], said: str, capsys: pytest.Capture
 def test_options_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--scenario", "fit-val", "--clause", "train.back*", "--profile", "lightning-2", "run", "refimpl"]) == 0
     said = capsys.readouterr().out
-    assert "profile lightning-2: 2 clauses" in said and "(2 verdicts" in said
+    assert "profile lightning-2: 3 clauses" in said and "(3 verdicts" in said
     assert main(["--clause", "modes.val.training", "selftest"]) == 0
     assert "1 of 1" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""Loaders: who provides them, their limits, and what is said of those that cannot be iterated."""
+"""The loaders of a run: who provides them, their batches, when they are asked for again."""
 
 from __future__ import annotations
 
@@ -8,43 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Batches, Line, Stream, pairs, quiet
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from refimpl import DataError, LightningDataModule, LightningModule
-from refimpl.data import EvalLoaders, TrainLoader, limited
+from refimpl.data import EvalLoaders, TrainLoader
 
 
 def trainer_with(limit: int | float = 1.0, interval: int | float = 1.0) -> Any:
-    return SimpleNamespace(limit_train_batches=limit, val_check_interval=interval, checks_val=True)
-
-
-# ---- limits --------------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 200), st.integers(0, 300))
-def test_a_count_is_at_most_so_many(batches: int, limit: int) -> None:
-    assert limited(batches, limit, "limit") == len(range(batches)[:limit])
-    assert limited(None, limit, "limit") == limit
-
-
-@given(st.integers(1, 200), st.floats(0, 1))
-def test_a_fraction_is_rounded_down_but_never_to_nothing(batches: int, limit: float) -> None:
-    fit_in = sum(batch + 1 <= batches * limit for batch in range(batches))
-    if fit_in == 0 and limit > 0:
-        with pytest.raises(DataError, match=f"leaves 0 of {batches} batches"):
-            limited(batches, limit, "limit")
-    else:
-        assert limited(batches, limit, "limit") == fit_in
-
-
-def test_an_unknown_length_takes_no_fraction() -> None:
-    assert limited(None, 1.0, "limit") is None
-    assert limited(None, 0.0, "limit") == 0
-    with pytest.raises(DataError, match=r"limit=0\.5 needs a loader with a length"):
-        limited(None, 0.5, "limit")
+    return SimpleNamespace(
+        limit_train_batches=limit, val_check_interval=interval, checks_val=True, current_epoch=0,
+        overfit_batches=0, multiple_trainloader_mode="max_size_cycle",
+    )  # fmt: skip
 
 
 # ---- training loaders ----------------------------------------------------------------------------------
@@ -58,6 +35,23 @@ def test_exactly_the_last_batch_is_the_last(batches: int, limit: int | float, si
     for _ in range(2):  # epochs
         seen = [(batch, loader.is_last(idx)) for idx, batch in enumerate(loader.batches())]
         assert seen == [(idx, idx == used - 1) for idx in range(used)]
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_every_pass_over_a_training_loader_begins_in_one_place(sized: bool) -> None:
+    kind = Batches if sized else Stream
+    alone, shorter, longer = kind(range(2)), kind(range(2)), kind(range(5))
+    begun: list[Any] = []
+
+    class Noting(TrainLoader):
+        def begin(self, loader: Any) -> Iterator[Any]:
+            begun.append(loader)
+            return super().begin(loader)
+
+    assert list(Noting(alone, trainer_with()).batches()) == [0, 1] and begun == [alone]
+    begun.clear()
+    assert len(list(Noting([shorter, longer], trainer_with()).batches())) == 5
+    assert begun == [shorter, longer, shorter, shorter]
 
 
 def test_a_stream_is_read_one_batch_ahead_and_never_beyond_its_limit() -> None:
@@ -136,33 +130,6 @@ def test_a_data_loader_with_a_short_last_batch() -> None:
     assert sizes is not None and [len(prediction) for prediction in sizes] == [2, 2, 1]
 
 
-DATASET = TensorDataset(torch.zeros(2, 2))
-
-
-@pytest.mark.parametrize("loader, told", [
-    ([pairs(1), pairs(1)], "one iterable of batches is accepted, not a list of 2"),
-    ({"a": pairs(1)}, "not a dict of 1"),
-    (torch.zeros(2, 2), "a loader is an iterable of batches, not Tensor"),
-    ("batches", "not str"),
-    (3, "not int"),
-    (DataLoader, "not type"),
-    (DATASET, "TensorDataset is a data set of single samples; wrap it in a DataLoader"),
-    (DataLoader(TensorDataset(torch.zeros(0, 2))), r"no batch \(its length is 0\)"),
-])  # fmt: skip
-def test_what_is_no_training_loader(loader: Any, told: str) -> None:
-    with pytest.raises(DataError, match=rf"train_dataloader.*{told}"):
-        quiet(limit_val_batches=0).fit(Line(), loader)
-
-
-def test_train_dataloader_that_returns_nothing() -> None:
-    class Forgetful(Line):
-        def train_dataloader(self) -> Any:
-            pairs(1)
-
-    with pytest.raises(DataError, match="train_dataloader returned None; return a loader"):
-        quiet(limit_val_batches=0).fit(Forgetful())
-
-
 # ---- evaluation loaders --------------------------------------------------------------------------------
 
 
@@ -188,6 +155,17 @@ def test_each_loader_gives_its_batches_up_to_the_limits(
 def test_the_wrong_one_of_several_loaders_is_named() -> None:
     with pytest.raises(DataError, match=r"test_dataloader\[1\]: a loader is an iterable of batches, not int"):
         quiet().test(Line(), [pairs(1), 3])
+
+
+@pytest.mark.parametrize("loaders, told", [
+    ([[pairs(1), pairs(1)]], "val_dataloader is a list; a loader, or a flat list of loaders, is accepted"),
+    ([pairs(1), [pairs(1)]], r"val_dataloader\[1\] is a list;"),
+    ({"mnist": pairs(1)}, "val_dataloader is a dict;"),
+    (pairs(2).batches, r"val_dataloader\[0\] is a tuple;"),
+])  # fmt: skip
+def test_evaluation_takes_no_nested_loaders(loaders: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        quiet().validate(Line(), loaders)
 
 
 @pytest.mark.parametrize("nothing", [[], ()])
@@ -284,20 +262,86 @@ def test_given_loaders_come_before_the_data_module_and_that_before_the_module() 
     assert predictions is not None and len(predictions) == 4
 
 
-def test_loaders_are_asked_for_once_per_fit() -> None:
-    class Counting(Line):
-        asked = 0
-
-        def train_dataloader(self) -> Any:
-            self.asked += 1
-            self.loader = pairs(2)
-            return self.loader
-
-    module = Counting()
-    quiet(max_epochs=3, limit_val_batches=0).fit(module)
-    assert (module.asked, module.loader.passes) == (1, 3)
-
-
 def test_a_missing_loader_is_named() -> None:
     with pytest.raises(ValueError, match=r"test needs batches: .* or define Line\.test_dataloader"):
         quiet().test(Line())
+
+
+# ---- when they are asked for again ---------------------------------------------------------------------
+
+
+class Asking(Line):
+    """Notes in which epoch its loaders are asked for, and gives one batch more each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+        self.validated: list[int] = []
+
+    def dataloader(self, stage: str) -> Any:
+        assert self.trainer is not None
+        self.asked[stage].append(self.trainer.current_epoch)
+        return pairs(len(self.asked[stage]))
+
+    def train_dataloader(self) -> Any:
+        return self.dataloader("train")
+
+    def val_dataloader(self) -> Any:
+        return self.dataloader("val")
+
+    def test_dataloader(self) -> Any:
+        return self.dataloader("test")
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validated.append(self.current_epoch)
+
+
+def due(epochs: list[int], every: int) -> list[int]:
+    """Those of `epochs` in which a loader is asked for: the first, and each that lies `every` after the last."""
+    asked = epochs[:1]
+    for epoch in epochs:
+        if every and epoch >= asked[-1] + every:
+            asked.append(epoch)
+    return asked
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 4), st.integers(1, 7), st.integers(1, 3), st.booleans())
+def test_loaders_are_asked_for_again_after_so_many_epochs(
+    every: int, epochs: int, check_every: int, sanity: bool
+) -> None:
+    module = Asking()
+    trainer = quiet(
+        max_epochs=epochs, check_val_every_n_epoch=check_every, num_sanity_val_steps=int(sanity),
+        reload_dataloaders_every_n_epochs=every,
+    )  # fmt: skip
+    trainer.fit(module)
+    train = due(list(range(epochs)), every)
+    validated = list(range(check_every - 1, epochs, check_every))
+    assert module.asked["train"] == train
+    assert module.asked["val"] == due([0] * sanity + validated, every)
+    assert trainer.global_step == sum(sum(asked <= epoch for asked in train) for epoch in range(epochs))
+    assert trainer.num_training_batches == len(train)
+
+
+def test_a_loader_given_to_the_call_is_kept() -> None:
+    module, given_loader = Asking(), pairs(2)
+    trainer = quiet(max_epochs=4, reload_dataloaders_every_n_epochs=2)
+    trainer.fit(module, given_loader)
+    assert (module.asked["train"], module.asked["val"], given_loader.passes) == ([], [0, 2], 4)
+
+
+def test_each_run_asks_anew() -> None:
+    module = Asking()
+    trainer = quiet(max_epochs=3, reload_dataloaders_every_n_epochs=2)
+    trainer.fit(module)
+    trainer.test()
+    trainer.test()
+    trainer.max_epochs = 6
+    trainer.fit(module)
+    assert module.asked == {"train": [0, 2, 3, 5], "val": [0, 2, 3, 5], "test": [3, 3]}
+
+
+def test_the_retired_spelling_of_reloading() -> None:
+    with pytest.warns(DeprecationWarning, match="use reload_dataloaders_every_n_epochs"):
+        assert quiet(reload_dataloaders_every_epoch=True).reload_dataloaders_every_n_epochs == 1

@@ -13,7 +13,7 @@ from models import Line, pairs, quiet
 
 from refimpl import Callback, HookError, LightningDataModule, LightningModule
 from refimpl.dispatch import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, Hooks, fitted, named, resolve
-from refimpl.results import REFUSED, RULES
+from refimpl.log_rules import REFUSED, RULES
 
 NO_TRAINER: Any = object()
 
@@ -222,6 +222,7 @@ def test_a_wrong_hook_is_refused_before_anything_runs() -> None:
     ("on_train_epoch_ends", "on_train_epoch_end"), ("on_training_start", "on_train_start"),
     ("val_step", "validation_step"), ("on_val_epoch_end", "on_validation_epoch_end"),
     ("val_epoch_end", "validation_epoch_end"), ("train_epoch_end", "training_epoch_end"), ("set_up", "setup"),
+    ("save_hyperparameter", "save_hyperparameters"), ("add_to_que", "add_to_queue"),
 ])  # fmt: skip
 def test_a_misspelt_hook_is_an_error_with_the_nearest_name(name: str, meant: str) -> None:
     class Plain(LightningModule): ...
@@ -250,7 +251,7 @@ def test_callbacks_and_data_modules_are_spelt_checked_too() -> None:
 
 def test_every_hook_is_known_to_the_rules_of_logging() -> None:
     known = {*RULES, *REFUSED} - {"track_grad_norm"}
-    assert {*MODULE_HOOKS, *CALLBACK_HOOKS} == known
+    assert {*MODULE_HOOKS, *CALLBACK_HOOKS, "on_save_checkpoint", "on_load_checkpoint"} == known
 
 
 @pytest.mark.parametrize("method", [

@@ -19,7 +19,7 @@ from conformance.scenario import DIRECTORY, load_scenario
 from conformance.verdicts import Status
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 SOURCES = [*(ROOT / "conformance").rglob("*.py"), *(ROOT / "refimpl").rglob("*.py")]
 LABELS = ("Question", "Texts", "Reading", "Why", "1.5.10", "2.6.6", "Clauses")
 
@@ -32,9 +32,10 @@ def markdown(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to this page can point at: its headings, as GitHub writes them."""
+    """What a link to this page can point at: its headings, as GitHub writes them, and what has an id."""
     headings = re.findall(r"^#+ (.+)$", markdown(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    ids = re.findall(r'<a id="([^"]+)">', markdown(page))
+    return {*ids, *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -59,7 +60,8 @@ def rows() -> dict[str, str]:
 
 
 def test_interpretations_are_numbered_and_complete() -> None:
-    assert list(rows()) == [f"R{number}" for number in range(1, len(rows()) + 1)]
+    numbers = [int(name[1:]) for name in rows()]
+    assert numbers == sorted(set(numbers))
     for name, row in rows().items():
         missing = [label for label in LABELS if f"**{label}**" not in row]
         assert not missing, f"{name} lacks {', '.join(missing)}"
@@ -116,6 +118,20 @@ def statuses(trace: Path, status: Status) -> set[str]:
 def test_the_example_of_logging_runs(tmp_path: Path) -> None:
     run(blocks("logging.md")["logged.py"], tmp_path)
     assert [path.name for path in (tmp_path / "logs" / "lightning_logs").iterdir()] == ["version_0"]
+
+
+def test_the_example_of_hyperparameters_runs(tmp_path: Path) -> None:
+    run(blocks("hyperparameters.md")["hyperparameters.py"], tmp_path)
+
+
+def test_the_example_of_several_loaders_runs(tmp_path: Path) -> None:
+    run(blocks("data.md")["loaders.py"], tmp_path)
+
+
+def test_the_example_of_checkpoints_runs(tmp_path: Path) -> None:
+    run(blocks("checkpoints.md")["resumed.py"], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "parts", "by_hand.ckpt"}
+    assert len(list((tmp_path / "parts").iterdir())) == 3  # the best two, and the last
 
 
 def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:

@@ -2,24 +2,123 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+
+import refimpl as pl
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
 from conformance.verdicts import Status
 
-EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+# What each example says last, and the least and most that its numbers may be.
+RESULTS = {
+    "autoencoder.py": (r"reconstruction error (\S+), accuracy of the nearest mean (\S+)", [(0, 0.02), (0.8, 1)]),
+    "frequencies.py": (r"500 images: (\S+) away from a real one, (\d+) digits", [(0, 1.6), (10, 10)]),
+    "gan.py": (r"500 images: (\S+) away from a real one, (\d+) digits", [(0, 1.7), (10, 10)]),
+    "gan_manual.py": (r"(\d+) of 22 tensors of weights are equal", [(22, 22)]),
+    "lstm.py": (r"after 4 rows (\S+), after 6 rows \S+, after 8 rows (\S+)", [(0.75, 1), (0.88, 1)]),
+    "mixed_precision.py": (
+        r"32: .* scores in torch.float32, .* (\S+)\n(?s:.*)16: .* in torch.float32, .* torch.b?float16, .* (\S+)",
+        [(0.93, 1), (0.93, 1)],
+    ),
+    "schedules.py": (r"(?s)Cyclic: test accuracy (\S+)\n.*Plateau: test accuracy (\S+)", [(0.93, 1), (0.93, 1)]),
+}
 
 
 def run(name: str, folder: Path, *arguments: str) -> str:
     """What the example prints, run in `folder`; it must end well and warn of nothing."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    # This checkout, even if another one is installed; one thread, for two on a busy machine wait for each other.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def gan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """docs/examples/gan.py, imported, for one thread and a folder of its own; those beside it can be, too."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield importlib.import_module("gan")
+    torch.set_num_threads(threads)
+
+
+def updates(model: pl.LightningModule) -> list[int]:
+    """How many updates each optimizer has made, as Adam counts them."""
+    assert model.trainer is not None
+    counts = [{int(state["step"]) for state in optimizer.state.values()} for optimizer in model.trainer.optimizers]
+    return [count for [count] in counts]
+
+
+def test_every_example_has_a_row_and_a_test() -> None:
+    programs = {path.name for path in EXAMPLES.glob("*.py")} - {"common.py"}
+    assert programs == {"digits.py", *RESULTS}
+    table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| \[(\S+)\]\(\1\) \|", table, re.MULTILINE)) == programs
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_an_example_reaches_its_result_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+    printed = run(name, tmp_path, "--no-bar")
+    pattern, bounds = RESULTS[name]
+    found = re.search(pattern, printed)
+    assert found is not None, printed
+    assert all(least <= float(value) <= most for value, (least, most) in zip(found.groups(), bounds)), printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_example_keeps_its_logs_where_it_is_told(tmp_path: Path) -> None:
+    run("schedules.py", tmp_path, "--no-bar", "--root", "runs")
+    tables = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("metrics.csv"))
+    assert tables == ["runs/Cyclic/version_0/metrics.csv", "runs/Plateau/version_0/metrics.csv"]
+
+
+def test_manual_optimization_gives_the_very_weights_of_automatic(gan: Any) -> None:
+    manual = importlib.import_module("gan_manual").ManualGAN
+
+    class EveryBatch(manual):  # type: ignore[misc, valid-type]
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            super().training_step(batch, 1)  # the discriminator's turn, always
+
+    models = [gan.train(kind, gan.DigitsData(), 2, **QUIET) for kind in (gan.GAN, manual, EveryBatch)]
+    assert [updates(model) for model in models] == [[76, 38], [76, 38], [76, 76]]
+    weights = [torch.cat([value.flatten() for value in model.state_dict().values()]) for model in models]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    moments = [[list(optimizer.state.values()) for optimizer in model.trainer.optimizers] for model in models[:2]]
+    for one, other in zip(*moments):
+        assert all(torch.equal(a[key], b[key]) for a, b in zip(one, other) for key in ("exp_avg", "exp_avg_sq"))
+
+
+def test_frequencies_give_five_batches_to_the_critic_and_one_to_the_generator(gan: Any) -> None:
+    model = gan.train(importlib.import_module("frequencies").WassersteinGAN, gan.DigitsData(), 2, **QUIET)
+    assert updates(model) == [64, 12]  # 76 batches: twelve times 5 and 1, then 4 more
+
+
+def test_noise_and_the_same_image_again_and_again_are_judged_to_be_no_digits(gan: Any) -> None:
+    data = gan.DigitsData()
+    data.setup()
+    distance, _ = gan.judged(torch.rand(500, 64), data)
+    assert distance > 3
+    real = torch.stack([x.flatten() for x, _ in data.train])
+    assert gan.judged(real.mean(dim=0).expand(500, 64), data)[1] == 1
+    assert gan.judged(real[:500], data) == (pytest.approx(0, abs=0.01), 10)
 
 
 def test_digits_reaches_its_accuracy_and_its_trace_conforms(tmp_path: Path) -> None:

@@ -68,6 +68,17 @@ def test_norms_are_logged(order: Any) -> None:
         assert trainer.callback_metrics[f"{name}_epoch"] == norm
 
 
+def test_norms_are_those_of_the_sums_before_they_are_clipped() -> None:
+    module, start, batches = Line(), Line(), pairs(2)
+    trainer = quiet(limit_val_batches=0, track_grad_norm=2, gradient_clip_val=0.125, accumulate_grad_batches=2)
+    trainer.fit(module, batches)
+    for batch in batches:
+        (start.loss(batch) / 2).backward()
+    norm = torch.stack([p.grad.norm() for p in start.parameters() if p.grad is not None]).norm()
+    assert norm > 0.125
+    torch.testing.assert_close(trainer.callback_metrics["grad_2.0_norm_total_step"].double(), norm, rtol=1e-9, atol=0)
+
+
 def test_terminate_on_nan_says_what_is_not_finite() -> None:
     class Growing(Line):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

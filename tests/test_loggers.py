@@ -184,8 +184,8 @@ def test_a_run_that_breaks_off_is_finalized(error: BaseException, status: str) -
 
 def test_hyperparameters_are_handed_on_as_a_fit_starts() -> None:
     class Data(LightningDataModule):
-        def __init__(self) -> None:
-            self.hparams = {"size": 3, "lr": 1.0}
+        def __init__(self, size: int, lr: float) -> None:
+            self.save_hyperparameters()
 
         def train_dataloader(self) -> Any:
             return pairs(1)
@@ -194,11 +194,14 @@ def test_hyperparameters_are_handed_on_as_a_fit_starts() -> None:
     trainer = quiet(logger=noting, limit_val_batches=0)
     trainer.fit(module, pairs(1))
     assert noting.params == []
-    module.hparams = {"lr": 0.5}  # type: ignore[assignment]
+    module.save_hyperparameters({"lr": 0.5})
     trainer.validate(module, pairs(1))
     assert noting.params == []
-    quiet(logger=noting, limit_val_batches=0).fit(module, datamodule=Data())
+    quiet(logger=noting, limit_val_batches=0).fit(module, datamodule=Data(3, 0.5))
     assert noting.params == [{"size": 3, "lr": 0.5}]
+    with pytest.raises(ConfigurationError, match=r"'lr': 1\.0, and 0\.5 of Silent; .* logger=False"):
+        quiet(logger=noting, limit_val_batches=0).fit(module, datamodule=Data(3, 1.0))
+    assert noting.params == [{"size": 3, "lr": 0.5}] and len(noting.ended) == 3  # that fit did not begin
 
 
 @pytest.mark.parametrize("params", [{"lr": 0.5, "net": {"sizes": [1, 2]}}, Namespace(lr=0.5, net={"sizes": [1, 2]})])
@@ -275,7 +278,7 @@ def test_a_logger_of_ones_own_needs_log_metrics_only(tmp_path: Path) -> None:
 
     trainer = quiet(logger=Own())
     module = Telling()
-    module.hparams = {"a": 1}  # type: ignore[assignment]
+    module.save_hyperparameters({"a": 1})
     trainer.fit(module, pairs(1), pairs(1))
     assert trainer.log_dir == str(tmp_path)
     assert trainer.logger is not None and trainer.logger.experiment is trainer.logger

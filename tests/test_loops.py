@@ -119,6 +119,7 @@ def val_loop():
 
 # What loops.py calls beyond the pseudocode, and why.
 EXTRAS = {
+    "on_post_move_to_device": "documented in its own section: after the module's move, which the pseudocode omits",
     "training_step_end": "documented in its own section: its output takes the place of training_step's",
     "validation_step_end": "documented in its own section: its output takes the place of validation_step's",
     "test_step_end": "as validation_step_end",
@@ -242,7 +243,7 @@ def test_a_line_removed_or_doubled_is_seen(line: str) -> None:
 
 
 def test_extras_are_really_called() -> None:
-    functions = ["train_loop", "val_loop", "test_loop"]
+    functions = ["train_on_device", "train_loop", "val_loop", "test_loop"]
     assert set(EXTRAS) <= {line for function in functions for line in outline(SOURCE, function)}
 
 
@@ -412,7 +413,7 @@ TRAIN_BATCH = [
     "on_train_batch_end",
 ]  # fmt: skip
 FIT = [
-    "prepare_data", "on_fit_start", "setup", "configure_optimizers",
+    "prepare_data", "on_fit_start", "setup", "on_post_move_to_device", "configure_optimizers",
     "on_pretrain_routine_start", "on_pretrain_routine_end", *VALIDATION,
     "on_train_start", "on_epoch_start", "on_train_epoch_start", *TRAIN_BATCH, *TRAIN_BATCH, *VALIDATION,
     "training_epoch_end", "on_train_epoch_end", "on_epoch_end", "on_train_end", "on_fit_end", "teardown",
@@ -451,7 +452,9 @@ def test_evaluation_alone(stage: str, name: str) -> None:
         middle = [hook for hook in middle if hook not in lacks]
         middle.insert(middle.index("on_predict_batch_end") + 1, "on_predict_epoch_end")
         middle = list(dict.fromkeys(middle))
-    assert hooks_of(calls, "module") == ["prepare_data", "setup", *middle, "teardown"]
+    assert hooks_of(calls, "module") == [
+        "prepare_data", "setup", "on_post_move_to_device", *middle, "teardown"
+    ]  # fmt: skip
 
 
 def test_hooks_receive_the_documented_arguments() -> None:

@@ -145,6 +145,29 @@ def test_a_wrapped_optimizer_is_the_optimizer_in_everything_else() -> None:
     quiet(limit_val_batches=0).fit(Asking(), pairs(1))
 
 
+@pytest.mark.parametrize("backward", [
+    None,
+    lambda loss, optimizer, optimizer_idx, *args, **kwargs: loss.backward(*args, **kwargs),
+    lambda loss, **kwargs: loss.backward(**kwargs),
+])  # fmt: skip
+def test_more_arguments_are_handed_on_to_backward(backward: Any) -> None:
+    class Twice(Line):
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            optimizer, loss = self.optimizers(), self.loss(batch)
+            optimizer.zero_grad()
+            self.manual_backward(loss, retain_graph=True)
+            self.manual_backward(loss)
+            optimizer.step()
+
+    twice, once = Twice(), Line(lambda parameters: SGD(parameters, lr=0.2))
+    twice.backward = backward
+    for module in (twice, once):
+        quiet(limit_val_batches=0).fit(module, pairs(1))
+    assert torch.equal(twice.layer.weight, once.layer.weight)
+
+
 def test_what_does_not_go_together_is_told() -> None:
     for option in ({"accumulate_grad_batches": 2}, {"gradient_clip_val": 1.0}, {"track_grad_norm": 2}):
         with pytest.raises(ConfigurationError, match=f"{next(iter(option))} acts on automatic optimization only"):
@@ -162,6 +185,15 @@ def test_what_does_not_go_together_is_told() -> None:
         quiet(limit_val_batches=0).fit(Automatic(), pairs(1))
     with pytest.raises(RuntimeError, match=r"optimizers\(\) needs a trainer"):
         Manual().optimizers()
+
+    class Detached(Line):
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.manual_backward(self.loss(batch).detach())
+
+    with pytest.raises(ConfigurationError, match="the loss of training_step depends on no trainable parameter"):
+        quiet(limit_val_batches=0).fit(Detached(), pairs(1))
 
 
 def test_there_may_be_none() -> None:

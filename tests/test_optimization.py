@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import cycle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from models import Line, pairs, quiet
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR, ReduceLROnPlateau, SequentialLR
 
 from refimpl import ConfigurationError
 from refimpl.optimization import Schedule, attach_optimizers, loss_of, step_schedules
@@ -28,11 +29,26 @@ OTHERS = ExponentialLR(OTHER, 0.5)
 STRANGER = ExponentialLR(SGD([PARAMETER], lr=1.0), 0.5)
 
 
+class Counting:
+    """A scheduler of one's own: it counts its steps, and keeps what it is given. It does not tell its optimizer."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.given: list[Any] = []
+
+    def step(self, *values: Any) -> None:
+        self.steps += 1
+        self.given += values
+
+
+COUNTING = Counting()
+
+
 def attached(configured: Any) -> Any:
     module = SimpleNamespace(
         training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0
     )
-    trainer = SimpleNamespace(module=module, truncated_bptt_steps=0)
+    trainer = SimpleNamespace(module=module, truncated_bptt_steps=None)
     attach_optimizers(trainer, configured)  # type: ignore[arg-type]
     return trainer
 
@@ -95,6 +111,15 @@ def test_no_optimizer_is_said(configured: Any) -> None:
     (([OPTIMIZER], [{"scheduler": SCHEDULER, "interval": "batch"}]), "interval 'batch'; 'step' or 'epoch'"),
     (([OPTIMIZER], [{"scheduler": SCHEDULER, "frequency": 0}]), "frequency 0; an int from 1"),
     (([OPTIMIZER], [{"scheduler": SCHEDULER, "frequency": True}]), "frequency True"),
+    (([OPTIMIZER], [{"scheduler": PLATEAU, "monitor": 3}]), "monitor 3; the name of a logged value or None is"),
+    (([OPTIMIZER], [{"scheduler": PLATEAU, "monitor": "v", "strict": "no"}]), "strict 'no'; True or False"),
+    (([OPTIMIZER], [{"scheduler": SCHEDULER, "name": 3}]), "name 3; a string or None"),
+    (([OPTIMIZER], [{"scheduler": SCHEDULER, "reduce_on_plateau": 1}]), "reduce_on_plateau 1; True or False"),
+    (([OPTIMIZER], [{"scheduler": SCHEDULER, "reduce_on_plateau": True}]), "ExponentialLR needs 'monitor'"),
+    (([OPTIMIZER, OTHER], [COUNTING]), "Counting does not say which of 2 optimizers it schedules; return dicts"),
+    ({"optimizer": OPTIMIZER, "frequency": 0}, "frequency 0; an int from 1"),
+    ({"optimizer": None}, "returned dict .* accepted are an optimizer"),
+    ({}, r"a dict with the keys \[\]; 'optimizer' is required"),
 ])  # fmt: skip
 def test_other_forms_are_shown_beside_the_accepted_ones(configured: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
@@ -119,6 +144,14 @@ def test_several_optimizers(configured: Any, owners: list[int]) -> None:
 def test_a_scheduler_that_does_not_tell_its_optimizer_follows_the_one_it_stands_beside() -> None:
     beside = {"optimizer": OTHER, "lr_scheduler": Counting()}
     assert attached([{"optimizer": OPTIMIZER}, beside]).schedules[0].optimizer_idx == 1
+    assert attached(([OPTIMIZER], [Counting()])).schedules[0].optimizer_idx == 0
+
+
+def test_chained_schedulers_are_schedulers() -> None:
+    chained = ChainedScheduler([OTHERS, ExponentialLR(OTHER, 0.9)])
+    in_turn = SequentialLR(OTHER, [ConstantLR(OTHER), ExponentialLR(OTHER, 0.9)], milestones=[2])
+    schedules = attached(([OPTIMIZER, OTHER], [chained, in_turn])).schedules
+    assert [schedule.optimizer_idx for schedule in schedules] == [1, 1]
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=4), st.integers(1, 60))
@@ -247,16 +280,6 @@ def test_the_defaults_can_be_called_with_some_of_their_arguments() -> None:
 # ---- schedules ------------------------------------------------------------------------------------------
 
 
-class Counting:
-    """A scheduler that counts."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def step(self) -> None:
-        self.steps += 1
-
-
 @given(st.integers(1, 5), st.integers(0, 20), st.sampled_from(["step", "epoch"]))
 def test_a_schedule_steps_at_every_so_manieth_of_its_interval(
     frequency: int, count: int, interval: str
@@ -307,6 +330,67 @@ def test_a_metric_that_is_missing_is_an_error_or_a_warning() -> None:
         assert plateau(False, {}) == 1.0
 
 
+def test_a_scheduler_of_ones_own_is_given_the_value_if_it_says_so() -> None:
+    told, plain = Counting(), Counting()
+
+    class Own(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("v", float(batch_idx))
+            return self.loss(batch)
+
+        def configure_optimizers(self) -> Any:
+            lr_dict = {"monitor": "v", "interval": "step", "frequency": 2}
+            schedulers = [{"scheduler": told, "reduce_on_plateau": True, **lr_dict}, {"scheduler": plain, **lr_dict}]
+            return [SGD(self.parameters(), lr=1.0)], schedulers
+
+    quiet(limit_val_batches=0).fit(Own(), pairs(5))
+    assert told.given == [1.0, 3.0]
+    assert plain.steps == 2 and plain.given == []
+
+
+def test_per_step_it_is_given_what_the_validation_after_the_step_has_logged() -> None:
+    told = Counting()
+
+    class Own(Line):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            self.log("v", float(self.global_step))
+
+        def configure_optimizers(self) -> Any:
+            lr_dict = {"scheduler": told, "reduce_on_plateau": True, "interval": "step", "frequency": 2, "monitor": "v"}
+            return {"optimizer": SGD(self.parameters(), lr=1.0), "lr_scheduler": lr_dict}
+
+    quiet(val_check_interval=2).fit(Own(), pairs(5), pairs(1))
+    assert told.given == [1.0, 3.0]
+
+
+def test_a_plateau_that_was_due_when_the_run_was_saved_steps_before_it_goes_on(tmp_path: Path) -> None:
+    class Own(Line):
+        def __init__(self, saves: bool) -> None:
+            super().__init__()
+            self.saves, self.rates = saves, list[float]()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])  # type: ignore[union-attr]
+            self.log("v", 1.0)
+            return self.loss(batch)
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+            if self.saves and batch_idx == 1:
+                self.trainer.save_checkpoint(tmp_path / "saved.ckpt")  # type: ignore[union-attr]
+
+        def configure_optimizers(self) -> Any:
+            optimizer = SGD(self.parameters(), lr=1.0)
+            lr_dict = {"scheduler": ReduceLROnPlateau(optimizer, factor=0.5, patience=0), "interval": "step"}
+            return {"optimizer": optimizer, "lr_scheduler": {**lr_dict, "monitor": "v"}}
+
+    whole, rest = Own(saves=True), Own(saves=False)
+    quiet(limit_val_batches=0).fit(whole, pairs(4))
+    quiet(limit_val_batches=0).fit(rest, pairs(4), ckpt_path=tmp_path / "saved.ckpt")
+    assert whole.rates == [1.0, 1.0, 0.5, 0.25]
+    assert rest.rates == whole.rates[2:]
+    assert torch.equal(whole.layer.weight, rest.layer.weight)
+
+
 def test_plateau_follows_what_a_fit_logs() -> None:
     class Stuck(Line):
         def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
@@ -337,7 +421,7 @@ def test_the_loss_in_an_output(output: Any, loss: Any) -> None:
 @pytest.mark.parametrize("output, told", [
     (2.0, r"float 2\.0; a loss tensor, a dict with 'loss', or None"),
     ((LOSS, 1), r"a tuple of \['Tensor', 'int'\]"),
-    ({"los": LOSS}, r"a dict with the keys \['los'\], but no 'loss'"),
+    ({"los": LOSS, 1: 2}, r"a dict with the keys \['los', 1\], but no 'loss'"),
     ({"loss": 2.0}, r"float 2\.0"),
 ])  # fmt: skip
 def test_an_output_without_a_loss(output: Any, told: str) -> None:
@@ -353,15 +437,15 @@ def test_an_output_without_a_loss(output: Any, told: str) -> None:
 
 
 @pytest.mark.parametrize("spoiled, told", [
-    (lambda loss: loss.reshape(1, 1).expand(2, 3), r"of shape \(2, 3\); a scalar is accepted"),
-    (lambda loss: loss.detach(), "that depends on no trainable parameter"),
+    (lambda loss: loss.reshape(1, 1).expand(2, 3), r"has the shape \(2, 3\); a scalar is accepted"),
+    (lambda loss: loss.detach(), "depends on no trainable parameter"),
 ])  # fmt: skip
 def test_a_loss_without_a_gradient(spoiled: Any, told: str) -> None:
     class Wrong(Line):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return spoiled(self.loss(batch))
 
-    with pytest.raises(ConfigurationError, match="training_step returned a loss " + told):
+    with pytest.raises(ConfigurationError, match="the loss of training_step " + told):
         quiet(limit_val_batches=0).fit(Wrong(), pairs(1))
 
 

@@ -19,10 +19,10 @@ from strategies import scenarios
 from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
-from conformance.numerics import close
+from conformance.numerics import agrees, close
 from conformance.produce import produce
 from conformance.scenario import Scenario, load_scenarios, to_toml
-from conformance.spec.oracle import Expected
+from conformance.spec.oracle import OWN_WORDS, Expected
 from conformance.spec.pseudocode import expected
 from conformance.trace import Event, open_trace
 from conformance.verdicts import Status
@@ -39,7 +39,7 @@ def differs(event: Event | None, due: Expected | None) -> str:
         if getattr(event, field) != getattr(due, field):
             return field
     for name, wanted in {"raised": None, **due.args}.items():
-        if event.args.get(name) != wanted:
+        if not (event.args.get(name) if wanted == OWN_WORDS else agrees(event.args.get(name), wanted)):
             return f"argument {name}: {event.args.get(name)}, not {wanted}"
     for name, wanted in due.fx.items():
         if name == "values":
@@ -48,7 +48,8 @@ def differs(event: Event | None, due: Expected | None) -> str:
                 if metric not in values or not close(values[metric], value):
                     return f"{metric}: {values.get(metric)}, not {value}"
             continue
-        if event.fx.get(name) != wanted and not (wanted == "clear" and event.fx.get(name) in ("none", "zero")):
+        cleared = wanted == "clear" and event.fx.get(name) in ("none", "zero")
+        if not cleared and not agrees(event.fx.get(name), wanted):
             return f"effect {name}: {event.fx.get(name)}, not {wanted}"
     return ""
 
@@ -64,6 +65,7 @@ def compare(scenario: Scenario, path: Path) -> None:
             last = due
         assert last is not None
         raised = last.args.get("raised", "")
+        raised = reader.footer.error or raised if raised == OWN_WORDS else raised
         assert (reader.footer.outcome, reader.footer.error) == ("raised" if raised else "returned", raised)
 
 

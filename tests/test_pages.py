@@ -8,6 +8,7 @@ import pytest
 
 from conformance.clauses import load_clauses
 from conformance.report import order, pages
+from conformance.report.coverage import load_headings
 from conformance.runner import HarnessError
 from conformance.verdicts import Status, Verdict
 
@@ -24,9 +25,14 @@ def test_the_clause_list_is_up_to_date() -> None:
 
 def test_the_clause_list_has_every_clause_once_and_a_title_for_every_family() -> None:
     clauses = load_clauses()
-    listed = re.findall(r"^\| `([^`]+)` \|", pages.clause_list(clauses), re.MULTILINE)
+    listed = re.findall(r'^\| <a id="([^"]+)"></a>`\1` \|', pages.clause_list(clauses), re.MULTILINE)
     assert sorted(listed) == sorted(clauses)
     assert {clause.family for clause in clauses.values()} == set(pages.FAMILIES)
+
+
+def test_the_coverage_page_is_up_to_date() -> None:
+    page = pages.coverage_page(load_headings(), load_clauses())
+    assert written("coverage.md") == page, f"docs/coverage.md {FIX}"
 
 
 def test_the_order_page_is_up_to_date() -> None:

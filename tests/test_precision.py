@@ -96,6 +96,7 @@ class Scaled(Layer):
         super().__init__()
         self.overflows = overflows
         self.seen: list[tuple[float, float]] = []
+        self.before: list[float] = []  # gradients that are still scaled
         self.raw = self.rate_steps = 0.0
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -105,6 +106,10 @@ class Scaled(Layer):
 
     def on_before_backward(self, loss: Any) -> None:
         self.scaled = float(loss.detach())
+
+    def on_after_backward(self) -> None:
+        assert self.layer.weight.grad is not None
+        self.before.append(float(self.layer.weight.grad.abs().max()))
 
     def on_before_optimizer_step(self, optimizer: Any, optimizer_idx: int) -> None:
         assert self.layer.weight.grad is not None
@@ -120,6 +125,7 @@ def test_float16_scales_the_loss_and_unscales_the_gradients() -> None:
     trainer = quiet(precision=16, limit_val_batches=0)
     trainer.fit(module, Batches([torch.ones(3, 2)] * 2))
     assert trainer.use_amp
+    assert module.before == [0.5 * 65536] * 2
     assert module.seen == [(65536.0, 0.5)] * 2
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.1 * 0.25
 

@@ -26,7 +26,7 @@ def every_update_is_drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     class Eager(tqdm.tqdm):  # type: ignore[misc]
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(mininterval=0, miniters=1, ascii=True, **{**kwargs, "dynamic_ncols": False})
+            super().__init__(mininterval=0, ascii=True, **{**kwargs, "dynamic_ncols": False})
 
     monkeypatch.setattr(progress, "tqdm", Eager)
     yield
@@ -92,6 +92,28 @@ def test_numbers_are_refreshed_at_the_rate_asked_for(capsys: pytest.CaptureFixtu
     for rate in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="an int from 1 is accepted"):
             ProgressBar(refresh_rate=rate)  # type: ignore[arg-type]
+
+
+def test_numbers_are_computed_only_where_they_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For that may have to wait for the device."""
+
+    class Asked(Telling):
+        asked = 0
+
+        def get_progress_bar_dict(self) -> dict[str, Any]:
+            self.asked += 1
+            return super().get_progress_bar_dict()
+
+    class Rarely(progress.tqdm):  # type: ignore[misc]
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.mininterval = 60.0
+
+    eager, rare = Asked(), Asked()
+    fit(eager, pairs(5))
+    monkeypatch.setattr(progress, "tqdm", Rarely)
+    fit(rare, pairs(5))
+    assert (eager.asked, rare.asked) == (6, 1)  # with each batch, and as the epoch ends
 
 
 class Printing(Line):

@@ -271,7 +271,8 @@ HOOKS = [hook for hook in vars(Hooks) if "_step" in hook or hook.startswith("on_
         (Later, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
         (Hooks, "on_test_batch_end", (None, 3, 1), {"outputs": "none", "batch_idx": 3, "dataloader_idx": 1}),
         (Hooks, "training_step_end", ({"loss": 1},), {"outputs": "dict"}),
-        (Hooks, "optimizer_step", (2, 3, object(), 1), {"epoch": 2, "batch_idx": 3, "optimizer_idx": 1}),
+        (Hooks, "optimizer_step", (2, 3, object(), 1),
+         {"epoch": 2, "batch_idx": 3, "optimizer": None, "optimizer_idx": 1}),
     ],
 )
 def test_arguments_are_written_by_their_names(
@@ -515,8 +516,29 @@ def test_rates_are_those_of_all_groups_and_optimizers(recording: Recording) -> N
     scheduled = {"optimizer": other, "lr_scheduler": {"scheduler": plateau, "monitor": "loss"}, "frequency": 1}
     recording.recorder.instrumented(({"optimizer": one}, scheduled))
     assert recording.recorder.effects()["lr"] == [0.1, 0.2, 0.3]
+    plateau.step(torch.tensor(1.5))
+    assert [(e.receiver, e.args) for e in recording.events()] == [("scheduler", {"value": 1.5})] * 2
+
+
+def test_an_optimizer_is_named_as_its_steps_are_wrapped_or_not(recording: Recording) -> None:
+    one, other, strange = (torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1) for _ in range(3))
+    recording.recorder.instrumented(one)
+    wrapped = SimpleNamespace(optimizer=one)
+    assert [recording.recorder.identities({"optimizer": x}) for x in (one, wrapped, strange, None)] == [
+        {"optimizer": "optimizer"}, {"optimizer": "optimizer"}, {"optimizer": None}, {"optimizer": None},
+    ]  # fmt: skip
+    recording.recorder.instrumented([one, other])
+    assert recording.recorder.identities({"optimizer": other}) == {"optimizer": "optimizer:1"}
+
+
+def test_numbers_of_data_that_no_formula_knows_are_not_written(recording: Recording) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    recording.recorder.tags = Tags()
+    recording.recorder.instrumented([[optimizer], [plateau]])
+    assert recording.recorder.identities({"loss": torch.ones(())}) == {}
     plateau.step(1.0)
-    assert [e.receiver for e in recording.events()] == ["scheduler", "scheduler"]
+    assert [e.args for e in recording.events()] == [{}, {}]
 
 
 # ---- batches -----------------------------------------------------------------------------------------------
@@ -534,6 +556,38 @@ def test_a_scenarios_batch_says_which_it_is_in_any_form(stage: int) -> None:
 
     for batch in (tensor, (tensor, 1), {"x": tensor}, {"a": [1, (tensor,)]}, Custom(), tensor.float()):
         assert identify(batch) == name
+
+
+def part(loader: int, index: int, stage: int = 0) -> tuple[Tensor, Tensor]:
+    x = torch.full((2, 4), ((stage << 19) + (loader << 16) + index) / IDENTITY_SCALE, dtype=torch.float64)
+    return x, torch.full((2, 1), (index * 3 % 7 - 3) / 4 + 1)
+
+
+@pytest.mark.parametrize("nesting, batch, name", [
+    (1, [part(0, 3), part(1, 0)], "[train/0/3,train/1/0]"),
+    (1, {"a": part(0, 3), "b": part(1, 0)}, "{a:train/0/3,b:train/1/0}"),
+    (2, {"a": [part(0, 3)], "b": (part(1, 4), part(2, 0))}, "{a:[train/0/3],b:[train/1/4,train/2/0]}"),
+    (1, part(0, 3), "train/0/3"),  # of a trainer that does not combine them
+    (2, part(1, 2, stage=1), "val/1/2"),
+    (0, [part(0, 3), part(1, 3)], "train/0/3"),
+    (1, [], None),
+])  # fmt: skip
+def test_a_batch_of_several_loaders_says_which_it_is_made_of(
+    record: Callable[..., Recording], nesting: int, batch: Any, name: str | None
+) -> None:
+    recorder = record().recorder
+    recorder.nesting = nesting
+    assert recorder.identities({"batch": batch}) == {"batch": name}
+
+
+def test_so_does_one_of_ones_own_loaders(record: Callable[..., Recording]) -> None:
+    recorder = record().recorder
+    recorder.tags, recorder.nesting = Tags(), 2
+    loaders = recorder.tags.loaders({"a": [Data()], "b": (Data(), Data())}, "train")
+    batch = {key: [list(loader)[1] for loader in inner] for key, inner in loaders.items()}
+    assert recorder.identities({"batch": batch}) == {"batch": "{a:[train/0/1],b:[train/1/1,train/2/1]}"}
+    (val,) = list(recorder.tags.loaders(Data(), "val"))[:1]
+    assert recorder.identities({"batch": [val]}) == {"batch": "val/0/0"}
 
 
 @pytest.mark.parametrize("loader, index", [(0, 0), (5, 1), (7, 0xFFFF), (0, 40_000)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ FULL = Scenario(
         callbacks=("new", "same"),
         starts_in_eval=True,
         logs=(Log("training_step", "a", on_step=True, on_epoch=True), Log("on_train_epoch_end", "b", batch_size=3)),
+        form="tuple-of-dicts",
+        scheduler_frequency=2,
+        overrides=("zero-grads", "twice-backward"),
     ),
     trainer={
         "max_epochs": 2,
@@ -203,6 +207,27 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
          'mine: model.truncated_bptt_steps: add needs = ["truncated-bptt"]'),
         ({"model": {"truncated_bptt_steps": 2, "returns": "dict", "defines": ["training_step_end"]},
           "data": {"time": 4}}, "training_step_end would lose the hiddens"),
+        ({"model": {"optimizer": "lbgfs"}}, "did you mean 'lbfgs'?"),
+        ({"model": {"form": "lists"}}, "mine: model.form: 'lists' is none of "),
+        ({"model": {"overrides": ["warmup"]}}, "did you mean 'warm-up'?"),
+        ({"model": {"scheduler": "step", "scheduler_frequency": 0}}, "model.scheduler_frequency: 0; an int from 1"),
+        ({"model": {"form": "list", "optimizer": "none"}}, "mine: model.form='list' needs an optimizer, not"),
+        ({"model": {"form": "dict", "optimizers": 2}, "needs": ["several-optimizers"]},
+         "mine: model.form='dict' holds one optimizer"),
+        ({"model": {"form": "tuple", "scheduler": "step"}}, "model.form='tuple' holds neither schedulers nor frequen"),
+        ({"model": {"form": "two-lists", "frequencies": [1]}}, "mine: model.form='two-lists' holds no frequencies"),
+        ({"model": {"scheduler_frequency": 2}}, "mine: model.scheduler_frequency and model.monitor need a scheduler"),
+        ({"model": {"monitor": "v", "scheduler": "step", "manual": True}}, "need a scheduler that steps by itself"),
+        ({"model": {"lr_dict": False, "scheduler": "step"}}, "mine: model.lr_dict=false needs a scheduler per epoch"),
+        ({"model": {"strict": False, "scheduler": "step"}}, "mine: model.strict=false needs a model.monitor"),
+        ({"model": {"monitor": "v", "scheduler": "step"}, "trainer": {"precision": "bf16"}},
+         "mine: model.monitor needs precision 32"),
+        ({"model": {"optimizer": "lbfgs"}, "trainer": {"accumulate_grad_batches": 2}}, 'model.optimizer="lbfgs" needs'),
+        ({"model": {"optimizer": "lbfgs", "dtype": "float32"}}, 'mine: model.optimizer="lbfgs" needs one optimizer'),
+        ({"model": {"overrides": ["zero-grads"], "manual": True}}, "mine: model.overrides need an optimizer, and auto"),
+        ({"model": {"overrides": ["alternate"]}}, 'mine: model.overrides "alternate" needs two optimizers'),
+        ({"model": {"overrides": ["warm-up"], "scheduler": "step"}}, '"warm-up" needs a rate that nothing else chang'),
+        ({"model": {"overrides": ["own-split"]}}, 'mine: model.overrides "own-split" has nothing to split'),
         ({"trainer": {"accumulate_grad_batches": 0}}, "trainer.accumulate_grad_batches: 0; an int from 1"),
         ({"model": {"logs": 1}}, "mine: model: logs is 1; true, false or a list of tables is accepted"),
         ({"model": {"logs": [1]}}, "mine: model.logs: a table is expected, not 1"),
@@ -221,6 +246,23 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"model": {"logs": [{"hook": "training_step", "name": "a"},
                              {"hook": "training_step", "name": "a", "on_epoch": True}]}},
          "mine: model.logs a: training_step logs that name twice"),
+        ({"data": {"train_loaders": [2, 0]}}, "mine: data.train_loaders: 0; an int from 1 is accepted"),
+        ({"data": {"train_loaders": [1] * 9}}, "mine: 9 data.train_loaders; 1 to 8 are accepted"),
+        ({"data": {"train_loaders": [1], "structure": "nested"}}, "mine: 1 data.train_loaders; 2 to 8 are accepted"),
+        ({"data": {"structure": "tree"}}, "mine: data.structure: 'tree' is none of 'list', 'dict', 'nested'"),
+        ({"data": {"train_loaders": [1], "batch": "dict"}},
+         'mine: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps'),
+        ({"data": {"shuffle": True}}, "mine: data.shuffle needs overfit_batches and loaders with a length"),
+        ({"trainer": {"multiple_trainloader_mode": "min_size"}},
+         'mine: multiple_trainloader_mode: add needs = ["multiple-trainloader-mode"]'),
+        ({"trainer": {"multiple_trainloader_mode": "shortest"}, "needs": ["multiple-trainloader-mode"]},
+         "mine: trainer.multiple_trainloader_mode: 'shortest' is none of 'max_size_cycle', 'min_size'"),
+        ({"data": {"train_loaders": [1, 4]}, "trainer": {"limit_train_batches": 0.2}},
+         "mine: trainer.limit_train_batches=0.2 leaves nothing of a loader of 4"),
+        ({"data": {"train": 4}, "trainer": {"overfit_batches": 0.2}},
+         "mine: trainer.overfit_batches=0.2 leaves nothing of a loader of 4"),
+        ({"data": {"train": 4}, "trainer": {"overfit_batches": 2, "val_check_interval": 3}},
+         "mine: trainer.val_check_interval=3: an epoch has 2 batches"),
         ({"when": 5}, "mine: when is 5; a list of tables is accepted"),
         ({"when": [5]}, "mine: when: a table is expected, not 5"),
         ({"when": [{"do": "raise"}]}, "mine: when: missing 1 required positional argument: 'hook'"),
@@ -289,6 +331,9 @@ def test_loaders_options_and_what_the_module_defines() -> None:
     assert FULL.option("max_epochs") == 2 and FULL.option("max_steps") == -1
     assert FULL.defines("training_epoch_end") and not FULL.defines("test_epoch_end")
     assert FULL.defines("validation_step") and not FULL.defines("predict_step")
+    combined = Scenario("x", data=Data(train_loaders=(3, 1, 2)))
+    assert combined.loaders("train") == (3, 1, 2) and combined.train_batches() == 3 and FULL.train_batches() == 4
+    assert replace(combined, trainer={"multiple_trainloader_mode": "min_size"}).train_batches() == 1
     assert Scenario("x").defines("predict_step") and not Scenario("x").defines("test_step")
 
 
@@ -302,6 +347,23 @@ def test_features_are_the_words_of_given() -> None:
         "reduces:mean", "logs-batch-size",
     } <= words  # fmt: skip
     assert not {"several:test", "on_fit_start:stop", "option:max_steps", "logs-without-loader"} & words
+
+
+def test_features_of_optimization() -> None:
+    plain = features(Scenario("plain"))
+    assert {"form:optimizer", "everywhere"} <= plain
+    unusual = {"when", "lbfgs", "monitor", "lenient", "scheduler-frequency", "bare-scheduler", "monitors-nothing"}
+    assert not unusual & plain
+    model = Model(scheduler="epoch", scheduler_frequency=2, monitor="a_step", logs=(Log("training_step", "a"),))
+    assert {"form:dict", "monitor", "scheduler-frequency"} <= features(Scenario("x", model=model))
+    nothing = replace(model, monitor="b")
+    assert {"monitors-nothing", "when"} <= features(Scenario("x", model=nothing))
+    lenient = features(Scenario("x", model=replace(nothing, strict=False)))
+    assert "lenient" in lenient and "when" not in lenient
+    several = Model(optimizers=2, form="two-lists", scheduler="epoch", lr_dict=False, overrides=("alternate",))
+    assert {"form:two-lists", "bare-scheduler", "overrides:alternate"} <= features(Scenario("x", model=several))
+    assert {"form:list"} <= features(Scenario("x", model=Model(optimizers=2)))
+    assert {"form:none"} <= features(Scenario("x", model=Model(optimizer="none")))
 
 
 @pytest.mark.parametrize(
@@ -326,6 +388,8 @@ def test_where_a_batch_runs_through_other_lines_clauses_that_name_them_are_judge
     assert applies({"kind": "count", "given": ["accumulation", "!when"]}, accumulating)
     assert applies({"kind": "effect", "given": []}, accumulating)
     assert applies({"kind": "sequence", "given": ["call:fit"]}, accumulating)
+    assert applies({"kind": "effect", "given": ["everywhere", "!lbfgs"]}, accumulating)
+    assert not applies({"kind": "effect", "given": ["everywhere", "!accumulation"]}, accumulating)
 
 
 def test_every_hook_of_an_event_is_a_hook_the_recorder_knows() -> None:

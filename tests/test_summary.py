@@ -37,14 +37,14 @@ def test_the_table_of_the_documentations_example() -> None:
     ]
 
 
-def numbers(module: nn.Module) -> dict[str, str]:
+def numbers(module: LightningModule) -> dict[str, str]:
     """The numbers under the table, by what they count."""
     totals = summarize(module).splitlines()[-4:]
     return {what: number for number, what in (line.split(maxsplit=1) for line in totals)}
 
 
-def rows(module: nn.Module) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("|")] for line in summarize(module).splitlines()[2:-5]]
+def rows(module: LightningModule, max_depth: int = 1) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")] for line in summarize(module, max_depth).splitlines()[2:-5]]
 
 
 SIZE = "Total estimated model params size (MB)"
@@ -110,6 +110,168 @@ def test_layers_that_are_not_built_yet_have_no_parameters() -> None:
 
 def test_a_module_without_parameters() -> None:
     assert set(numbers(Net(act=nn.ReLU())).values()) == {"0", "0.000"}
+
+
+# ---- nested layers --------------------------------------------------------------------------------------
+
+
+def trees() -> st.SearchStrategy[nn.Module]:
+    """Layers in layers in layers."""
+    leaves = st.builds(nn.Linear, st.integers(1, 3), st.integers(1, 3))
+    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=3).map(lambda made: nn.Sequential(*made)))
+
+
+def nested(module: nn.Module, depth: int, prefix: str = "") -> list[str]:
+    """The names of the layers that are at most so deep, each before those in it."""
+    return [
+        name
+        for child, layer in (module.named_children() if depth else ())
+        for name in (prefix + child, *nested(layer, depth - 1, f"{prefix}{child}."))
+    ]
+
+
+@given(st.lists(trees(), max_size=3), st.integers(-1, 4))
+def test_max_depth_is_how_deep_layers_are_nested(layers: list[nn.Module], max_depth: int) -> None:
+    module = Net(**{f"layer{i}": layer for i, layer in enumerate(layers)})
+    shown = rows(module, max_depth)
+    assert [row[1] for row in shown] == nested(module, max_depth if max_depth >= 0 else 100)
+    assert [row[0] for row in shown] == [str(i) for i in range(len(shown))]
+    for _, name, kind, count in shown:
+        layer = module.get_submodule(name)
+        assert (kind, count) == (type(layer).__name__, str(sum(p.numel() for p in layer.parameters())))
+
+
+@pytest.mark.parametrize("max_depth", [-2, 1.0, "top", None, True])
+def test_another_max_depth_is_refused(max_depth: Any) -> None:
+    message = rf"max_depth={max_depth!r}; an int from 0, or -1 for all layers, is accepted"
+    with pytest.raises(ConfigurationError, match=message):
+        ModelSummary(max_depth)
+    with pytest.raises(ConfigurationError, match=message):
+        summarize(Net(), max_depth)
+
+
+# ---- sizes ----------------------------------------------------------------------------------------------
+
+
+class Product(nn.Module):
+    def forward(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return (x * factor)[:, :2]
+
+
+class Sized(LightningModule):
+    """A module whose forward depends on its mode and on random numbers."""
+
+    def __init__(self, example: Any = None) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
+        self.unused, self.last = nn.Linear(1, 1), Product()
+        self.example_input_array = torch.zeros(5, 4) if example is None else example
+        self.seen: list[tuple[Any, ...]] = []
+
+    def forward(self, x: torch.Tensor, again: bool = True) -> Any:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        y = self.body(x + torch.rand(()))
+        return self.last(y, factor=y) if again else y
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self(batch).sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_with_an_example_there_are_sizes() -> None:
+    assert summarize(Sized()).splitlines()[:5] == [
+        "  | Name   | Type       | Params | In sizes         | Out sizes",
+        "-" * 63,
+        "0 | body   | Sequential | 21     | [5, 4]           | [5, 3]   ",
+        "1 | unused | Linear     | 2      | ?                | ?        ",
+        "2 | last   | Product    | 0      | [[5, 3], [5, 3]] | [5, 2]   ",
+    ]
+    assert [row[1:2] + row[4:] for row in rows(Sized(), -1)][1:4] == [
+        ["body.0", "[5, 4]", "[5, 3]"], ["body.1", "[5, 3]", "[5, 3]"], ["body.2", "[5, 3]", "[5, 3]"]
+    ]  # fmt: skip
+    assert rows(Sized(), 0) == []
+
+
+def test_the_sizes_of_nested_outputs_and_of_what_has_none() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor, word: str) -> Any:
+            return {"a": x, "b": [x[0], (word,)]}
+
+    class Recurrent(Net):
+        def forward(self, x: torch.Tensor) -> Any:
+            self.odd(x, "word")
+            self.odd(x[:1], "word")  # of several calls the first counts
+            return self.lstm(x)
+
+    module = Recurrent(lstm=nn.LSTM(3, 2, batch_first=True), odd=Odd())
+    module.example_input_array = torch.zeros(5, 7, 3)
+    assert [row[4:] for row in rows(module)] == [
+        ["[5, 7, 3]", "[[5, 7, 2], [[1, 5, 2], [1, 5, 2]]]"],
+        ["[[5, 7, 3], ?]", "[[5, 7, 3], [[7, 3], [?]]]"],
+    ]
+
+
+@pytest.mark.parametrize("example, last", [
+    ((torch.zeros(2, 4), False), "?"), ({"again": True, "x": torch.zeros(2, 4)}, "[2, 2]"),
+], ids=["tuple", "dict"])  # fmt: skip
+def test_an_example_of_several_arguments(example: Any, last: str) -> None:
+    assert [row[-1] for row in rows(Sized(example))] == ["[2, 3]", "?", last]
+
+
+def test_the_forward_leaves_no_trace() -> None:
+    module = Sized()
+    module.body[2].eval()
+    modes = [layer.training for layer in module.modules()]
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    random = torch.get_rng_state()
+    summarize(module)
+    assert module.seen == [(False, False)]
+    assert modes == [layer.training for layer in module.modules()] and torch.is_grad_enabled()
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not any(layer._forward_hooks for layer in module.modules())
+
+
+def test_an_error_in_the_forward_says_who_ran_it() -> None:
+    module = Sized(torch.zeros(5, 9))
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        summarize(module)
+    assert caught.value.__notes__ == [
+        "(raised by a forward with example_input_array, which the model summary runs for its sizes)"
+    ]
+    assert module.training and not any(layer._forward_hooks for layer in module.modules())
+
+
+def test_layers_that_are_not_built_yet_are_not_built_for_their_sizes() -> None:
+    module = Sized()
+    module.last = nn.LazyLinear(2)  # type: ignore[assignment]
+    assert [row[-1] for row in rows(module)] == ["?", "?", "?"]
+    assert module.seen == []
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_scripted_layers_have_no_sizes() -> None:
+    module = Sized()
+    module.body[0] = torch.jit.trace(nn.Linear(4, 3), torch.zeros(1, 4))
+    assert rows(module, 2)[1][4:] == ["?", "?"]
+    assert rows(module, 2)[2][4:] == ["[5, 3]", "[5, 3]"]
+
+
+@pytest.mark.parametrize("precision, dtype", [
+    (32, torch.float32), ("bf16", torch.bfloat16), (64, torch.float64)
+])  # fmt: skip
+def test_the_forward_runs_at_the_trainers_precision(
+    precision: Any, dtype: torch.dtype, capsys: pytest.CaptureFixture[str]
+) -> None:
+    types = []
+    module = Sized()
+    module.body[0].register_forward_hook(lambda layer, args, output: types.append(output.dtype))
+    trainer = quiet(precision=precision, callbacks=ModelSummary(max_depth=2), limit_val_batches=0)
+    trainer.fit(module, Batches([torch.zeros(5, 4)]))
+    assert types == [dtype, dtype]  # the summary's forward, and the step's
+    assert "4 | unused " in capsys.readouterr().out
 
 
 # ---- counts ---------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from models import Batches, quiet
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from refimpl import ConfigurationError, LightningModule
-from refimpl.results import LogError
+from refimpl import ConfigurationError, LightningModule, LogError
 from refimpl.tbptt import split_batch
 
 FEATURES = 2
@@ -111,6 +110,19 @@ def test_what_the_step_and_the_hooks_get() -> None:
     two = Recurrent(3, optimizers=2)
     quiet(limit_val_batches=0).fit(two, Batches(sequences(1, 5)))
     assert [row[:3] for row in two.seen] == [(0, 0, 3), (0, 1, 3), (0, 0, 2), (0, 1, 2)]
+
+
+def test_the_progress_bar_is_told_the_piece() -> None:
+    shown: list[Any] = []
+
+    class Telling(Recurrent):
+        def training_step(self, batch: Any, batch_idx: int, *more: Any) -> Any:
+            shown.append(self.get_progress_bar_dict())
+            return super().training_step(batch, batch_idx, *more)
+
+    quiet(limit_val_batches=0).fit(Telling(2), Batches(sequences(2, 5)))
+    assert shown == [{"split_idx": index} for _ in range(2) for index in range(3)]
+    assert Recurrent(2).get_progress_bar_dict() == {}
 
 
 def test_each_optimizer_has_its_own_hidden_states_and_each_batch_begins_without() -> None:

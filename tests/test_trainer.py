@@ -208,9 +208,10 @@ def test_a_refused_run_leaves_the_trainer_usable() -> None:
 
 def test_using_lbfgs_and_use_amp_are_passed_to_optimizer_step() -> None:
     seen: list[Any] = []
-    module = tapped(Line, lambda _, hook, args: seen.append(args[5:]), ["optimizer_step"])(torch.optim.LBFGS)
-    quiet(limit_val_batches=0).fit(module, pairs(1))
-    assert seen == [(False, False, True)]
+    kind = tapped(Line, lambda _, hook, args: seen.append(args[5:]), ["optimizer_step"])
+    quiet(limit_val_batches=0).fit(kind(torch.optim.LBFGS), pairs(1))
+    quiet(limit_val_batches=0, precision="bf16").fit(kind(), pairs(1))
+    assert seen == [(False, False, True), (False, True, False)]
 
 
 def test_the_module_is_built_in_setup_and_then_moved() -> None:

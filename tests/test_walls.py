@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ENGINE = sorted((ROOT / "refimpl").rglob("*.py"))
 SUITE = sorted((ROOT / "conformance").rglob("*.py"))
-PRODUCING = ("hooks", "lines", "observe", "produce", "recorder", "scenario", "trace")
+PRODUCING = ("hooks", "lines", "observe", "optimizers", "produce", "recorder", "scenario", "trace")
 PRODUCER = [
     *(ROOT / "conformance" / f"{name}.py" for name in PRODUCING),
     *sorted((ROOT / "conformance" / "adapters").glob("*.py")),
 ]
 JUDGING = ("lines", "trace", "scenario", "features", "clauses", "checks", "checker", "verdicts", "numerics")
-CHECKER = (*JUDGING, "profiles", "diff", "report")
+CHECKER = (*JUDGING, "optimizers", "profiles", "diff", "report")
 TRAINERS = {"torch", "refimpl", "pytorch_lightning", "lightning"}
 
 

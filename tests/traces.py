@@ -16,7 +16,10 @@ from conformance.verdicts import Status, Verdict
 
 __all__ = ["EFFECTS", "Row", "conforming", "drop", "judge_rows", "spans", "write"]
 
-EFFECTS = ("training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "stage", "metrics", "values")
+EFFECTS = (
+    *("training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "lr", "stage"),
+    *("trainable", "metrics", "values"),
+)
 
 
 class Row(NamedTuple):

@@ -19,8 +19,9 @@ class LightningAdapter(LightningLikeAdapter):
         super().__init__(import_lightning(version))
         self.name, self.version = "lightning", self.api.__version__
         if not self.version.startswith("1."):
-            # Automatic optimization knows one optimizer, and whole batches.
-            self.lacks = ("several-optimizers", "truncated-bptt")
+            # Automatic optimization knows one optimizer, and whole batches. How loaders are combined is said
+            # where they are made, not by the trainer's multiple_trainloader_mode.
+            self.lacks = ("several-optimizers", "truncated-bptt", "multiple-trainloader-mode")
         for name in ("pytorch_lightning", "lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
 

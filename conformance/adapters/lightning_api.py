@@ -6,7 +6,9 @@ Runs in the trainer's own world: torch and the standard library, Python 3.8 and 
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
+import tempfile
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 import torch
@@ -83,20 +85,40 @@ class LightningLikeAdapter:
             return
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
-        recorder = Recorder(writer, scenario.when)
-        module, datamodule, callbacks = self.build(scenario, recorder)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting)
         torch.manual_seed(0)
-        recorder.module = module
-        recorder.trainer = trainer = self.api.Trainer(callbacks=callbacks, **self.options(scenario))
-        for function in scenario.calls:
+        with tempfile.TemporaryDirectory() as folder:
+            recorder.checkpoint = os.path.join(folder, "saved.ckpt")
             try:
-                recorder.span(
-                    "trainer", function, self.call(trainer, function, module, datamodule, scenario), {}
-                )
+                self.do(scenario, recorder)
             except BaseException as error:  # a trace tells how a run ended, a SystemExit too
                 writer.close("raised", said(error))
                 return
         writer.close("returned")
+
+    def do(self, scenario: Scenario, recorder: Recorder) -> None:
+        """The scenario's calls."""
+        trainer, module, datamodule = self.begin(scenario, recorder)
+        for function in scenario.calls:
+            given: Dict[str, Any] = {}
+            if function == "save":
+                recorder.save()
+                continue
+            if function == "resume":
+                trainer, module, datamodule = self.begin(scenario, recorder, epochs=1)
+                function, given = "fit", {"ckpt_path": recorder.checkpoint}
+            call = self.call(trainer, function, module, datamodule, scenario, given)
+            recorder.span("trainer", function, call, {})
+
+    def begin(self, scenario: Scenario, recorder: Recorder, epochs: int = 0) -> Tuple[Any, Any, Any]:
+        """A trainer with callbacks, for so many `epochs` more than the scenario has; a module, a data module."""
+        module, datamodule, callbacks = self.build(scenario, recorder)
+        options = self.options(scenario)
+        if options["max_epochs"] != -1:
+            options["max_epochs"] += epochs
+        trainer = self.api.Trainer(callbacks=callbacks, **options)
+        recorder.begin_anew(module, trainer)
+        return trainer, module, datamodule
 
     def build(self, scenario: Scenario, recorder: Recorder) -> Tuple[Any, Any, List[Any]]:
         """The recording module, data module (or None) and callbacks of the scenario."""
@@ -129,9 +151,11 @@ class LightningLikeAdapter:
         return [h for h in MODULE_HOOKS if (h in vars(base) if h in own else hasattr(base, h))]
 
     @staticmethod
-    def call(trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario) -> Any:
-        """The user's call, with the loaders from where the scenario has them."""
-        given: Dict[str, Any] = {"verbose": False} if function in ("validate", "test") else {}
+    def call(
+        trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario, given: Dict[str, Any]
+    ) -> Any:
+        """The user's call, with the loaders from where the scenario has them beside what is `given`."""
+        given = {**given, **({"verbose": False} if function in ("validate", "test") else {})}
         if datamodule is not None:
             given["datamodule"] = datamodule
         elif scenario.data.source == "argument" and function == "fit":

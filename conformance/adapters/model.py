@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ..hooks import OWN_STEPS
 from ..recorder import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
 from ..scenario import STEPS, Scenario
+from .optimization import configured, overrides
 
 __all__ = ["CustomBatch", "loaders", "model_class"]
 
@@ -116,22 +117,37 @@ def unpack(batch: Any) -> Tuple[torch.Tensor, torch.Tensor]:
     """x and y out of any form of batch."""
     if isinstance(batch, CustomBatch):
         return batch.x, batch.y
-    if isinstance(batch, dict):
-        return (batch["x"], batch["y"]) if "x" in batch else (batch["inputs"][0], batch["target"][0])
-    return batch[0], batch[1]
+    if isinstance(batch, dict) and "x" in batch:
+        return batch["x"], batch["y"]
+    if isinstance(batch, dict) and "inputs" in batch:
+        return batch["inputs"][0], batch["target"][0]
+    items = list(batch.values()) if isinstance(batch, dict) else batch
+    if isinstance(items[0], torch.Tensor):
+        return items[0], items[1]
+    pairs = [unpack(item) for item in items]  # of several loaders: all their rows
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
 
 
 def loaders(scenario: Scenario, stage: str) -> Any:
-    """The stage's DataLoader, a list of them where there are several, None where there is none."""
+    """The stage's DataLoader, a list of them where there are several, None where there is none; several training
+    loaders in the scenario's structure."""
     made = []
     for index, batches in enumerate(scenario.loaders(stage)):
         rows: Any = _Samples(scenario, STAGES.index(stage), index, batches)
         if not scenario.data.sized:
             rows = _Stream(rows.rows)
-        made.append(
-            DataLoader(rows, batch_size=scenario.data.batch_size, collate_fn=_collate(scenario.data.batch))
-        )
+        settings = {"batch_size": scenario.data.batch_size, "collate_fn": _collate(scenario.data.batch)}
+        made.append(DataLoader(rows, shuffle=scenario.data.shuffle and stage == "train", **settings))
+    if stage == "train" and scenario.data.train_loaders:
+        return _structured(made, scenario.data.structure)
     return None if not made else made[0] if len(made) == 1 else made
+
+
+def _structured(loaders: List[Any], structure: str) -> Any:
+    """Loaders in a list, a dict, or a dict of two lists."""
+    if structure == "nested":
+        return {"a": loaders[:1], "b": loaders[1:]}
+    return dict(zip("abcdefgh", loaders)) if structure == "dict" else loaders
 
 
 def model_class(base: type, scenario: Scenario) -> type:
@@ -213,7 +229,7 @@ def model_class(base: type, scenario: Scenario) -> type:
     body: Dict[str, Any] = {
         "__init__": __init__,
         "forward": forward,
-        "configure_optimizers": lambda self: _optimizers(self, scenario),
+        "configure_optimizers": lambda self: configured(self, scenario),
         "training_step": manual_training_step if scenario.model.manual else steps[several, truncated],
     }
     for hook in ("validation_step", "test_step"):
@@ -224,6 +240,7 @@ def model_class(base: type, scenario: Scenario) -> type:
     for hook in scenario.model.defines:
         body[hook] = step_end if hook.endswith("_step_end") else epoch_end
     body.update(_data_hooks(base, scenario))
+    body.update(overrides(base, scenario))
     for hook in dict.fromkeys(log.hook for log in scenario.model.logs):
         if hook in body or (hook not in OWN_STEPS and hasattr(base, hook)):
             body[hook] = _logging(hook, body.get(hook) or getattr(base, hook), scenario)
@@ -281,28 +298,3 @@ def _provider(scenario: Scenario, stage: str) -> Any:
         return loaders(scenario, stage)
 
     return dataloader
-
-
-def _optimizers(module: Any, scenario: Scenario) -> Any:
-    if scenario.model.optimizer == "none":
-        return None
-    made = [_optimizer(layer.parameters(), scenario) for layer in module.layers]
-    for row, frequency in zip(made, scenario.model.frequencies):
-        row["frequency"] = frequency
-    if any(len(row) > 1 for row in made):
-        return made[0] if len(made) == 1 else made
-    return made[0]["optimizer"] if len(made) == 1 else [row["optimizer"] for row in made]
-
-
-def _optimizer(parameters: Any, scenario: Scenario) -> Dict[str, Any]:
-    """An optimizer, with its scheduler if the scenario has one."""
-    kind, scheduler = scenario.model.optimizer, scenario.model.scheduler
-    if kind == "adam":
-        optimizer: Any = torch.optim.Adam(parameters, lr=0.0625)
-    else:
-        momentum: Dict[str, Any] = {"momentum": 0.5, "weight_decay": 0.125} if kind == "momentum" else {}
-        optimizer = torch.optim.SGD(parameters, lr=0.0625, **momentum)
-    if scheduler == "none":
-        return {"optimizer": optimizer}
-    lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": scheduler}}

@@ -23,5 +23,5 @@ class RefimplAdapter(LightningLikeAdapter):
 
     def options(self, scenario: Scenario) -> Dict[str, Any]:
         """The scenario's options as they are: the engine has the documentation's names."""
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        return given_options(scenario, quiet)
+        output = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        return given_options(scenario, dict.fromkeys(output, False))

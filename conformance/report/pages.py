@@ -1,9 +1,9 @@
-"""The pages of `docs/` that are generated: the clause list and the order page.
+"""The pages of `docs/` that are generated: the clause list, the coverage page and the order page.
 
     python -m conformance.report.pages
 
-run in a checkout, rewrites `docs/clauses.md` and `docs/order.md`. A test holds the files against what
-this module says, so that they cannot go stale.
+run in a checkout, rewrites `docs/clauses.md`, `docs/coverage.md` and `docs/order.md`. A test holds the files
+against what this module says, so that they cannot go stale.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 
 from conformance.clauses import Clause, load_clauses
 from conformance.report.cells import plural
+from conformance.report.coverage import coverage_page, load_headings
 from conformance.report.order import GENERATED, order_page, table
 
-__all__ = ["clause_list", "main", "order_page"]
+__all__ = ["clause_list", "coverage_page", "main", "order_page"]
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -25,15 +26,17 @@ FAMILIES = {
     "accumulation": "accumulate_grad_batches",
     "tbptt": "truncated backpropagation through time",
     "manual": "manual optimization",
-    "optimization": "several optimizers, their turns, their schedulers",
+    "optimization": "configure_optimizers: forms, turns, learning rates; the hooks of optimization, overridden",
     "val": "val_loop, and validate()",
     "sanity": "the sanity check",
     "test": "test()",
     "predict": "predict()",
     "modes": "train and eval mode, gradients on and off",
     "transfer": "batches on their way to the device",
+    "data": "several training loaders, loaders that are asked for again, overfitting",
     "epoch": "how many epochs, steps and validations",
     "log": "self.log: values, reductions, names",
+    "checkpoint": "checkpoints, and going on from one",
     "skip": "None, -1, and a closure that is not called",
     "run": "exceptions and Ctrl-C",
     "structure": "what holds for every trace",
@@ -65,16 +68,27 @@ def clause_list(clauses: Mapping[str, Clause]) -> str:
 
 
 def _row(clause: Clause) -> tuple[str, ...]:
-    return f"`{clause.id}`", clause.level, clause.sentence, clause.source
+    return _anchored(clause), clause.level, clause.sentence, clause.source
 
 
 def _excluded_row(clause: Clause) -> tuple[str, ...]:
-    return f"`{clause.id}`", clause.level, clause.sentence, clause.excluded
+    return _anchored(clause), clause.level, clause.sentence, clause.excluded
+
+
+def _anchored(clause: Clause) -> str:
+    """The id, where links can lead: `clauses.md#fit.sequence`."""
+    return f'<a id="{clause.id}"></a>`{clause.id}`'
 
 
 def main() -> None:
-    """Rewrite both pages."""
-    for name, text in (("clauses.md", clause_list(load_clauses())), ("order.md", order_page())):
+    """Rewrite them all."""
+    clauses = load_clauses()
+    pages = {
+        "clauses.md": clause_list(clauses),
+        "coverage.md": coverage_page(load_headings(), clauses),
+        "order.md": order_page(),
+    }
+    for name, text in pages.items():
         (DOCS / name).write_text(text, encoding="utf-8")
         print(DOCS / name)
 

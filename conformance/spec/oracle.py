@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
-from ..numerics import Numbers
+from ..numerics import Numbers, parts
 from ..scenario import STEPS, TRAINER_DEFAULTS, Scenario
 from .logged import Logged
 
-__all__ = ["CALLBACK_ONLY", "Events", "Expected", "Oracle", "UserError"]
+__all__ = ["CALLBACK_ONLY", "OWN_WORDS", "Events", "Expected", "Oracle", "UserError"]
 
 
 class Expected(NamedTuple):
@@ -32,17 +32,19 @@ Events = Generator[Expected, None, Any]
 
 # Receivers: a hook goes to the callbacks in their order, then to the module [R14], but for these.
 MODULE_ONLY = frozenset(
-    "configure_callbacks configure_optimizers training_step training_step_end training_epoch_end "
-    "validation_step validation_step_end validation_epoch_end test_step test_step_end test_epoch_end "
-    "predict_step tbptt_split_batch optimizer_zero_grad backward optimizer_step on_validation_model_eval "
-    "on_validation_model_train on_test_model_eval on_test_model_train on_predict_model_eval "
-    "on_predict_model_train".split()
+    "configure_callbacks on_post_move_to_device configure_optimizers training_step training_step_end "
+    "training_epoch_end validation_step validation_step_end validation_epoch_end test_step test_step_end "
+    "test_epoch_end predict_step tbptt_split_batch optimizer_zero_grad backward optimizer_step "
+    "on_validation_model_eval on_validation_model_train on_test_model_eval on_test_model_train "
+    "on_predict_model_eval on_predict_model_train".split()
 )
 CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_exception"})
 LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
 TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 CLOSING_HOOKS = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
+
+OWN_WORDS = "*"  # what is raised where the trainer refuses to go on: it chooses the words
 
 
 class UserError(Exception):
@@ -73,13 +75,23 @@ class Oracle:
         self.owners: list[int] = []  # the optimizers that train in this window
         self.is_empty: set[int] = set()  # those whose window has no gradients yet
         self.hiddens: dict[int, str] = {}  # what each optimizer's step is handed, by truncated_bptt_steps
+        self.piece: tuple[int, int] | None = None  # of the batch, from time to time
+        self.passed: dict[int, int] = {}  # updates or epochs that each optimizer's scheduler has seen
+        self.due: set[int] = set()  # the optimizers whose schedulers wait for the end of the batch
         self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.should_stop = False
-        self.loaded: set[str] = set()
+        self.predictions = "none"  # the form of what predict returns
+        self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
+        self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.in_sanity_check = "fit", False
         self.numbers, self.logged = Numbers(scenario), Logged()
         self.batch: str | None = None  # the one that runs
         self.times_logged: dict[str, int] = {}  # by hooks that are no step
+        self.batches_done, self.uncounted = 0, 0  # in this epoch; the step of the last, if it is not counted yet
+        self.epoch_outputs: list[str] = []
+        self.asked_before: dict[str, int] = {}  # as `loaded`, by the run that a checkpoint is of
+        self.saved: dict[str, Any] = {}  # by the last checkpoint
+        self.resuming: dict[str, Any] = {}  # what a checkpoint brings, until the first epoch has begun
 
     # ---- what every line of the pseudocode is made of ---------------------------------------------
 
@@ -106,7 +118,9 @@ class Oracle:
             "params": self.updates,
         }
         if not self.withheld:
-            fx["grads"] = "set" if "set" in self.grads else "clear" if "clear" in self.grads else "none"
+            fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
+        if self.attached and self.s.model.optimizer != "none":
+            fx["lr"] = self.numbers.rates
         if self.attached and self.s.model.optimizers > 1:
             everybody = list(range(self.s.model.optimizers))
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
@@ -115,10 +129,14 @@ class Oracle:
         if self.s.model.logs:
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
-            # bfloat16 rounds the losses in its own way; of pieces of a batch there is no arithmetic here.
-            if self.options["precision"] == 32 and not self.s.data.time:
+            if self.is_exact:
                 fx["values"] = [value for _, value in known]
         return Expected(ph, receiver, hook, args, fx, self.scope)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether there is arithmetic for the losses: bfloat16 rounds them in its own way."""
+        return bool(self.options["precision"] == 32)
 
     def handled(self, hook: str) -> dict[str, bool]:
         """What was done to a batch before the hook got it, where its type tells."""
@@ -136,7 +154,9 @@ class Oracle:
             return self.callbacks
         if hook in LOADER_HOOKS or hook in TRANSFER_HOOKS:
             return ["datamodule" if self.s.data.source == "datamodule" else "module"]
-        if hook == "prepare_data":
+        if hook == "on_save_checkpoint":
+            return [*self.callbacks, *self.datamodule(), "module"]
+        if hook == "prepare_data" or hook == "on_load_checkpoint":
             return [*self.datamodule(), "module"]
         if hook in {"setup", "teardown"}:
             return [*self.datamodule(), *self.callbacks, "module"]
@@ -186,14 +206,20 @@ class Oracle:
                 self.log(hook)
             if inside is not None and told != "skip-closure":
                 yield from inside()
+            if told == "save":
+                yield from self.save()
         except UserError as raised:
             yield self.event("E", receiver, hook, {**args, "raised": raised.text})
             raise
         self.effects_of(hook)
         if receiver.startswith("scheduler"):
-            self.numbers.schedule(int(receiver.partition(":")[2] or 0))
+            self.numbers.schedule(int(receiver.partition(":")[2] or 0), args.get("value"))
         yield self.event("E", receiver, hook, args)
         return told
+
+    def save(self) -> Events:
+        """`trainer.save_checkpoint()`, which the pseudocode knows."""
+        raise NotImplementedError
 
     def log(self, hook: str) -> None:
         """What the module logs first in this hook [R39]: a step its loss, another hook how often it has logged."""
@@ -201,13 +227,13 @@ class Oracle:
         if not logs:
             return
         count = self.times_logged[hook] = self.times_logged.get(hook, -1) + 1
-        stage, loader = (self.batch or "//").split("/")[:2]
-        several = bool(stage) and len(self.s.loaders(stage)) > 1
+        stage, loader, _ = parts(self.batch)[0] if self.batch else ("train", 0, 0)
+        several = stage != "train" and len(self.s.loaders(stage)) > 1
         # A batch of the user's own type has no size that could be read off it.
         size = self.numbers.size(self.batch) if self.batch and self.s.data.batch != "custom" else 1
         for log in logs:
-            value = self.numbers.loss(str(self.batch)) if hook in STEPS.values() else float(count)
-            self.logged.log(log, value, size, int(loader) if several else None)
+            value = self.numbers.loss(str(self.batch), self.piece) if hook in STEPS.values() else float(count)
+            self.logged.log(log, value, size, loader if several else None)
 
     def effects_of(self, hook: str) -> None:
         """What the documented default of a hook changes by its end."""
@@ -216,12 +242,14 @@ class Oracle:
         elif hook.endswith("_model_train"):
             self.training = True
         elif hook == "optimizer_zero_grad":
-            self.grads[self.optimizer_idx or 0] = "clear"
-            self.numbers.zero_grad(self.optimizer_idx or 0)
+            idx, kept = self.optimizer_idx or 0, "zero-grads" in self.s.model.overrides
+            self.grads[idx] = ("none" if self.grads[idx] == "none" else "zero") if kept else "clear"
+            self.numbers.zero_grad(idx)
         elif hook == "backward":
             self.grads[self.optimizer_idx or 0] = "set"
-            window = self.options["accumulate_grad_batches"]
-            self.numbers.backward(str(self.batch), self.optimizer_idx or 0, divided_by=window)
+            times = 2 if "twice-backward" in self.s.model.overrides else 1
+            divided_by = self.options["accumulate_grad_batches"] / times
+            self.numbers.backward(str(self.batch), self.optimizer_idx or 0, divided_by, self.piece)
 
     # ---- when -------------------------------------------------------------------------------------
 
@@ -264,17 +292,48 @@ class Oracle:
         minima_met = self.epoch >= self.options["min_epochs"] and self.step + running >= self.options["min_steps"]
         return self.should_stop and bool(minima_met)
 
+    def is_training(self, stage: str) -> bool:
+        """Whether the stage's batches are those of training: with overfit_batches, a fit's validation's are [R62]."""
+        return stage == "train" or (stage == "val" and self.overfits)
+
+    def loaders(self, stage: str) -> list[int]:
+        """The batches of each of a stage's loaders that are used; training loaders make one of all."""
+        if self.is_training(stage):
+            return [self.limited("train", self.s.train_batches())]
+        return [self.limited(stage, batches) for batches in self.s.loaders(stage)]
+
     def batches(self, stage: str, at_most: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         """The batches of a stage's loaders in order: the loader's index, and what says which it is."""
-        for index, batches in enumerate(self.s.loaders(stage)):
-            batches = self.limited(stage, batches)
+        for index, batches in enumerate(self.loaders(stage)):
             for batch_idx in range(batches if at_most is None else min(batches, at_most)):
-                yield index, {"batch": f"{stage}/{index}/{batch_idx}", "batch_idx": batch_idx}
+                batch = self.train_batch(batch_idx) if self.is_training(stage) else f"{stage}/{index}/{batch_idx}"
+                yield index, {"batch": batch, "batch_idx": batch_idx}
+
+    def train_batch(self, batch_idx: int) -> str:
+        """Which batch of the training loader that is; of several which of each, the shorter ones starting anew, in
+        the structure of the loaders [R60]."""
+        each = [f"train/{index}/{batch_idx % n}" for index, n in enumerate(self.s.loaders("train"))]
+        if not self.s.data.train_loaders:
+            return each[0]
+        if self.s.data.structure == "list":
+            return f"[{','.join(each)}]"
+        if self.s.data.structure == "nested":
+            each = [f"[{each[0]}]", f"[{','.join(each[1:])}]"]
+        return "{" + ",".join(map(":".join, zip("abcdefgh", each))) + "}"
+
+    def is_due(self, stage: str, asked: int | None = None) -> bool:
+        """Whether a stage's loaders are asked for: the first time, and again so many epochs after `asked`, by default
+        the epoch in which they were [R61]."""
+        every = self.options["reload_dataloaders_every_n_epochs"]
+        asked = self.loaded.get(stage) if asked is None else asked
+        return asked is None or (every > 0 and self.epoch - asked >= every)
 
 
 def _options(scenario: Scenario) -> dict[str, Any]:
-    """The trainer's options; fast_dev_run=n sets those that say how long and how often."""
+    """The trainer's options; overfit_batches limits the training [R62], and fast_dev_run=n sets all that say how long
+    and how often."""
     options = {name: scenario.option(name) for name in TRAINER_DEFAULTS}
+    options["limit_train_batches"] = options["overfit_batches"] or options["limit_train_batches"]
     batches = int(options["fast_dev_run"])
     if batches:
         limits = {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
+from ..numerics import Numbers
 from ..scenario import Scenario
-from .oracle import TRANSFER_HOOKS, Events, Expected, Oracle, UserError
+from .optimization import Optimization
+from .oracle import TRANSFER_HOOKS, Events, Expected, UserError
 
 __all__ = ["expected"]
 
 
-class Pseudocode(Oracle):
+class Pseudocode(Optimization):
     """The documented functions. `fit`, `train_on_device`, `train_loop` and `val_loop` come first, then
     validate, test and predict in their manner, then the lines that the pseudocode only names."""
 
@@ -39,8 +43,11 @@ class Pseudocode(Oracle):
         # called PER DEVICE
         yield from self.hook("on_fit_start")
         yield from self.hook("setup", stage="fit")
+        yield from self.hook("on_post_move_to_device")  # [R55]
+        yield from self.load()
         yield from self.hook("configure_optimizers")
-        self.attached, self.turn = True, 0
+        self.attached = True
+        self.go_on()
 
         yield from self.hook("on_pretrain_routine_start")
         yield from self.hook("on_pretrain_routine_end")
@@ -66,13 +73,15 @@ class Pseudocode(Oracle):
         yield from self.hook("on_epoch_start")
         yield from self.hook("on_train_epoch_start")
 
-        outputs: list[str] = []
+        outputs = self.epoch_outputs = []
         everybody = set(range(self.s.model.optimizers))
         self.used, self.owners, self.is_empty = set() if self.frequencies else everybody, [], {*everybody}
         yield from self.dataloader("train")
-        batches = self.limited("train", self.s.data.train or 0)
-        for batch_idx in range(batches):
-            where: dict[str, Any] = {"batch": f"train/0/{batch_idx}", "batch_idx": batch_idx}
+        (batches,) = self.loaders("train")
+        first = self.rejoin()
+        yield from self.end_of_batch()  # of the one before, if it was saved just then
+        for batch_idx in range(first, batches):
+            where: dict[str, Any] = {"batch": self.train_batch(batch_idx), "batch_idx": batch_idx}
             skip = yield from self.hook("on_train_batch_start", **where, dataloader_idx=0)
             if skip == "return-minus-1":
                 break
@@ -81,14 +90,16 @@ class Pseudocode(Oracle):
 
             self.updating = self.closes_window(batch_idx, batches)
             output = yield from self.optimizer_blocks(where)
-
-            yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
             if output != "none":  # None went on with the next batch
                 outputs.append(output)
+            self.batches_done, self.uncounted = batch_idx + 1, int(self.updating)
+
+            yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
 
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
-            self.step += self.updating
+            yield from self.end_of_batch()
+            self.step, self.uncounted = self.step + self.updating, 0
             if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
@@ -100,9 +111,10 @@ class Pseudocode(Oracle):
         yield from self.hook("on_epoch_end")
         if self.s.model.scheduler == "epoch" and not self.s.model.manual:
             for optimizer_idx in sorted(self.used):
-                yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
+                yield from self.pass_scheduler(optimizer_idx)
         self.logged.end()
         self.logged.begin()
+        self.batches_done = 0
 
     def val_loop(self, at_most: int | None = None) -> Events:
         self.logged.begin()
@@ -142,6 +154,7 @@ class Pseudocode(Oracle):
         yield from self.hook("prepare_data")
         yield from self.configure_callbacks()
         yield from self.hook("setup", stage=function)
+        yield from self.hook("on_post_move_to_device")  # [R55]
         loop, scope = {
             "validate": (self.val_loop, "val_loop"),
             "test": (self.test_loop, "test_loop"),
@@ -205,6 +218,7 @@ class Pseudocode(Oracle):
 
         yield from self.hook("on_predict_model_train")
         self.grad_enabled = True
+        self.predictions = self.by_loader(outputs)
 
     # ---- the lines between, where the pseudocode names a thing ------------------------------------
 
@@ -220,10 +234,14 @@ class Pseudocode(Oracle):
             yield from self.hook(hook, batch=batch, dataloader_idx=dataloader_idx)
 
     def dataloader(self, stage: str) -> Events:
-        """`train_dataloader()` and its siblings: not reloaded, so called where first needed [R24]."""
-        if self.s.data.source != "argument" and stage not in self.loaded:
-            yield from self.hook(f"{stage}_dataloader")
-        self.loaded.add(stage)
+        """`train_dataloader()` and its siblings: called where first needed [R24], and again where they are
+        reloaded [R61]. Whoever validates on training batches needs no others [R62]."""
+        stage = "train" if self.overfits else stage
+        if self.is_due(stage):
+            if self.s.data.source != "argument":
+                yield from self.hook(f"{stage}_dataloader")
+            before = self.asked_before.pop(stage, None)
+            self.loaded[stage] = self.epoch if before is None or self.is_due(stage, before) else before
 
     def optimizer_blocks(self, where: dict[str, Any]) -> Events:
         """The block of each optimizer [R7]; with frequencies that of the one whose window it is, so many
@@ -254,13 +272,14 @@ class Pseudocode(Oracle):
     def piece_by_piece(self, where: dict[str, Any]) -> Events:
         """The blocks on each piece of the batch. A window of several batches is updated with its last
         piece; without accumulation each piece is [R40]."""
-        size = self.s.model.truncated_bptt_steps
+        size, pieces = self.s.model.truncated_bptt_steps, self.pieces()
         yield from self.hook("tbptt_split_batch", batch=where["batch"], split_size=size)
-        pieces, closes, outputs = -(-self.s.data.time // size), self.updating, []
+        closes, outputs = self.updating, []
         self.hiddens = dict.fromkeys(range(self.s.model.optimizers), "none")
-        for number in range(1, pieces + 1):
-            self.updating = closes and (self.options["accumulate_grad_batches"] == 1 or number == pieces)
+        for self.piece in pieces:
+            self.updating = closes and (self.options["accumulate_grad_batches"] == 1 or self.piece == pieces[-1])
             outputs.append((yield from self.each_in_turn(where)))
+        self.piece = None
         return self.listed(outputs)
 
     @staticmethod
@@ -294,10 +313,6 @@ class Pseudocode(Oracle):
         """Whether an update follows: after so many batches, and at the epoch's end [R8]."""
         return (batch_idx + 1) % int(self.options["accumulate_grad_batches"]) == 0 or batch_idx + 1 == batches
 
-    def numbered(self, receiver: str, optimizer_idx: int) -> str:
-        """"optimizer", or with several "optimizer:1"."""
-        return receiver if self.s.model.optimizers == 1 else f"{receiver}:{optimizer_idx}"
-
     def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         """training_step to optimizer_step: the step's span encloses its closure's [R1]. Without an update
         the gradients are accumulated [R8]."""
@@ -311,29 +326,33 @@ class Pseudocode(Oracle):
         else:
             closure = lambda: self.closure(where, optimizer_idx)  # noqa: E731
             step = lambda: self.optimizer_update(closure, optimizer_idx)  # noqa: E731
-            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
-            yield from self.hook("optimizer_step", step, **now)
+            rests = self.rests(optimizer_idx, where["batch_idx"])
+            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
+            yield from self.hook("optimizer_step", None if rests else step, **now, **self.flags())
             self.is_empty.add(optimizer_idx)
         self.withheld = False
         if self.stepped and self.s.model.scheduler == "step":
-            yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})  # [R16]
+            yield from self.pass_scheduler(optimizer_idx)  # [R16]
         if self.s.model.truncated_bptt_steps and self.output != "none":
             before = where["hiddens"]
             self.hiddens[optimizer_idx] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
         return self.output
 
     def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
-        """`optimizer.step(closure)`: the parameters change at its end, if there were gradients."""
+        """`optimizer.step(closure)`: the parameters change at its end, if there were gradients. L-BFGS evaluates
+        the closure again when it has changed them [R70]."""
         receiver = self.numbered("optimizer", optimizer_idx)
+        self.warm_up(optimizer_idx)
         yield self.event("B", receiver, "step", {})
         try:
             yield from closure()
+            moves = self.stepped and self.numbers.update(optimizer_idx)
+            self.updates += moves
+            if moves and self.s.model.optimizer == "lbfgs":
+                yield from closure()
         except UserError as raised:
             yield self.event("E", receiver, "step", {"raised": raised.text})
             raise
-        self.updates += self.stepped
-        if self.stepped:
-            self.numbers.update(optimizer_idx)
         yield self.event("E", receiver, "step", {})
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
@@ -342,7 +361,7 @@ class Pseudocode(Oracle):
             self.withheld = True  # how a trainer keeps the optimizer from a change is its own affair
             return
 
-        yield from self.hook("on_before_optimizer_step", optimizer_idx=optimizer_idx)
+        yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
         self.stepped = True
 
     def accumulate(self, where: dict[str, Any], optimizer_idx: int) -> Events:
@@ -351,14 +370,14 @@ class Pseudocode(Oracle):
         if told == "return-none":  # no zero_grad, no backward for this batch [R9]
             return
 
-        if optimizer_idx in self.is_empty:
-            yield from self.hook("on_before_zero_grad")
-            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, "optimizer_idx": optimizer_idx}
+        if optimizer_idx in self.is_empty or self.options["accumulate_grad_batches"] == 1:
+            yield from self.hook("on_before_zero_grad", optimizer=self.numbered("optimizer", optimizer_idx))
+            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
             yield from self.hook("optimizer_zero_grad", **now)
             self.is_empty.discard(optimizer_idx)
 
-        yield from self.hook("on_before_backward")
-        yield from self.hook("backward", optimizer_idx=optimizer_idx)
+        yield from self.hook("on_before_backward", **self.loss())
+        yield from self.hook("backward", **self.loss(), **self.of(optimizer_idx))
         yield from self.hook("on_after_backward")
 
     def training_step(self, where: dict[str, Any]) -> Events:
@@ -379,10 +398,11 @@ class Pseudocode(Oracle):
             self.grads[optimizer_idx], self.stepped = "clear", True
             self.numbers.zero_grad(optimizer_idx)
             try:
-                yield from self.hook("on_before_backward")
-                yield from self.hook("backward")
+                yield from self.hook("on_before_backward", **self.loss())
+                yield from self.hook("backward", **self.loss())
                 yield from self.hook("on_after_backward")
-                yield from self.optimizer_update(lambda: self.hook("on_before_optimizer_step"), optimizer_idx)
+                hook = partial(self.hook, "on_before_optimizer_step", **self.of(optimizer_idx))
+                yield from self.optimizer_update(hook, optimizer_idx)
             finally:
                 self.optimizer_idx = None  # toggle_model() has ended
         for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler == "step" else 0):
@@ -391,7 +411,7 @@ class Pseudocode(Oracle):
     def sanity_check(self) -> Events:
         """A val_loop of at most num_sanity_val_steps batches of each loader [R5]."""
         steps = self.options["num_sanity_val_steps"]
-        if steps == 0 or not self.validates():
+        if steps == 0 or not self.validates() or self.resuming:
             return
         yield from self.hook("on_sanity_check_start")
         self.in_sanity_check = True
@@ -402,7 +422,7 @@ class Pseudocode(Oracle):
     def step_of(self, name: str, batch: dict[str, Any], dataloader_idx: int) -> Events:
         """The step of an evaluation; several loaders bring it `dataloader_idx`. Returns its output."""
         stage = "val" if name == "validation" else name
-        several = len(self.s.loaders(stage)) > 1
+        several = len(self.loaders(stage)) > 1
         where = {**batch, "dataloader_idx": dataloader_idx} if several else batch
         told = yield from self.hook(f"{name}_step", **where)
         form = "tensor" if name == "predict" else self.s.model.eval_returns or self.s.model.returns
@@ -417,29 +437,101 @@ class Pseudocode(Oracle):
 
     def outputs(self, stage: str) -> list[int]:
         """How many outputs of each loader have been kept: none yet."""
-        return [0] * len(self.s.loaders(stage))
+        return [0] * len(self.loaders(stage))
 
     def epoch_end(self, name: str, outputs: list[int]) -> Events:
         """A list of outputs, or with several loaders a list of one list for each."""
         if self.s.defines(f"{name}_epoch_end"):
-            several = "lists:" if len(outputs) > 1 else "list:"
-            yield from self.hook(f"{name}_epoch_end", outputs=several + ",".join(map(str, outputs)))
+            yield from self.hook(f"{name}_epoch_end", outputs=self.by_loader(outputs))
+
+    @staticmethod
+    def by_loader(outputs: list[int]) -> str:
+        """The form of so many outputs of each loader: a list, or with several loaders a list of lists."""
+        return ("lists:" if len(outputs) > 1 else "list:") + ",".join(map(str, outputs))
+
+    # ---- checkpoints ------------------------------------------------------------------------------
+
+    KEPT = tuple("loaded turn owners is_empty used batches_done epoch_outputs grads numbers logged passed due".split())
+
+    def save(self) -> Events:
+        """`trainer.save_checkpoint()`: everything of the training is kept, up to the last batch that is done [R43]."""
+        yield self.event("B", "trainer", "save_checkpoint", {})
+        try:
+            yield from self.hook("on_save_checkpoint")
+        except UserError as raised:
+            yield self.event("E", "trainer", "save_checkpoint", {"raised": raised.text})
+            raise
+        self.saved = {name: deepcopy(getattr(self, name)) for name in self.KEPT}
+        self.saved.update(epoch=self.epoch, step=self.step + self.uncounted)
+        yield self.event("E", "trainer", "save_checkpoint", {})
+
+    def new_trainer(self) -> None:
+        """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
+        self.epoch = self.step = self.uncounted = 0
+        self.training, self.attached = not self.s.model.starts_in_eval, False
+        self.grads = ["none"] * self.s.model.optimizers
+        self.times_logged = {}
+        self.nothing_logged()
+        self.options["max_epochs"] += self.options["max_epochs"] != -1
+
+    def load(self) -> Events:
+        """What a fit that goes on from a checkpoint is given: the weights, and all that belongs to them [R43]."""
+        if not self.resuming:
+            return
+        yield from self.hook("on_load_checkpoint")
+        self.updates += self.resuming["numbers"].layers != Numbers(self.s).layers
+        self.numbers = deepcopy(self.resuming["numbers"])
+
+    def go_on(self) -> None:
+        """The optimizers are there: the cycle of their turns begins, or goes on, and what was logged is known again."""
+        saved = self.resuming
+        self.turn, self.passed, self.due = saved.get("turn", 0), dict(saved.get("passed", {})), {*saved.get("due", ())}
+        if saved:
+            self.logged.kept = dict(saved["logged"].kept)
+            self.asked_before = dict(saved["loaded"])
+        else:
+            self.numbers.configure()
+
+    def rejoin(self) -> int:
+        """The first batch of this epoch: after resuming in mid-epoch that which was not done [R43]."""
+        saved, self.resuming = self.resuming, {}
+        if not saved.get("batches_done"):
+            return 0
+        self.used, self.owners, self.is_empty = map(deepcopy, (saved["used"], saved["owners"], saved["is_empty"]))
+        self.epoch_outputs.extend(saved["epoch_outputs"])
+        for page in saved["logged"].passes[:1]:  # none if it was saved after an exception
+            self.logged.passes[0] = deepcopy(page)
+        self.batches_done = int(saved["batches_done"])
+        if self.s.model.manual or self.is_empty != set(range(self.s.model.optimizers)):  # gradients of an open window
+            self.grads = list(saved["grads"])
+        return self.batches_done
 
     # ---- the calls of the user --------------------------------------------------------------------
 
     def call(self, function: str) -> Events:
         """`trainer.fit()` and its siblings: what was opened is closed, whatever happens."""
+        if function == "save":
+            yield from self.save()
+            return
+        if function == "resume":
+            self.new_trainer()
+        resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = False, True, function
-        self.loaded = set()
+        self.loaded, self.asked_before = {}, {}
+        self.overfits = function == "fit" and self.options["overfit_batches"] > 0
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
         self.nothing_logged()
+        self.resuming, self.batches_done = resuming, 0
+        self.epoch, self.step = resuming.get("epoch", self.epoch), resuming.get("step", self.step)
+        self.predictions = "none"
         try:
             yield from body()
         except UserError as raised:
+            self.predictions = "none"
             self.training, self.grad_enabled, self.scope = True, True, function
-            self.in_sanity_check, self.optimizer_idx = False, None
+            self.in_sanity_check, self.optimizer_idx, self.piece = False, None, None
             self.logged.abandon()
             yield from self.closing("on_exception")
             if self.opened:
@@ -447,7 +539,7 @@ class Pseudocode(Oracle):
             if not raised.text.startswith("KeyboardInterrupt"):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
-        yield self.event("E", "trainer", function, {})
+        yield self.event("E", "trainer", function, {"results": self.predictions} if function == "predict" else {})
 
     def closing(self, hook: str, **args: Any) -> Events:
         """After an exception: what a closing hook raises itself does not hide the first one."""

@@ -1,0 +1,131 @@
+"""The optimization of the scenario's module: optimizers and schedulers in every form, and hooks had its own way.
+
+Runs in the trainer's own world: torch and the standard library, Python 3.8 and up.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Dict, List
+
+import torch
+
+from ..scenario import Scenario
+
+__all__ = ["configured", "optimizer_with_scheduler", "overrides"]
+
+RATE = 0.0625
+WARM_UP = 4
+
+
+def configured(module: Any, scenario: Scenario) -> Any:
+    """What the scenario's `configure_optimizers` returns."""
+    model = scenario.model
+    if model.optimizer == "none":
+        return None
+    rows = [optimizer_with_scheduler(layer.parameters(), scenario) for layer in module.layers]
+    for row, frequency in zip(rows, model.frequencies):
+        row["frequency"] = frequency
+    optimizers = [row["optimizer"] for row in rows]
+    schedulers = [row["lr_scheduler"] for row in rows if "lr_scheduler" in row]
+    return {
+        "optimizer": optimizers[0],
+        "list": optimizers,
+        "tuple": tuple(optimizers),
+        "two-lists": (optimizers, schedulers),
+        "dict": rows[0],
+        "dicts": rows,
+        "tuple-of-dicts": tuple(rows),
+    }[model.returns_form]
+
+
+def optimizer_with_scheduler(parameters: Any, scenario: Scenario) -> Dict[str, Any]:
+    """An optimizer, with its scheduler if the scenario has one."""
+    kinds: Dict[str, Any] = {
+        "sgd": torch.optim.SGD,
+        "momentum": functools.partial(torch.optim.SGD, momentum=0.5, weight_decay=0.125),
+        "adam": torch.optim.Adam,
+        "lbfgs": functools.partial(torch.optim.LBFGS, max_iter=2, history_size=1),
+    }
+    optimizer = kinds[scenario.model.optimizer](parameters, lr=RATE)
+    if scenario.model.scheduler == "none":
+        return {"optimizer": optimizer}
+    return {"optimizer": optimizer, "lr_scheduler": _scheduler(optimizer, scenario)}
+
+
+def _scheduler(optimizer: Any, scenario: Scenario) -> Any:
+    """A scheduler that halves the rate, as it is or in an lr_dict."""
+    model, kinds = scenario.model, torch.optim.lr_scheduler
+    if not model.lr_dict:
+        return kinds.StepLR(optimizer, step_size=1, gamma=0.5)
+    lr_dict: Dict[str, Any] = {"interval": model.scheduler}
+    if model.scheduler_frequency > 1:
+        lr_dict["frequency"] = model.scheduler_frequency
+    if model.monitor:
+        plateau = kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+        return {"scheduler": plateau, "monitor": model.monitor, "strict": model.strict, **lr_dict}
+    return {"scheduler": kinds.StepLR(optimizer, step_size=1, gamma=0.5), **lr_dict}
+
+
+# ---- overrides ------------------------------------------------------------------------------------------
+
+
+def overrides(base: type, scenario: Scenario) -> Dict[str, Any]:
+    """The hooks that the scenario's module has its own way; those that the trainer does not know are left out."""
+    ways = {
+        "alternate": ("optimizer_step", _alternating),
+        "warm-up": ("optimizer_step", _warming_up),
+        "zero-grads": ("optimizer_zero_grad", _keeping_zeros),
+        "twice-backward": ("backward", _twice),
+        "own-split": ("tbptt_split_batch", _first_alone),
+    }
+    chosen = [ways[name] for name in scenario.model.overrides]
+    return {hook: _in_place_of(getattr(base, hook), way) for hook, way in chosen if hasattr(base, hook)}
+
+
+def _in_place_of(original: Any, way: Any) -> Any:
+    """A method that calls `way(module, given, default)`: the arguments by their names, and what calls the original."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)  # keeps the signature
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(self, *args, **kwargs).arguments
+        return way(self, given, lambda: original(self, *args, **kwargs))
+
+    return method
+
+
+def _alternating(module: Any, given: Dict[str, Any], default: Any) -> None:
+    """The documentation's example: the second optimizer is used for every second batch."""
+    if given["optimizer_idx"] == 0 or (given["batch_idx"] + 1) % 2 == 0:
+        default()
+
+
+def _warming_up(module: Any, given: Dict[str, Any], default: Any) -> None:
+    """The documentation's example: the rate rises over the first steps."""
+    if module.trainer.global_step < WARM_UP:
+        scale = min(1.0, float(module.trainer.global_step + 1) / WARM_UP)
+        for group in given["optimizer"].param_groups:
+            group["lr"] = scale * RATE
+    default()
+
+
+def _keeping_zeros(module: Any, given: Dict[str, Any], default: Any) -> None:
+    """Gradients become zeros, which is not torch's default."""
+    given["optimizer"].zero_grad(set_to_none=False)
+
+
+def _twice(module: Any, given: Dict[str, Any], default: Any) -> None:
+    """Twice the gradient."""
+    (2 * given["loss"]).backward()
+
+
+def _first_alone(module: Any, given: Dict[str, Any], default: Any) -> List[Any]:
+    """Whatever the size asked for: the first step of time, and the rest if there is one."""
+    batch = given["batch"]
+    time = (batch["x"] if isinstance(batch, dict) else batch[0]).shape[1]
+    windows = [slice(0, 1), *([slice(1, time)] if time > 1 else [])]
+    if isinstance(batch, dict):
+        return [{name: part[:, window] for name, part in batch.items()} for window in windows]
+    return [tuple(part[:, window] for part in batch) for window in windows]

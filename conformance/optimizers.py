@@ -1,0 +1,70 @@
+"""A scenario's `configure_optimizers` and overrides: what there is, and what does not go together.
+
+Part of reading scenarios, so it needs only the standard library of Python 3.8.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterator, Tuple
+
+if TYPE_CHECKING:
+    from .scenario import Scenario
+
+__all__ = ["FORMS", "OVERRIDES", "discord"]
+
+# The forms of what `configure_optimizers` returns.
+FORMS = ("optimizer", "list", "tuple", "two-lists", "dict", "dicts", "tuple-of-dicts")
+# The hooks of optimization that a module can have its own way, and which way.
+OVERRIDES = ("alternate", "warm-up", "zero-grads", "twice-backward", "own-split")
+
+
+def discord(scenario: Scenario) -> str:
+    """What in the optimization of a scenario does not go together, in words; empty if everything does."""
+    for rules in (_of_form, _of_scheduler, _of_lbfgs, _of_overrides):
+        for broken, words in rules(scenario):
+            if broken:
+                return words
+    return ""
+
+
+Rules = Iterator[Tuple[bool, str]]
+
+
+def _of_form(scenario: Scenario) -> Rules:
+    model = scenario.model
+    shown = "model.form=%r" % model.form
+    more = model.scheduler != "none" or bool(model.frequencies)
+    yield bool(model.form) and model.optimizer == "none", shown + ' needs an optimizer, not "none"'
+    yield model.form in ("optimizer", "dict") and model.optimizers > 1, shown + " holds one optimizer"
+    yield model.form in ("optimizer", "list", "tuple") and more, shown + " holds neither schedulers nor frequencies"
+    yield model.form == "two-lists" and bool(model.frequencies), shown + " holds no frequencies"
+
+
+def _of_scheduler(scenario: Scenario) -> Rules:
+    model = scenario.model
+    more = model.scheduler_frequency > 1 or bool(model.monitor)
+    automatic = model.scheduler != "none" and not model.manual
+    bare = model.scheduler == "epoch" and not more
+    yield more and not automatic, "model.scheduler_frequency and model.monitor need a scheduler that steps by itself"
+    yield not model.lr_dict and not bare, "model.lr_dict=false needs a scheduler per epoch, and no more about it"
+    yield not (model.strict or model.monitor), "model.strict=false needs a model.monitor"
+    yield bool(model.monitor) and scenario.option("precision") != 32, "model.monitor needs precision 32"
+
+
+def _of_lbfgs(scenario: Scenario) -> Rules:
+    model = scenario.model
+    plain = not model.manual and model.optimizers == 1 and scenario.option("accumulate_grad_batches") == 1
+    exact = model.dtype == "float64" and scenario.option("precision") == 32
+    words = 'model.optimizer="lbfgs" needs one optimizer, automatic optimization without accumulation, and float64'
+    yield model.optimizer == "lbfgs" and not (plain and exact), words
+
+
+def _of_overrides(scenario: Scenario) -> Rules:
+    model, names = scenario.model, set(scenario.model.overrides)
+    automatic = model.optimizer != "none" and not model.manual
+    two = model.optimizers == 2 and not model.frequencies
+    alone = model.scheduler == "none" and "alternate" not in names
+    yield bool(names) and not automatic, "model.overrides need an optimizer, and automatic optimization"
+    yield "alternate" in names and not two, 'model.overrides "alternate" needs two optimizers without frequencies'
+    yield "warm-up" in names and not alone, 'model.overrides "warm-up" needs a rate that nothing else changes'
+    yield "own-split" in names and not model.truncated_bptt_steps, 'model.overrides "own-split" has nothing to split'

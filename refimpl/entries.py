@@ -1,0 +1,248 @@
+"""What one name has logged: its settings, its latest value, and what the epoch's values come to."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, distributed
+
+from .devices import detach
+from .log_rules import RULES, LogError, number
+
+if TYPE_CHECKING:
+    from .module import LightningModule
+
+__all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "settled", "syncs"]
+
+# What an epoch's values are reduced by without keeping them, and what else that is called.
+_RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "min": torch.minimum, "max": torch.maximum, "sum": torch.add
+}  # fmt: skip
+_REDUCTIONS: dict[Any, str] = {
+    **{name: name for name in ("mean", *_RUNNING)}, "default": "mean",
+    torch.mean: "mean", torch.min: "min", torch.max: "max", torch.sum: "sum", min: "min", max: "max", sum: "sum",
+}  # fmt: skip
+_OPERATIONS = {"min": distributed.ReduceOp.MIN, "max": distributed.ReduceOp.MAX}
+
+
+class Settings(NamedTuple):
+    """The arguments of `log` that a name keeps throughout a hook, in the order in which `log` hands them on."""
+
+    prog_bar: bool
+    logger: bool
+    on_step: bool | None
+    on_epoch: bool | None
+    reduce_fx: Any
+    enable_graph: bool
+    sync_dist: bool
+    sync_dist_group: Any
+    add_dataloader_idx: bool
+    metric_attribute: str | None
+    rank_zero_only: bool | None
+
+
+ADDS_LOADER = Settings._fields.index("add_dataloader_idx")
+
+
+def settled(name: str, hook: str | None, asked: tuple[Any, ...]) -> Settings:
+    """The settings with what the hook makes of those that were left open.
+
+    Raises LogError for what may not be logged in this hook, or in no hook.
+    """
+    if not isinstance(name, str):
+        raise LogError(f"log: the name must be a str, not {name!r}")
+    if hook is not None and hook not in RULES:
+        raise LogError(f"log({name!r}): {hook} may not log; training_step and the hooks around it may")
+    if hook is None:
+        raise LogError(f"log({name!r}): called outside of a hook; log from the hooks of a running trainer")
+    given = Settings(*asked)
+    step_default, epoch_default, step_allowed = RULES[hook]
+    on_step = step_default if given.on_step is None else given.on_step
+    on_epoch = epoch_default if given.on_epoch is None else given.on_epoch
+    if on_step and not step_allowed:
+        raise LogError(f"log({name!r}, on_step=True): {hook} belongs to no step; log on_epoch there")
+    if not on_step and not on_epoch:
+        raise LogError(f"log({name!r}): on_step=False and on_epoch=False would keep nothing")
+    reduce_fx = _reduction(name, given.reduce_fx)
+    return given._replace(on_step=on_step, on_epoch=on_epoch, reduce_fx=reduce_fx)
+
+
+def _reduction(name: str, given: Any) -> Any:
+    """ "mean", "min", "max", "sum", or a callable."""
+    try:
+        known = _REDUCTIONS.get(given)
+    except TypeError:  # a callable that cannot be hashed
+        known = None
+    if known is not None or callable(given):
+        return known or given
+    near = difflib.get_close_matches(str(given), ["mean", *_RUNNING], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise LogError(f"log({name!r}, reduce_fx={given!r}): mean, min, max, sum or a callable is accepted{hint}")
+
+
+def _same_code(one: Any, other: Any) -> bool:
+    """Whether two callables are one lambda or local function, made anew in each step."""
+    code = getattr(one, "__code__", None)
+    return code is not None and code is getattr(other, "__code__", None)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One name on a page: its settings, its latest value, and what the epoch's values come to so far.
+
+    `total` is their sum weighted by batch size and `weight` that of the weights. With another reduction than
+    the mean, `total` is what they have been reduced to, and `weight` counts them; those that a callable is to
+    reduce are kept in `steps`. A metric keeps account of its values itself.
+    """
+
+    asked: tuple[Any, ...]
+    settings: Settings
+    name: str
+    loader: int | None
+    latest: Any = None
+    total: Any = 0.0
+    weight: float = 0.0
+    steps: list[Tensor] = field(default_factory=list)
+    metric: Any = None
+    so_far: Any = None  # of a run before, by a callable that nobody has brought again
+
+    def ask_again(self, hook: str | None, asked: tuple[Any, ...], settings: Settings) -> None:
+        """The hook logs this name once more. Raises LogError where its settings are others than before."""
+        for setting, before, now in zip(Settings._fields, self.settings if self.asked else (), settings):
+            if now != before and not _same_code(now, before):
+                raise LogError(
+                    f"log({self.name!r}) in {hook}: {setting}={now!r}, but before in this hook it was {before!r}; "
+                    "use another name"
+                )
+        self.asked, self.settings = asked, settings
+
+    def state_dict(self, module: LightningModule) -> dict[str, Any]:
+        """The entry as plain data; a metric as the name of its place in the module."""
+        settings = self.settings._replace(reduce_fx=_named(self.settings.reduce_fx), sync_dist_group=None)
+        metric = next((name for name, part in module.named_modules() if part is self.metric), None)
+        state = {name: detach(getattr(self, name)) for name in _SAVED}
+        state["so_far"] = self.reduced() if callable(self.settings.reduce_fx) and self.steps else self.so_far
+        return {**state, "settings": tuple(settings), "metric": metric}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], module: LightningModule) -> Entry:
+        """The entry that `state_dict` told of. What was asked is not known until the same hook logs again."""
+        metric = None if state["metric"] is None else module.get_submodule(state["metric"])
+        saved = {name: state[name] for name in _SAVED}
+        return cls(asked=(), settings=Settings(*state["settings"]), metric=metric, **saved)
+
+    def values(self, epoch_ended: bool) -> dict[str, tuple[Any, str]]:
+        """Names and values to show, each with "step" or "epoch"; both suffixed where there are both."""
+        on_step, on_epoch = self.settings.on_step, self.settings.on_epoch
+        forked = on_step and on_epoch
+        shown: dict[str, tuple[Any, str]] = {}
+        if not self.weight:
+            return shown
+        epochs = self.reduced() if on_epoch and epoch_ended else None
+        if on_step and self.latest is not None:
+            shown[self.shown("_step" if forked else "")] = (self.latest, "step")
+        if epochs is not None:
+            shown[self.shown("_epoch" if forked else "")] = (epochs, "epoch")
+        if forked:  # the bare name serves `monitor`: the epoch's value once there is one
+            bare = self.latest if epochs is None else epochs
+            if bare is not None:
+                shown[self.shown()] = (bare, "alias")
+        return shown
+
+    def shown(self, fork: str = "") -> str:
+        """The name that the value is shown under."""
+        suffixed = self.loader is not None and self.settings.add_dataloader_idx
+        return self.name + fork + (f"/dataloader_idx_{self.loader}" if suffixed else "")
+
+    def reduced(self) -> Any:
+        """The epoch's value."""
+        if self.metric is not None:
+            value = self.metric.compute()
+        elif self.settings.reduce_fx is None:
+            value = self.so_far
+        elif callable(self.settings.reduce_fx):
+            dtype, device = self.steps[0].dtype, self.steps[0].device
+            for step in self.steps:
+                dtype = torch.promote_types(dtype, step.dtype)
+            value = self.settings.reduce_fx(torch.stack([step.to(device, dtype) for step in self.steps]))
+        else:
+            return self.total / self.weight if self.settings.reduce_fx == "mean" else self.total
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return value.reshape(())
+        return number(self.name, value)
+
+    def add(self, value: Any, batch_size: int, epoch_ended: bool) -> None:
+        """One more value, where it is reduced otherwise than to the mean, or over processes."""
+        fx, together = self.settings.reduce_fx, syncs(self.settings)
+        value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        if together and (self.settings.on_step or epoch_ended):
+            self.latest = _over_processes(value, fx, self.settings.sync_dist_group)
+            value = self.latest if epoch_ended else value  # no later moment brings the processes together
+        if fx == "mean":
+            self.total, self.weight = self.total + value * batch_size, self.weight + batch_size
+            return
+        if not callable(fx):
+            self.total = _RUNNING[fx](self.total, value) if self.weight else value
+        elif self.settings.on_epoch:
+            self.steps.append(value)
+        self.weight += 1
+
+    def synchronize(self) -> None:
+        """The epoch's values of all processes come together; every process takes part."""
+        group, fx = self.settings.sync_dist_group, self.settings.reduce_fx
+        if fx == "mean":
+            both = torch.stack([self.total, torch.full_like(self.total, self.weight)])
+            self.total, self.weight = _over_processes(both, "sum", group)
+        elif callable(fx):
+            kept: list[Any] = [None] * distributed.get_world_size(group)
+            distributed.all_gather_object(kept, self.steps, group)
+            self.steps = [step for steps in kept for step in steps]
+        else:
+            self.total = _over_processes(self.total, fx, group)
+
+
+_SAVED = ("name", "loader", "latest", "total", "weight", "steps", "so_far")
+
+
+def _named(reduce_fx: Any) -> Any:
+    """A reduction as plain data: its name, or None for a callable, which the hook that logs will bring again."""
+    return reduce_fx if isinstance(reduce_fx, str) else None
+
+
+def syncs(settings: Settings) -> bool:
+    """Whether a value is reduced over processes: asked for, called by all of them, and there are several."""
+    if not settings.sync_dist or settings.rank_zero_only or not distributed.is_available():
+        return False
+    return distributed.is_initialized() and distributed.get_world_size(settings.sync_dist_group) > 1
+
+
+def _over_processes(value: Tensor, fx: Any, group: Any) -> Tensor:
+    """The values of all processes reduced; to their mean, where a callable reduces those of the epoch."""
+    value = value.detach().clone()
+    distributed.all_reduce(value, _OPERATIONS.get(fx, distributed.ReduceOp.SUM), group)
+    return value if fx in _RUNNING else value / distributed.get_world_size(group)
+
+
+# Hook, name, and loader, None if loaders are not to be told apart: each has an entry of its own.
+Place = tuple[str | None, str, int | None]
+
+
+@dataclass(slots=True)
+class Page:
+    """What one pass has logged so far; where two hooks log the same name, the later one is read."""
+
+    entries: dict[Place, Entry] = field(default_factory=dict)
+    loaders: int = 0
+    ended: bool = False
+
+    def reset(self) -> None:
+        """The metrics that were logged start anew with the next pass."""
+        for entry in self.entries.values():
+            if entry.metric is not None:
+                entry.metric.reset()
+
+

@@ -1,0 +1,265 @@
+"""Hyperparameters: what `__init__` was given, kept, logged, and given to it again when a checkpoint is loaded."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from torch import nn
+
+from .config import AttributeDict, Kinds, build, container, hint, is_config, kind_of, plain, rebuilt, settings
+from .optimization import ConfigurationError
+
+__all__ = ["HyperparametersMixin", "init_arguments", "logged_hparams", "plain_hparams"]
+
+#: Arguments of `__init__` that held hyperparameters: None for one under its own name; for an object that held several,
+#: its kind and their names.
+Arguments = Mapping[str, tuple[str, list[str]] | None]
+
+
+class HyperparametersMixin:
+    """`save_hyperparameters` and `hparams`, for modules, data modules, and any class of your own."""
+
+    _hparams: AttributeDict | None = None
+    _hparams_initial: AttributeDict | None = None
+    #: `Arguments` of the outermost `__init__`.
+    _hparams_arguments: Mapping[str, Any] = {}
+    _hparams_unlogged: frozenset[str] = frozenset()
+    #: What the keys in a checkpoint begin with.
+    _hparams_prefix = ""
+
+    @property
+    def hparams(self) -> AttributeDict:
+        """What `save_hyperparameters` kept, to be read as attributes or as items, and changed. An OmegaConf config
+        to which nothing was added is there as it is. ("hparams")"""
+        if self._hparams is None:
+            self._hparams = AttributeDict()
+        return self._hparams
+
+    @hparams.setter
+    def hparams(self, value: Any) -> None:
+        raise AttributeError("hparams cannot be set; call save_hyperparameters, or set an entry: self.hparams.lr = 1")
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """The values as they were when they were kept, whatever has become of `hparams`: deep copies, but for
+        modules and what cannot be copied."""
+        return AttributeDict() if self._hparams_initial is None else self._hparams_initial
+
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: Sequence[str] | str | None = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Keep arguments of `__init__`, with the values that they have now, in `hparams`.
+
+        Called in `__init__`, or in what it calls. Where a subclass's `__init__` has called its parent's, the
+        arguments of both are known; of two with the same name, the subclass's counts. What `**kwargs` holds is
+        known by its names, what `*args` holds is not. Each call adds to what is kept.
+
+        Args:
+            args: names of arguments; none for all of them; or one object, whose entries are kept: a dict, a
+                Namespace, an OmegaConf config, the instance of a dataclass.
+            ignore: a name, or names, to leave out.
+            frame: where to begin the search for `__init__`, if not with the caller.
+            logger: whether loggers are given them, too.
+
+        Raises ConfigurationError for an unknown name, for an object of another kind, and outside of `__init__`,
+        unless an object is given. ("save_hyperparameters")
+        """
+        chain = list(_running_inits(self, frame or sys._getframe(1)))
+        named = all(isinstance(arg, str) for arg in args)
+        known = self._known(chain, args) if named else settings(args[0] if len(args) == 1 else args)
+        ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
+        names = args if named and args else known
+        _check_names([*names, *ignored], known.keys())
+        saved = known if names is known and not ignored else {n: known[n] for n in names if n not in ignored}
+        self._hparams = _added(self._hparams, saved)
+        self._hparams_initial = _added(self._hparams_initial, _copied(saved))
+        held = _arguments(saved, chain[-1] if chain else {}, None if named else args[0])
+        self._hparams_arguments = {**self._hparams_arguments, **held}
+        self._hparams_unlogged = self._hparams_unlogged - {*saved} if logger else self._hparams_unlogged | {*saved}
+
+    def _known(self, chain: list[dict[str, Any]], args: tuple[str, ...]) -> dict[str, Any]:
+        """The arguments of all `__init__`s that are running; the subclass's last, so that they count."""
+        if not chain:
+            raise ConfigurationError(
+                f"save_hyperparameters({', '.join(map(repr, args))}) outside of {type(self).__name__}.__init__: "
+                "call it there, or give it a dict"
+            )
+        return {name: value for given in chain for name, value in given.items()}
+
+
+def _running_inits(owner: Any, frame: FrameType | None) -> Iterator[dict[str, Any]]:
+    """The arguments by name of each `__init__` of `owner` that is running, those of the outermost last."""
+    while frame is not None:
+        if frame.f_code.co_name == "__init__":
+            info = inspect.getargvalues(frame)
+            if info.args and info.locals.get(info.args[0]) is owner:
+                named = {name: info.locals[name] for name in info.args[1:] if name in info.locals}
+                yield named | (info.locals[info.keywords] if info.keywords else {})
+        frame = frame.f_back
+
+
+def _check_names(names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(
+                f"save_hyperparameters: there is no {name!r} among {sorted(known)}{hint(name, known)}"
+            )
+
+
+def _added(before: AttributeDict | None, saved: Mapping[str, Any]) -> Any:
+    """What was kept before and `saved`; an OmegaConf config stays one as long as it is alone."""
+    if not before and is_config(saved):
+        return saved
+    together = AttributeDict(before or {}) if before is None or is_config(before) else before
+    together.update(saved)
+    return together
+
+
+def _copied(saved: Mapping[str, Any]) -> Any:
+    """Deep copies, but for modules, which may be large, and for what cannot be copied."""
+    if is_config(saved):
+        return copy.deepcopy(saved)
+    copies, memo = dict(saved), {}  # type: dict[str, Any], dict[int, Any]
+    for name, value in saved.items():
+        try:
+            copies[name] = value if isinstance(value, nn.Module) else copy.deepcopy(value, memo)
+        except Exception:  # whatever the value's own methods raise
+            continue
+    return copies
+
+
+def _arguments(saved: Mapping[str, Any], given: Mapping[str, Any], one: Any) -> Arguments:
+    """Which of the arguments `given` hold what is saved: the one that is the object `one`, or those of the names."""
+    holder = next((name for name, value in given.items() if one is not None and value is one), None)
+    if holder is not None:
+        return {holder: (str(kind_of(one)), list(saved))}
+    return {name: None for name in saved if name in given}
+
+
+# ---- to the loggers --------------------------------------------------------------------------------------
+
+
+def logged_hparams(*owners: HyperparametersMixin | None) -> dict[str, Any]:
+    """The hyperparameters of all owners that loggers are to have, with the values that they have now.
+
+    Raises ConfigurationError where two owners have different values under one name.
+    """
+    together: dict[str, Any] = {}
+    for owner in [owner for owner in owners if owner is not None]:
+        for name, value in container(owner.hparams).items():
+            if name in owner._hparams_unlogged:
+                continue
+            if name in together and not _same(together[name], value):
+                raise ConfigurationError(
+                    f"the loggers would be given two values of the hyperparameter {name!r}: {together[name]!r}, and "
+                    f"{value!r} of {type(owner).__name__}; rename one, or save one with logger=False"
+                )
+            together[name] = value
+    return together
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except (RuntimeError, ValueError):  # tensors or arrays of several elements
+        return False
+
+
+# ---- to a checkpoint, and back ---------------------------------------------------------------------------
+
+
+def plain_hparams(owner: HyperparametersMixin) -> tuple[dict[str, Any], list[str]]:
+    """What a checkpoint keeps of the hyperparameters, and the names of those that have no form as plain data.
+
+    All of it is plain data (`config.py`), under these keys, each with "datamodule_" before it for a data module, and
+    nothing at all without hyperparameters:
+    - "hyper_parameters": the values by name;
+    - "hparams_kinds": what was no plain data, by the keys and indices that lead to it: ("net", "sizes", 0) -> "Path";
+    - "hparams_arguments": the arguments of `__init__` that held them: None for one under its own name, or the kind of
+      an object and the names of what it held.
+    """
+    if not owner.hparams and not owner._hparams_arguments:
+        return {}, []
+    values, kinds, left_out = {}, {}, []  # type: dict[str, Any], Kinds, list[str]
+    for name, value in container(owner.hparams).items():
+        found: Kinds = {}
+        try:
+            values[name] = plain(value, (name,), found)
+        except (ConfigurationError, RecursionError):  # of a kind that has none; holds itself
+            left_out.append(name)
+        else:
+            kinds |= found
+    state = {"hyper_parameters": values, "hparams_kinds": kinds, "hparams_arguments": dict(owner._hparams_arguments)}
+    return {owner._hparams_prefix + key: value for key, value in state.items()}, left_out
+
+
+def init_arguments(
+    cls: type[HyperparametersMixin], saved: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The keyword arguments for `cls` out of a checkpoint that holds what `plain_hparams` returned.
+
+    An argument gets what was saved under its name, and `**kwargs` what it was given. One that was given an object of
+    several hyperparameters gets an object of that kind again, for a dataclass an AttributeDict, and in it what was
+    added to `hparams` later. An override takes the place of an argument, or else of a value in such an object.
+    Of Lightning's checkpoints, "hyper_parameters" and "hparams_name" are read.
+
+    Raises ConfigurationError for a required argument that is neither saved nor overridden, and for an override that
+    nothing takes. Warns of an argument that was saved and is no longer taken.
+    """
+    hparams, arguments = _read(saved, cls._hparams_prefix)
+    parameters = inspect.signature(cls).parameters.values()
+    required = {p.name: p.default is p.empty for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+    given: dict[str, Any] = {}
+    objects: dict[str, dict[str, Any]] = {name: {} for name, held in arguments.items() if held}
+    holders = {key: objects[name] for name, held in arguments.items() if held for key in held[1]}
+    only = next(iter(objects.values())) if len(objects) == 1 else None  # the place of what has no other
+    for name, value in hparams.items():
+        place = holders.get(name, given if name in required or name in arguments else only)
+        if place is not None:
+            place[name] = value
+    for name, value in overrides.items():
+        place = given if name in required else holders.get(name, given if takes_any else only)
+        if place is None:
+            known = [*required, *holders]
+            raise ConfigurationError(f"{cls.__name__} takes no {name!r}; it takes {known}{hint(name, known)}")
+        place[name] = value
+    given |= {name: build(held[0], objects[name]) for name, held in arguments.items() if held and name not in given}
+    _check_required(cls, [name for name in required if required[name] and name not in given], hparams)
+    return given if takes_any else _taken(cls, given, required)
+
+
+def _check_required(cls: type, missing: Sequence[str], hparams: Mapping[str, Any]) -> None:
+    if missing:
+        raise ConfigurationError(
+            f"{cls.__name__} requires {', '.join(missing)}, which is not among the saved hyperparameters "
+            f"{sorted(hparams)}; give it: load_from_checkpoint(..., {missing[0]}=...)"
+        )
+
+
+def _taken(cls: type, given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """What `__init__` takes by its names; of the rest it is said that it was saved in vain."""
+    for name in sorted(given.keys() - set(names)):
+        warnings.warn(f"{cls.__name__} takes no {name!r}, which was saved{hint(name, names)}", stacklevel=4)
+    return {name: given[name] for name in names if name in given}
+
+
+def _read(saved: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], Arguments]:
+    """The hyperparameters in a checkpoint, and the arguments that held them."""
+    kinds = saved.get(prefix + "hparams_kinds", {})
+    values = saved.get(prefix + "hyper_parameters", {})
+    hparams = {name: rebuilt(value, (name,), kinds) for name, value in values.items()}
+    holder = saved.get(prefix + "hparams_name", "kwargs")  # Lightning's: the object, if there was one
+    held = dict.fromkeys(hparams) if holder == "kwargs" else {holder: ("AttributeDict", list(hparams))}
+    return hparams, saved.get(prefix + "hparams_arguments", held)
