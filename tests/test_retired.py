@@ -187,8 +187,11 @@ def test_an_unknown_keyword_is_told_with_the_nearest(function: str, given: str, 
         getattr(quiet(), function)(Line(), **{given: pairs(1)})
 
 
-def test_the_signatures_are_those_of_the_methods() -> None:
-    assert list(inspect.signature(Trainer.fit).parameters)[:4] == [
-        "self", "model", "train_dataloaders", "val_dataloaders"
-    ]  # fmt: skip
-    assert Trainer.predict.__name__ == "predict"
+def test_by_position_the_arguments_are_those_of_the_period() -> None:
+    evaluating = ["model", "dataloaders", "ckpt_path", "verbose", "datamodule"]
+    for method, names in {
+        Trainer.fit: ["model", "train_dataloaders", "val_dataloaders", "datamodule"],
+        Trainer.validate: evaluating, Trainer.test: evaluating,
+        Trainer.predict: ["model", "dataloaders", "datamodule", "return_predictions", "ckpt_path"],
+    }.items():  # fmt: skip
+        assert list(inspect.signature(method).parameters)[1 : 1 + len(names)] == names
