@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .callback_list import add_callbacks
 from .checkpoint import restore_module, restore_training
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
@@ -34,7 +35,7 @@ def fit(trainer: Trainer) -> None:
         # prepare data is called on GLOBAL_ZERO only
         if hooks.prepare_data: hooks.prepare_data()
 
-    if hooks.configure_callbacks: trainer.add_callbacks(hooks.configure_callbacks())
+    if hooks.configure_callbacks: add_callbacks(trainer, hooks.configure_callbacks())
 
     with parallel(trainer):
         train_on_device(trainer)
@@ -281,7 +282,7 @@ def evaluate(trainer: Trainer) -> Any:
     if trainer.global_rank == 0:
         if hooks.prepare_data: hooks.prepare_data()
 
-    if hooks.configure_callbacks: trainer.add_callbacks(hooks.configure_callbacks())
+    if hooks.configure_callbacks: add_callbacks(trainer, hooks.configure_callbacks())
 
     with parallel(trainer):
         return evaluate_on_device(trainer, str(trainer.state.fn))

@@ -13,11 +13,10 @@ import torch
 
 from .callbacks import Callback
 from .combined import MODES
-from .model_checkpoint import ModelCheckpoint
 from .optimization import ConfigurationError
 from .precision import PRECISIONS
 
-__all__ = ["Options", "callbacks_of", "check_checkpointing", "device_of", "resolved", "windows"]
+__all__ = ["Options", "callbacks_of", "device_of", "resolved", "windows"]
 
 
 class Options:
@@ -69,7 +68,7 @@ def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
     fast = given["fast_dev_run"]
     batches = count("fast_dev_run", int(fast) if isinstance(fast, bool) else fast, least=0)
     meant = {**given, "fast_dev_run": batches}
-    meant["limit_train_batches"] = given["overfit_batches"] or given["limit_train_batches"]
+    meant["limit_train_batches"] = limit("overfit_batches", given["overfit_batches"]) or given["limit_train_batches"]
     if batches:
         meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
         meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
@@ -221,12 +220,6 @@ def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
             hint = " (not the class)" if isinstance(callback, type) else ""
             raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
     return callbacks
-
-
-def check_checkpointing(enabled: bool, callbacks: list[Callback]) -> None:
-    """Raises ConfigurationError for checkpoints switched off beside a callback that saves them."""
-    if not enabled and any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-        raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
 
 
 def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:

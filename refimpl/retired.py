@@ -34,7 +34,7 @@ DEPRECATED = {
     "truncated_bptt_steps": "the module's attribute of this name",
 }
 # Without an effect on what is trained, and without a successor.
-IDLE = ("flush_logs_every_n_steps", "log_gpu_memory", "process_position")
+IDLE = ("flush_logs_every_n_steps", "log_gpu_memory", "prepare_data_per_node", "process_position")
 # What this engine does not have, and the values that do not ask for it. Where any other asks for what changes no
 # result, there is a warning.
 HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -53,7 +53,6 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "ipus": (None,),
     "num_nodes": (1,),
     "plugins": (None, []),
-    "prepare_data_per_node": (True, False, None),
     "replace_sampler_ddp": (True, False),
     "stochastic_weight_avg": (False,),
     "strategy": (None, "auto", *SPREADING),

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .callback_list import forget_module_callbacks, resolved_hooks
 from .checkpoint import check_resumable, read
 from .data import has_loader
 from .datamodule import LightningDataModule
 from .devices import parallel
-from .dispatch import Hooks, resolve
 from .loggers import Publisher
 from .model_checkpoint import chosen
 from .module import LightningModule
 from .optimization import ConfigurationError
 from .plan import epochs, validates
-from .precision import LossScaler, in_precision
+from .precision import LossScaler
 from .results import Logbook
 from .state import TrainerFn, TrainerState, TrainerStatus
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["resolved_hooks", "run"]
+__all__ = ["run"]
 
 # What each function runs on, and the step that it needs.
 _NEEDS = {
@@ -153,7 +153,7 @@ def _attach(
     trainer.batches_done, trainer.resuming, trainer.asked_before = 0, None, {}
     trainer.saves_due.clear()
     trainer.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time
-    trainer.forget_model_callbacks()
+    forget_module_callbacks(trainer)
     model.trainer = trainer
     if trainer.datamodule is not None:
         trainer.datamodule.trainer = trainer
@@ -168,15 +168,6 @@ def _read_checkpoint(trainer: Trainer, function: str, weights_only: bool) -> Non
     trainer.checkpoint = None if trainer.ckpt_path is None else read(trainer.ckpt_path, weights_only=weights_only)
     if trainer.checkpoint and function == "fit":
         check_resumable(trainer)
-
-
-def resolved_hooks(trainer: Trainer) -> Hooks:
-    """The hooks of everybody who takes part, the steps in the trainer's precision."""
-    hooks = resolve(trainer, trainer.module, trainer.datamodule, trainer.callbacks)
-    for _, step in _NEEDS.values():
-        method = getattr(hooks, step)
-        setattr(hooks, step, method and in_precision(method, trainer.precision, trainer.device))
-    return hooks
 
 
 def _check_defined(trainer: Trainer, function: str) -> None:

@@ -12,22 +12,20 @@ import torch
 
 from . import loops
 from .arguments import TakesArguments
+from .callback_list import with_defaults
 from .callbacks import Callback
 from .checkpoint import collected, write
 from .datamodule import LightningDataModule
 from .dispatch import Hooks
 from .loggers import Logger, loggers_of
-from .model_checkpoint import ModelCheckpoint, checkpoints_last
 from .module import LightningModule
 from .optimization import Turns
-from .options import callbacks_of, check_checkpointing, device_of, resolved
+from .options import device_of, resolved
 from .precision import LossScaler
-from .progress import ProgressBar
 from .results import Logbook
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
-from .run import resolved_hooks, run
+from .run import run
 from .state import RunningStage, TrainerState, TrainerStatus, TrainerView
-from .summary import ModelSummary
 from .tables import results_table
 
 __all__ = ["Trainer"]
@@ -129,7 +127,7 @@ class Trainer(TakesArguments, TrainerView):
         precision: int | str = 32,
         accelerator: str | None = None,
         devices: int | str | Sequence[int] | None = None,
-        gpus: int | Sequence[int] | None = None,
+        gpus: int | str | Sequence[int] | None = None,
         num_processes: int | None = None,
         truncated_bptt_steps: int | None = None,
         resume_from_checkpoint: str | os.PathLike[str] | None = None,
@@ -141,17 +139,9 @@ class Trainer(TakesArguments, TrainerView):
         self.resume_from_checkpoint = resume_from_checkpoint
         self.scaler: LossScaler | None = None
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
-        self.callbacks = callbacks_of(callbacks)
-        if self.enable_model_summary and not any(isinstance(cb, ModelSummary) for cb in self.callbacks):
-            self.callbacks.append(ModelSummary())
-        if self.enable_progress_bar and not any(isinstance(cb, ProgressBar) for cb in self.callbacks):
-            self.callbacks.append(ProgressBar())
-        check_checkpointing(enable_checkpointing, self.callbacks)
-        if enable_checkpointing and not self.checkpoint_callbacks:
-            self.callbacks.append(ModelCheckpoint())
-        self.callbacks = checkpoints_last(self.callbacks)
-        self._model_callbacks: list[Callback] = []
-        self._replaced: list[tuple[int, Callback]] = []
+        self.callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
+        self.module_callbacks: list[Callback] = []  # those of configure_callbacks, for one run
+        self.replaced_callbacks: list[tuple[int, Callback]] = []  # by them, with their places
         for callback in self.callbacks:
             callback.on_init_start(self)
 
@@ -213,9 +203,9 @@ class Trainer(TakesArguments, TrainerView):
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
-        ckpt_path: str | os.PathLike[str] | None = "auto",
         weights_only: bool = True,
     ) -> list[dict[str, float]]:
         """One pass over the validation loaders; returns the logged epoch values, a dict per loader, and prints
@@ -231,9 +221,9 @@ class Trainer(TakesArguments, TrainerView):
         self,
         model: LightningModule | None = None,
         dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto",
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
-        ckpt_path: str | os.PathLike[str] | None = "auto",
         weights_only: bool = True,
     ) -> list[dict[str, float]]:
         """One pass over the test loaders; returns the logged epoch values, a dict per loader, and prints them as
@@ -287,24 +277,6 @@ class Trainer(TakesArguments, TrainerView):
         write(collected(self, weights_only), filepath)
 
     # ---- what the loops ask for ------------------------------------------------------------------
-
-    def add_callbacks(self, configured: Sequence[Callback] | Callback | None) -> None:
-        """Take in what `configure_callbacks` returned: each replaces those of its type."""
-        new = callbacks_of(configured)
-        types = {type(callback) for callback in new}
-        if any(isinstance(callback, ProgressBar) for callback in new):
-            types.add(ProgressBar)  # two bars would overwrite each other
-        self._replaced = [(i, cb) for i, cb in enumerate(self.callbacks) if type(cb) in types]
-        self._model_callbacks = new
-        self.callbacks = checkpoints_last([cb for cb in self.callbacks if type(cb) not in types] + new)
-        vars(self.hooks).update(vars(resolved_hooks(self)))  # the loops hold on to this object
-
-    def forget_model_callbacks(self) -> None:
-        """The last run's model takes its callbacks with it, and those that they replaced come back."""
-        self.callbacks = [cb for cb in self.callbacks if all(cb is not own for own in self._model_callbacks)]
-        for place, callback in self._replaced:
-            self.callbacks.insert(place, callback)
-        self._model_callbacks, self._replaced = [], []
 
     def move_module(self) -> None:
         """The module goes to the device, once `setup` has built it, at precision 64 as float64."""

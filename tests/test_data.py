@@ -30,7 +30,7 @@ def trainer_with(limit: int | float = 1.0, interval: int | float = 1.0) -> Any:
 @given(st.integers(1, 8), st.one_of(st.integers(1, 10), st.just(1.0)), st.booleans())
 def test_exactly_the_last_batch_is_the_last(batches: int, limit: int | float, sized: bool) -> None:
     kind = Batches if sized else Stream
-    loader = TrainLoader(kind(range(batches)), trainer_with(limit))
+    loader = TrainLoader(kind(range(batches)), trainer_with(limit), 0)
     used = batches if limit == 1.0 and type(limit) is float else min(batches, int(limit))
     for _ in range(2):  # epochs
         seen = [(batch, loader.is_last(idx)) for idx, batch in enumerate(loader.batches())]
@@ -48,19 +48,19 @@ def test_every_pass_over_a_training_loader_begins_in_one_place(sized: bool) -> N
             begun.append(loader)
             return super().begin(loader)
 
-    assert list(Noting(alone, trainer_with()).batches()) == [0, 1] and begun == [alone]
+    assert list(Noting(alone, trainer_with(), 0).batches()) == [0, 1] and begun == [alone]
     begun.clear()
-    assert len(list(Noting([shorter, longer], trainer_with()).batches())) == 5
+    assert len(list(Noting([shorter, longer], trainer_with(), 0).batches())) == 5
     assert begun == [shorter, longer, shorter, shorter]
 
 
 def test_a_stream_is_read_one_batch_ahead_and_never_beyond_its_limit() -> None:
     stream = Stream(range(9))
-    batches = iter(TrainLoader(stream, trainer_with()).batches())
+    batches = iter(TrainLoader(stream, trainer_with(), 0).batches())
     next(batches)
     assert stream.handed_out == 2
     stream = Stream(range(9))
-    assert list(TrainLoader(stream, trainer_with(3)).batches()) == [0, 1, 2]
+    assert list(TrainLoader(stream, trainer_with(3), 0).batches()) == [0, 1, 2]
     assert stream.handed_out == 3  # an endless iterator can give each epoch its next batches
 
 

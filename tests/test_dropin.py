@@ -44,7 +44,9 @@ def test_a_classifier_with_a_data_module_and_the_command_line(tmp_path: Path) ->
     line = "--max_epochs 3 --batch_size 16 --gpus 0 --progress_bar_refresh_rate 0 --log_every_n_steps 5"
     printed, _ = run("classifier", tmp_path, *line.split())
     assert "1 | backbone.0 | Flatten    | 0     " in printed  # weights_summary="full"
-    assert re.fullmatch(r"test +value", printed[-5]) and re.fullmatch(r"test_acc +\S+", printed[-2])
+    assert re.fullmatch(r"test +value", printed[-6]) and re.fullmatch(r"test_acc +\S+", printed[-3])
+    assert printed[-2] == "hyperparameters: {'num_classes': 4, 'learning_rate': 0.001}"
+    assert [path.name[:8] for path in tmp_path.glob("lightning_logs/version_0/checkpoints/*")] == ["epoch=2-"]
     assert printed[-1] == f"accuracy above 0.9: True epochs: True {tmp_path}/lightning_logs/version_0"
 
 
@@ -70,7 +72,8 @@ def test_a_forecast_with_manual_optimization_and_predictions(tmp_path: Path) -> 
     assert printed[table + 3 :] == [
         f"predictions: {[[(16, 1)] * 2, [(16, 1)] * 4]}", "stage: True False False",
     ]  # fmt: skip
-    assert [re.findall(r"\.(\w+)\(", warning)[0] for warning in warned] == ["validate", "test"]
+    assert [re.findall(r"(\w+)\(", warning)[0] for warning in warned] == ["Trainer", "validate", "test"]
+    assert not list(tmp_path.glob("**/*.ckpt"))
     assert (tmp_path / "logs" / "forecast" / "version_0" / "metrics.csv").exists()
 
 

@@ -148,7 +148,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"calls": []}, "mine: calls is empty; name one of fit, validate, test, predict"),
         (
             {"calls": ["fitt"]},
-            "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict'; did you mean 'fit'?",
+            "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'save', 'resume'; "
+            "did you mean 'fit'?",
         ),
         ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
         ({"data": {"train": 0}}, "mine: fit needs batches: set data.train"),

@@ -68,7 +68,7 @@ def test_as_deep_as_asked_for(depth: int, names: list[str]) -> None:
 
 @pytest.mark.parametrize("depth", [-2, 1.0, None])
 def test_a_depth_that_is_none(depth: Any) -> None:
-    with pytest.raises(ConfigurationError, match=rf"max_depth={depth!r}; an int from -1"):
+    with pytest.raises(ConfigurationError, match=rf"max_depth={depth!r}; an int from 0, or -1"):
         ModelSummary(depth)
 
 

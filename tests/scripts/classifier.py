@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, random_split
@@ -41,7 +41,7 @@ class ImageDataModule(pl.LightningDataModule):
 class LitClassifier(pl.LightningModule):
     def __init__(self, num_classes, learning_rate):
         super().__init__()
-        self.learning_rate = learning_rate
+        self.save_hyperparameters()
         self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 64), nn.ReLU())
         self.head = nn.Linear(64, num_classes)
 
@@ -80,10 +80,10 @@ class LitClassifier(pl.LightningModule):
         return self.evaluate(batch, "test")
 
     def configure_optimizers(self):
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.hparams.learning_rate)
         batches = len(self.trainer.datamodule.train_dataloader())
         steps = batches // self.trainer.accumulate_grad_batches * self.trainer.max_epochs
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps + 1)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.hparams.learning_rate, total_steps=steps + 1)
         return [optimizer], [{"scheduler": scheduler, "interval": "step", "name": "one-cycle"}]
 
 
@@ -99,7 +99,11 @@ def cli_main():
     model = LitClassifier(dm.num_classes, args.learning_rate)
     trainer = pl.Trainer.from_argparse_args(
         args,
-        callbacks=[EarlyStopping(monitor="val_loss", patience=4, mode="min"), LearningRateMonitor("step")],
+        callbacks=[
+            ModelCheckpoint(monitor="val_loss", filename="{epoch}-{val_loss:.2f}"),
+            EarlyStopping(monitor="val_loss", patience=4, mode="min"),
+            LearningRateMonitor("step"),
+        ],
         weights_summary="full",
         deterministic=True,
         terminate_on_nan=True,
@@ -109,6 +113,8 @@ def cli_main():
     assert trainer.lr_schedulers[0]["name"] == "one-cycle"
 
     [result] = trainer.test(datamodule=dm)
+    best = LitClassifier.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
+    print("hyperparameters:", dict(best.hparams))
     print("accuracy above 0.9:", result["test_acc"] > 0.9, "epochs:", trainer.current_epoch > 0, trainer.log_dir)
 
 

@@ -82,6 +82,7 @@ def main():
         log_every_n_steps=1,
         callbacks=Bar(refresh_rate=2),
         num_sanity_val_steps=0,
+        checkpoint_callback=False,
     )
     train, short, long = waves(112, 0), waves(32, 1), waves(64, 2)
     trainer.fit(model, train, [short, long])
