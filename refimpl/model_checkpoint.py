@@ -304,7 +304,7 @@ def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_
     it. Raises CheckpointError where there is none, or it has gone missing. ("Test loop")
     """
     saver = trainer.checkpoint_callback
-    if ckpt_path == "auto":
+    if ckpt_path == "auto" and function != "fit":
         just_fitted = trainer.fitted is not None and (model is None or (model is trainer.fitted and function == "test"))
         ckpt_path = "best" if just_fitted and saver and saver.best_model_path else None
     if ckpt_path not in ("best", "last"):

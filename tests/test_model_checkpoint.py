@@ -509,3 +509,8 @@ def test_a_fit_may_begin_with_the_best_one(trained: Any) -> None:
     other: LightningModule = Tells([1.0])
     trainer.fit(other, pairs(2), pairs(1), ckpt_path="best")
     assert trainer.global_step == 4
+
+
+def test_a_fit_knows_no_auto(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint 'auto'"):
+        quiet().fit(Line(), pairs(1), ckpt_path="auto")
