@@ -258,7 +258,9 @@ def test_its_keys(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     [table] = re.findall(r"\| key \| \|\n(.*?)\n\n", page, re.DOTALL)
     documented = {key for row in table.splitlines() for key in re.findall(r"`(\w+)`", row.split("|")[1])}
-    fitted(tmp_path / "x.ckpt")
+    model = Trains()
+    model.save_hyperparameters({"width": 3})
+    fitted(tmp_path / "x.ckpt", model)
     whole = read(tmp_path / "x.ckpt")
     assert whole.keys() == documented
     assert (whole["epoch"], whole["global_step"]) == (1, 3)
