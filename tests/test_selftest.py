@@ -93,8 +93,8 @@ def test_a_runaway_mutant_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     from conformance.mutants import engine
 
     monkeypatch.setattr(engine, "SECONDS", 1)
-    start = "    epoch = trainer.current_epoch\n"
-    patch = Patch("plan.py", start, start + "    while True: pass\n")
+    start = "    if trainer.resuming:\n"
+    patch = Patch("plan.py", start, "    while True: pass\n" + start)
     [scenario] = [s for s in load_scenarios() if s.name == "fit-basic"]
     with mutated([patch]) as module:
         verdicts, error = engine.judge_mutant(module, scenario, load_clauses(), tmp_path / "t.jsonl")
