@@ -246,8 +246,11 @@ def _eval_loaders(trainer: Trainer, stage: str) -> EvalLoaders:
         train = _train_loader(trainer)
         loaders = EvalLoaders([as_one(train.loaders, train.mode)], trainer.limit_train_batches, stage)
     elif loaders is None or _is_due(trainer, stage, loaders.epoch):
+        goes_on = stage in trainer.asked_before and not _is_due(trainer, stage, trainer.asked_before[stage])
         provided, epoch = _provided(trainer, stage)
         loaders = EvalLoaders(provided, limit, stage, epoch)
+        for loader, states in zip(loaders.loaders, trainer.val_generators if goes_on else ()):
+            set_random_state({"generators": states}, generators_of(loader))
     trainer.eval_loaders[stage] = loaders
     return loaders
 

@@ -31,11 +31,13 @@ def loop_state(trainer: Trainer) -> dict[str, Any]:
     starts = loader.starts if loader else []
     in_epoch = bool(starts)
     asked: dict[str, Any] = {**trainer.eval_loaders, **({"train": loader} if loader else {})}
+    validation = trainer.eval_loaders["val"].loaders if "val" in trainer.eval_loaders else []
     each = [generators_of(one) for one in loader.each] if loader else []
     state: dict[str, Any] = {
         "in_epoch": in_epoch,
         "batches_done": trainer.batches_done,
         "asked": {stage: loaders.epoch for stage, loaders in asked.items()},  # in which epoch
+        "val_generators": [[g.get_state() for g in generators_of(one)] for one in validation],
         "loader_starts": starts or [{"generators": [g.get_state() for g in generators]} for generators in each],
         "random_state": random_state(),
         "turns": trainer.turns and trainer.turns.state_dict(),
@@ -53,6 +55,7 @@ def loop_state(trainer: Trainer) -> dict[str, Any]:
 def restore_loops(trainer: Trainer, state: Mapping[str, Any]) -> None:
     """The parts that are there before the first epoch; the rest waits in `trainer.resuming` for `rejoin`."""
     trainer.resuming, trainer.asked_before = state, dict(state["asked"])
+    trainer.val_generators = state["val_generators"]
     trainer.logbook.keep(state["logged"]["kept"])
     if trainer.turns and state["turns"]:
         trainer.turns.load_state_dict(state["turns"])

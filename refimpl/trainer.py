@@ -168,6 +168,7 @@ class Trainer(TakesArguments, TrainerView):
         self.checkpoint: Any = None  # what is to be restored, as it was read
         self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
         self.asked_before: dict[str, int] = {}  # the epochs in which the loaders of a stage were, when it was saved
+        self.val_generators: list[list[torch.Tensor]] = []  # the states of those in the validation loaders, then
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
             callback.on_init_end(self)

@@ -244,6 +244,17 @@ def test_loaders_that_draw_as_they_are_made_do_not_disturb_the_sequence(tmp_path
         assert torch.equal(one, other)
 
 
+def test_a_validation_loader_with_a_generator_of_its_own_goes_on_too(tmp_path: Path) -> None:
+    def fit(ckpt_path: Any = None) -> dict[str, Any]:
+        seed_everything(2)
+        trainer = quiet(max_epochs=3, limit_val_batches=2, callbacks=ModelCheckpoint(tmp_path, save_top_k=-1),
+                        enable_checkpointing=True)  # fmt: skip
+        trainer.fit(Noisy({}), loader("plain"), loader("own"), ckpt_path=ckpt_path)
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    assert fit() == fit(tmp_path / "epoch=0-step=7.ckpt")
+
+
 def test_there_is_no_second_sanity_check(tmp_path: Path) -> None:
     seen: list[str] = []
 
