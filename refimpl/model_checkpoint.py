@@ -135,7 +135,13 @@ class ModelCheckpoint(Callback):
     # ---- when --------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide on the folder."""
+        """Decide on the folder. Warns if this fit comes to no moment to save at."""
+        if self.every_n_epochs and self.save_on_train_epoch_end is False and not trainer.checks_val:
+            warnings.warn(
+                "ModelCheckpoint(save_on_train_epoch_end=False) saves after validations, and this fit has none: "
+                "nothing will be saved",
+                stacklevel=2,
+            )
         folder = os.path.join(trainer.log_dir, "checkpoints") if self._folder is None else self._folder
         self.dirpath = os.path.abspath(folder)
         self._saved_at = time.monotonic()

@@ -205,7 +205,7 @@ def test_names_that_cannot_be(tmp_path: Path, filename: str, told: str) -> None:
     ({"every_n_epochs": 2}, {"max_epochs": 5}, ["1-6", "3-12"]), ({"every_n_epochs": 0}, {}, []),
     ({}, {"val": False}, ["0-3", "1-6"]), ({}, {"val_check_interval": 1}, ["0-1", "0-2", "0-3", "1-4", "1-5", "1-6"]),
     ({"save_on_train_epoch_end": True}, {"val_check_interval": 1}, ["0-3", "1-6"]),
-    ({"save_on_train_epoch_end": False}, {}, ["0-3", "1-6"]), ({"save_on_train_epoch_end": False}, {"val": False}, []),
+    ({"save_on_train_epoch_end": False}, {}, ["0-3", "1-6"]),
     ({}, {"check_val_every_n_epoch": 2, "max_epochs": 4}, ["1-6", "3-12"]),
     ({}, {"limit_val_batches": 0}, ["0-3", "1-6"]), ({}, {"max_steps": 4}, ["0-3", "1-4"]),
     ({}, {"fast_dev_run": True}, []), ({"save_last": True, "every_n_train_steps": 1}, {"fast_dev_run": 3}, []),
@@ -221,6 +221,13 @@ def test_when(tmp_path: Path, when: dict[str, Any], options: dict[str, Any], exp
         assert saved["global_step"] == int(name.partition("-")[2])
         in_epoch = saved["loops"]["in_epoch"]
         assert saved["epoch"] == int(name[0]) + (not in_epoch)
+
+
+def test_where_there_is_no_moment_to_save_at_a_warning_says_so(tmp_path: Path) -> None:
+    saver = ModelCheckpoint(tmp_path, save_on_train_epoch_end=False)
+    with pytest.warns(UserWarning, match="saves after validations, and this fit has none"):
+        fit(saver, [1.0], val=False)
+    assert not names(tmp_path)
 
 
 def test_a_validation_alone_saves_nothing(tmp_path: Path) -> None:
