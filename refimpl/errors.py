@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ __all__ = [
     "LogError",
     "did_you_mean",
     "not_logged",
+    "warn",
 ]
 
 
@@ -46,3 +49,11 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
 def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
     """What is wrong where `who` waits for a value that nobody has logged."""
     return f"{who} monitors {name!r}, which was not logged; logged were {sorted(logged)}"
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Python's `warnings.warn`, at the line of the user's that led here, however deep in the engine."""
+    frame, level, engine = sys._getframe(1), 2, __name__.partition(".")[0] + "."
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith(engine):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from .callbacks.model_checkpoint import chosen
 from .data import has_loader
 from .datamodule import LightningDataModule
 from .devices import parallel
-from .errors import ConfigurationError
+from .errors import ConfigurationError, warn
 from .loggers.logbook import Logbook
 from .loggers.loggers import Publisher
 from .module import LightningModule
@@ -75,7 +74,7 @@ def _enter(trainer: Trainer, function: str, entry: Callable[[Trainer], Any]) -> 
     except KeyboardInterrupt as interrupt:
         trainer.interrupted = True
         _close_after(trainer, interrupt, TrainerStatus.INTERRUPTED)
-        warnings.warn(f"{function} was interrupted; it ends here", stacklevel=5)
+        warn(f"{function} was interrupted; it ends here")
         return None
     except BaseException as exception:
         _close_after(trainer, exception, TrainerStatus.FAILED)
@@ -100,7 +99,7 @@ def _close_after(trainer: Trainer, exception: BaseException, status: TrainerStat
                 if hook:
                     hook(argument)
             except Exception as another:
-                warnings.warn(f"while closing after {exception!r}: {another!r}", stacklevel=6)
+                warn(f"while closing after {exception!r}: {another!r}")
 
 
 # ---- what a run is given, checked before anything happens ----------------------------------------------
@@ -184,13 +183,12 @@ def _check_defined(trainer: Trainer, function: str) -> None:
 def _warn_of_nothing_to_do(trainer: Trainer) -> None:
     """A fit that will not train, or not validate although half of what that takes is there."""
     if next(epochs(trainer), None) is None:
-        warnings.warn(
+        warn(
             f"fit will train nothing: current_epoch={trainer.current_epoch} of max_epochs={trainer.max_epochs}, "
             f"global_step={trainer.global_step} of max_steps={trainer.max_steps}, "
-            f"limit_train_batches={trainer.limit_train_batches}",
-            stacklevel=5,
+            f"limit_train_batches={trainer.limit_train_batches}"
         )
     name, step = type(trainer.module).__name__, trainer.hooks.validation_step is not None
     if trainer.limit_val_batches != 0 and step != has_loader(trainer, "val"):
         there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
-        warnings.warn(f"fit will not validate: {name} has a {there}, but no {missing}", stacklevel=5)
+        warn(f"fit will not validate: {name} has a {there}, but no {missing}")

@@ -18,7 +18,7 @@ import torch
 
 from ..callback import Callback
 from ..datamodule import LightningDataModule
-from ..errors import CheckpointError
+from ..errors import CheckpointError, warn
 from ..types import LightningModule, Trainer
 from ..version import __version__
 from .hparams import init_arguments, plain_hparams
@@ -182,10 +182,9 @@ def check_resumable(trainer: Trainer) -> None:
     assert checkpoint is not None
     if _LIGHTNING in checkpoint and _OURS not in checkpoint:
         skipped = sorted(checkpoint.keys() - {"state_dict", _LIGHTNING, "hyper_parameters", "hparams_name"})
-        warnings.warn(
+        warn(
             f"{trainer.ckpt_path!r} was written by pytorch-lightning {checkpoint[_LIGHTNING]}: its weights are loaded, "
-            f"and training begins at epoch 0; skipped are {', '.join(skipped)}",
-            stacklevel=6,
+            f"and training begins at epoch 0; skipped are {', '.join(skipped)}"
         )
     elif "optimizer_states" not in checkpoint:
         raise CheckpointError(
