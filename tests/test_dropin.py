@@ -15,6 +15,7 @@ from refimpl import Trainer
 from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
 from refimpl.period.retired_hooks import CALLED, REFUSED
 from refimpl.trainer import states as state
+from refimpl.trainer import trainer as engine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "drop-in.md").read_text(encoding="utf-8")
@@ -76,6 +77,13 @@ def test_a_forecast_with_manual_optimization_and_predictions(tmp_path: Path) -> 
     assert [re.findall(r"(\w+)\(", warning)[0] for warning in warned] == ["Trainer", "validate", "test"]
     assert not list(tmp_path.glob("**/*.ckpt"))
     assert (tmp_path / "logs" / "forecast" / "version_0" / "metrics.csv").exists()
+
+
+def test_the_engines_trainer_knows_nothing_of_the_period() -> None:
+    assert not [path for path in (ROOT / "refimpl" / "trainer").glob("*.py") if ".period" in path.read_text("utf-8")]
+    assert issubclass(Trainer, engine.Trainer)
+    with pytest.raises(TypeError, match="resume_from_checkpoint"):
+        engine.Trainer(resume_from_checkpoint="last.ckpt")  # type: ignore[call-arg]
 
 
 # ---- docs/drop-in.md ------------------------------------------------------------------------------------

@@ -20,8 +20,6 @@ from ..loggers.loggers import Logger, loggers_of
 from ..loggers.tables import results_table
 from ..module import LightningModule
 from ..optimization import Turns
-from ..period.arguments import TakesArguments
-from ..period.retired import RETIRED_OPTIONS, retired_keywords, retired_options
 from ..precision import LossScaler
 from ..run import run
 from ..saving.checkpoint import collected, write
@@ -31,7 +29,8 @@ from .states import RunningStage, TrainerState, TrainerStatus, TrainerView
 __all__ = ["Trainer"]
 
 
-class Trainer(TakesArguments, TrainerView):
+# Type checkers take the trainer of the hooks for what users hold, a class above this one: hence `ignore[arg-type]`.
+class Trainer(TrainerView):
     """Runs a `LightningModule` as the documentation's pseudocode says.
 
     Args:
@@ -71,19 +70,12 @@ class Trainer(TakesArguments, TrainerView):
         accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
             or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
         truncated_bptt_steps: of modules that have none of their own; deprecated.
-        resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
-    The period's retired spellings (`checkpoint_callback`, `weights_summary`, `progress_bar_refresh_rate`, ...) are
-    taken with a warning.
-
     Raises:
-        ConfigurationError: an option's value is not accepted; TypeError: an option is unknown. Both
-            name what was given and what is accepted.
+        ConfigurationError: an option's value is not accepted; the message says what is.
     """
-
-    _unlisted = RETIRED_OPTIONS
 
     # What a run attaches: the receivers of every hook, the loaders that it was given by stage, and when its time
     # is up (of `time.monotonic`).
@@ -91,7 +83,6 @@ class Trainer(TakesArguments, TrainerView):
     given_loaders: dict[str, Any]
     deadline: float | None
 
-    @retired_options
     def __init__(
         self,
         *,
@@ -130,20 +121,18 @@ class Trainer(TakesArguments, TrainerView):
         gpus: int | str | Sequence[int] | None = None,
         num_processes: int | None = None,
         truncated_bptt_steps: int | None = None,
-        resume_from_checkpoint: str | os.PathLike[str] | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
         vars(self).update(resolved(locals()))
         self.accumulate_grad_batches = accumulate_grad_batches
-        self.resume_from_checkpoint = resume_from_checkpoint
         self.scaler: LossScaler | None = None
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
         self.module_callbacks: list[Callback] = []  # those of configure_callbacks, for one run
         self.replaced_callbacks: list[tuple[int, Callback]] = []  # by them, with their places
         for callback in self.callbacks:
-            callback.on_init_start(self)
+            callback.on_init_start(self)  # type: ignore[arg-type]
 
         self.state = TrainerState()
         self.current_epoch = self.global_step = 0
@@ -171,11 +160,10 @@ class Trainer(TakesArguments, TrainerView):
         self.val_generators: list[list[torch.Tensor]] = []  # the states of those in the validation loaders, then
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for callback in self.callbacks:
-            callback.on_init_end(self)
+            callback.on_init_end(self)  # type: ignore[arg-type]
 
     # ---- the four things it does -----------------------------------------------------------------
 
-    @retired_keywords(train_dataloader="train_dataloaders")
     def fit(
         self,
         model: LightningModule,
@@ -195,11 +183,9 @@ class Trainer(TakesArguments, TrainerView):
         """
         loaders = {"train": train_dataloaders, "val": val_dataloaders}
         self.fitted = None
-        path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
-        run(self, "fit", loops.fit, model, loaders, datamodule, path, weights_only)
+        run(self, "fit", loops.fit, model, loaders, datamodule, ckpt_path, weights_only)  # type: ignore[arg-type]
         self.fitted = self.module
 
-    @retired_keywords(val_dataloaders="dataloaders")
     def validate(
         self,
         model: LightningModule | None = None,
@@ -215,9 +201,8 @@ class Trainer(TakesArguments, TrainerView):
         `ckpt_path` is that of `test`; by default the best checkpoint is loaded where no model is given.
         """
         given = model, {"val": dataloaders}, datamodule, ckpt_path, weights_only
-        return self._tabulated(run(self, "validate", loops.evaluate, *given), verbose)
+        return self._tabulated(run(self, "validate", loops.evaluate, *given), verbose)  # type: ignore[arg-type]
 
-    @retired_keywords(test_dataloaders="dataloaders")
     def test(
         self,
         model: LightningModule | None = None,
@@ -236,7 +221,7 @@ class Trainer(TakesArguments, TrainerView):
         ("Test loop")
         """
         given = model, {"test": dataloaders}, datamodule, ckpt_path, weights_only
-        return self._tabulated(run(self, "test", loops.evaluate, *given), verbose)
+        return self._tabulated(run(self, "test", loops.evaluate, *given), verbose)  # type: ignore[arg-type]
 
     def _tabulated(self, results: list[dict[str, float]] | None, verbose: bool) -> list[dict[str, float]]:
         """What an evaluation has found, printed; nothing if it was interrupted."""
@@ -245,7 +230,6 @@ class Trainer(TakesArguments, TrainerView):
             self.print(table)
         return results or []
 
-    @retired_keywords()
     def predict(
         self,
         model: LightningModule | None = None,
@@ -262,7 +246,7 @@ class Trainer(TakesArguments, TrainerView):
         """
         self.return_predictions = return_predictions is not False
         given = model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only
-        results = run(self, "predict", loops.evaluate, *given)
+        results = run(self, "predict", loops.evaluate, *given)  # type: ignore[arg-type]
         if not self.return_predictions or results is None:
             return None
         return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
@@ -275,7 +259,7 @@ class Trainer(TakesArguments, TrainerView):
         """
         if self.module is None:
             raise RuntimeError("save_checkpoint needs a module: call fit, validate, test or predict first")
-        write(collected(self, weights_only), filepath)
+        write(collected(self, weights_only), filepath)  # type: ignore[arg-type]
 
     # ---- what the loops ask for ------------------------------------------------------------------
 
