@@ -133,7 +133,7 @@ def _check_manual(trainer: Trainer) -> None:
 def _check_training_step(trainer: Trainer) -> None:
     module, step = trainer.module, trainer.module.training_step
     several = len(trainer.optimizers) > 1 and module.automatic_optimization
-    split_size = module.truncated_bptt_steps or trainer.truncated_bptt_steps
+    split_size = module.truncated_bptt_steps
     given = ["batch", "batch_idx"]
     given += ["optimizer_idx"] if several else []
     given += ["hiddens"] if split_size else []

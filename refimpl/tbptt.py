@@ -15,11 +15,11 @@ __all__ = ["checked_splits", "hiddens_of", "split_batch", "steps_of"]
 
 
 def steps_of(trainer: Trainer) -> int:
-    """The module's `truncated_bptt_steps`, or else the trainer's; 0 for none.
+    """The module's `truncated_bptt_steps`; 0 for none.
 
     Raises ConfigurationError for anything but an int from 0.
     """
-    steps = trainer.module.truncated_bptt_steps or trainer.truncated_bptt_steps
+    steps = trainer.module.truncated_bptt_steps
     if type(steps) is not int or steps < 0:
         raise ConfigurationError(f"truncated_bptt_steps is {steps!r}; an int from 1 is accepted, or 0 for none")
     return steps

@@ -48,7 +48,7 @@ def attached(configured: Any) -> Any:
     module = SimpleNamespace(
         training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0
     )
-    trainer = SimpleNamespace(module=module, truncated_bptt_steps=None)
+    trainer = SimpleNamespace(module=module)
     attach_optimizers(trainer, configured)  # type: ignore[arg-type]
     return trainer
 

@@ -48,7 +48,6 @@ class Options:
     overfit_batches: int | float  # 0 for none
     multiple_trainloader_mode: str
     reload_dataloaders_every_n_epochs: int  # 0 for never
-    truncated_bptt_steps: int  # 0 for whole batches; of modules that have none of their own
     deterministic: bool
     benchmark: bool
 
@@ -73,7 +72,7 @@ def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
         meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
         meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
         meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
-    meant |= {name: 0 for name in ("min_epochs", "min_steps", "truncated_bptt_steps") if meant[name] is None}
+    meant |= {name: 0 for name in ("min_epochs", "min_steps") if meant[name] is None}
     if meant["max_steps"] is None:
         meant["max_steps"] = -1
     if meant["max_epochs"] is None:
@@ -206,7 +205,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "log_every_n_steps": partial(count, least=1),
     "default_root_dir": folder,
     "precision": precision,
-    "truncated_bptt_steps": partial(count, least=0),
     "deterministic": flag,
     "benchmark": flag,
 }
@@ -222,24 +220,21 @@ def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
     return callbacks
 
 
-def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:
-    """The one device that this engine runs on, by any of the ways to name it.
+def device_of(accelerator: Any, devices: Any) -> torch.device:
+    """The one device that this engine runs on.
 
     Raises ConfigurationError for more than one, and for one that is not there.
     """
-    asked = {"accelerator": accelerator, "devices": devices, "gpus": gpus, "num_processes": num_processes}
+    asked = {"accelerator": accelerator, "devices": devices}
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
-    devices, gpus, num_processes = map(_counted, (devices, gpus, num_processes))
-    named_gpu = gpus not in (None, 0, [])
-    if accelerator not in (None, "auto", "cpu", "gpu", "cuda") or (accelerator == "cpu" and named_gpu):
-        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted, and gpus not on the CPU")
-    which = gpus if named_gpu else devices
+    if accelerator not in (None, "auto", "cpu", "gpu", "cuda"):
+        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted")
+    which = _counted(devices)
     if which == -1:
         which = torch.cuda.device_count() or 1  # all that there are
-    several = which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1)
-    if several or num_processes not in (None, 1):
+    if which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1):
         raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
-    if not named_gpu and (accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())):
+    if accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     index = which[0] if isinstance(which, (list, tuple)) else 0
     if type(index) is not int or not 0 <= index < torch.cuda.device_count():

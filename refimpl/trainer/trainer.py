@@ -67,9 +67,8 @@ class Trainer(TrainerView):
         detect_anomaly: torch's anomaly detection while training, which names the operation that made a NaN.
         terminate_on_nan: raise ValueError as soon as the loss or a parameter is NaN or infinite.
         precision: 32; 64; 16 for autocast to float16 with a scaled loss, "bf16" for autocast to bfloat16.
-        accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
-            or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
-        truncated_bptt_steps: of modules that have none of their own; deprecated.
+        accelerator, devices: the device: "cpu", which is the default, or "gpu", with devices=1 or [index]; "auto" for a
+            GPU if there is one. One process, one device.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
@@ -118,9 +117,6 @@ class Trainer(TrainerView):
         precision: int | str = 32,
         accelerator: str | None = None,
         devices: int | str | Sequence[int] | None = None,
-        gpus: int | str | Sequence[int] | None = None,
-        num_processes: int | None = None,
-        truncated_bptt_steps: int | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
@@ -137,7 +133,7 @@ class Trainer(TrainerView):
         self.state = TrainerState()
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
-        self.device, self.gpus = device_of(accelerator, devices, gpus, num_processes), gpus
+        self.device = device_of(accelerator, devices)
         self.logbook = Logbook()
         self.module = None  # type: ignore[assignment]  # given by the first run
         self.datamodule, self.train_loader, self.eval_loaders = None, None, {}
