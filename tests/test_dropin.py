@@ -161,6 +161,15 @@ def test_the_trainers_truncated_bptt_steps_leaves_the_module_as_it_was() -> None
     assert module.truncated_bptt_steps == 0
 
 
+@pytest.mark.parametrize("reduce_fx, value", [("avg", 1.0), ("MEAN", 1.0), ("Avg", 1.0), ("Max", 2.0), ("SUM", 3.0)])
+def test_reductions_as_the_period_spelled_them(reduce_fx: str, value: float) -> None:
+    class Logs(Line):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+            self.log("v", float(batch_idx), reduce_fx=reduce_fx)
+
+    assert quiet().validate(Logs(), pairs(3)) == [{"v": value}]
+
+
 # ---- imports --------------------------------------------------------------------------------------------------
 
 
