@@ -6,6 +6,7 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from types import FrameType
 from typing import Any
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LogError",
     "did_you_mean",
     "not_logged",
+    "of_the_engine",
     "warn",
 ]
 
@@ -51,9 +53,14 @@ def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
     return f"{who} monitors {name!r}, which was not logged; logged were {sorted(logged)}"
 
 
+def of_the_engine(frame: FrameType) -> bool:
+    """Whether it is a function of the engine that runs there, and not one of the user's or of a library."""
+    return str(frame.f_globals.get("__name__")).startswith(__name__.partition(".")[0] + ".")
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Python's `warnings.warn`, at the line of the user's that led here, however deep in the engine."""
-    frame, level, engine = sys._getframe(1), 2, __name__.partition(".")[0] + "."
-    while frame.f_back and str(frame.f_globals.get("__name__")).startswith(engine):
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and of_the_engine(frame):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from models import Line, pairs, quiet
 
 import refimpl
-from refimpl import ConfigurationError, ProgressBar, Trainer
+from refimpl import ConfigurationError, LightningDataModule, ProgressBar, Trainer
 from refimpl.period.imports import MODULES
 from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
 from refimpl.period.retired_hooks import CALLED, REFUSED
@@ -168,6 +169,23 @@ def test_reductions_as_the_period_spelled_them(reduce_fx: str, value: float) -> 
             self.log("v", float(batch_idx), reduce_fx=reduce_fx)
 
     assert quiet().validate(Logs(), pairs(3)) == [{"v": value}]
+
+
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="modules have none of these yet")
+@pytest.mark.parametrize("said", [
+    lambda module: module.dtype == torch.float64,  # of its parameters
+    lambda module: module.on_gpu is False,
+    lambda module: torch.equal(module.all_gather(torch.ones(2)), torch.ones(2)),  # one process has all there is
+    lambda module: module.data_pipeline == "of the data module",  # which a run hands on to the module
+])  # fmt: skip
+def test_what_is_read_of_a_module_of_the_period(said: Callable[[Any], bool]) -> None:
+    class Data(LightningDataModule):
+        data_pipeline = "of the data module"
+        val_dataloader = lambda self: pairs(1)  # noqa: E731
+
+    module = Line()
+    quiet().validate(module, datamodule=Data())
+    assert said(module)
 
 
 # ---- imports --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ..module import LightningModule
 from ..trainer import trainer as engine
 from ..trainer.options import count
 from .arguments import TakesArguments
+from .notes import explained
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
 
 __all__ = ["Trainer"]
@@ -72,6 +73,7 @@ class Trainer(TakesArguments, engine.Trainer):
         super().__init__(**{**options, **on_gpus(gpus, **options)})
 
     @retired_keywords(train_dataloader="train_dataloaders")
+    @explained
     def fit(
         self,
         model: LightningModule,
@@ -91,9 +93,9 @@ class Trainer(TakesArguments, engine.Trainer):
             if steps:
                 model.truncated_bptt_steps = 0
 
-    validate = retired_keywords(val_dataloaders="dataloaders")(engine.Trainer.validate)
-    test = retired_keywords(test_dataloaders="dataloaders")(engine.Trainer.test)
-    predict = retired_keywords()(engine.Trainer.predict)
+    validate = retired_keywords(val_dataloaders="dataloaders")(explained(engine.Trainer.validate))
+    test = retired_keywords(test_dataloaders="dataloaders")(explained(engine.Trainer.test))
+    predict = retired_keywords()(explained(engine.Trainer.predict))
 
     def tune(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Nothing is searched for: the options that ask for it are refused."""
