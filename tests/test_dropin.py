@@ -274,6 +274,13 @@ def quoted(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
+def test_the_table_of_modules_is_complete() -> None:
+    rows = {path: set(quoted(row[1])) for row in table("Modules of the time") for path in quoted(row[0])}
+    assert set(rows) == set(MODULES) | {"callbacks.early_stopping", "callbacks.model_checkpoint", "trainer.states"}
+    for path, names in rows.items():
+        assert names and names <= set(importlib.import_module(f"refimpl.{path}").__all__), path
+
+
 def test_the_table_of_options_is_the_signature() -> None:
     parameters = inspect.signature(Trainer).parameters.values()
     expected = [[f"`{parameter.name}`", f"`{parameter.default!r}`"] for parameter in parameters]
@@ -306,13 +313,6 @@ def test_everything_that_can_be_read_is_there_and_listed() -> None:
     assert all(hasattr(trainer, name) for name in listed)
     properties = {name for name, value in vars(state.TrainerView).items() if isinstance(value, property)}
     assert properties - {"stage"} <= listed
-
-
-def test_the_table_of_modules_is_complete() -> None:
-    rows = {path: set(quoted(row[1])) for row in table("Modules of the time") for path in quoted(row[0])}
-    assert set(rows) == set(MODULES) | {"callbacks.early_stopping", "callbacks.model_checkpoint", "trainer.states"}
-    for path, names in rows.items():
-        assert names and names <= set(importlib.import_module(f"refimpl.{path}").__all__), path
 
 
 def test_every_retired_hook_is_named() -> None:
