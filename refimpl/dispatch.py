@@ -14,16 +14,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from .callback import Callback
 from .datamodule import LightningDataModule
-from .devices import move
+from .batches import move
 from .errors import HookError
-from .hooks import DataHooks
+from .hooks import DataHooks, Hooks
 from .module import LightningModule
 from .period.retired_hooks import CALLED, REFUSED, retired_calls
 from .types import Trainer
@@ -31,14 +30,6 @@ from .types import Trainer
 __all__ = ["Hooks", "check_names", "overridden", "resolve", "takes_dataloader_idx"]
 
 Call = Callable[..., Any]
-
-
-class Hooks(SimpleNamespace):
-    """One attribute per hook: None, or what to call with the documented arguments."""
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
 
 
 def _public(owner: type) -> list[str]:

@@ -14,6 +14,7 @@ __all__ = [
     "LogError",
     "did_you_mean",
     "not_logged",
+    "shown",
 ]
 
 
@@ -46,3 +47,10 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
 def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
     """What is wrong where `who` waits for a value that nobody has logged."""
     return f"{who} monitors {name!r}, which was not logged; logged were {sorted(logged)}"
+
+
+def shown(value: Any) -> str:
+    """A short description of a wrong value: its type, and its items' types."""
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {[type(item).__name__ for item in value]}"
+    return f"{type(value).__name__} {value!r}"[:120]

@@ -1,4 +1,4 @@
-"""Gradients between backward and the update: withheld, measured, clipped, scaled."""
+"""Gradients, and the loss that they come from: withheld, measured, clipped, checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from .types import LightningModule, Trainer
 
-__all__ = ["WithheldGradients", "check_finite", "finish_gradients", "parameters_of"]
+__all__ = ["WithheldGradients", "check_finite", "check_loss", "clip_gradients", "loss_of", "parameters_of", "track_grad_norm"]
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:
@@ -31,14 +31,6 @@ class WithheldGradients:
             parameter.grad = gradient
 
 
-def finish_gradients(trainer: Trainer, optimizer: Optimizer) -> None:
-    """What comes between `on_before_optimizer_step` and the update: norms, then clipping."""
-    if trainer.track_grad_norm:
-        track_grad_norm(trainer.module, trainer.track_grad_norm)
-    if trainer.gradient_clip_val:
-        clip(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
-
-
 def track_grad_norm(module: LightningModule, order: float) -> None:
     """Log the norm of each parameter's gradient, as `grad_{order}_norm_{name}`, and that of all of them
     together, as `grad_{order}_norm_total`, per step and per epoch. The log's table of hooks knows this
@@ -53,7 +45,7 @@ def track_grad_norm(module: LightningModule, order: float) -> None:
         module.log_dict({**norms, f"grad_{order}_norm_total": total}, on_step=True, on_epoch=True)
 
 
-def clip(optimizer: Optimizer, value: float, algorithm: str) -> None:
+def clip_gradients(optimizer: Optimizer, value: float, algorithm: str) -> None:
     """Clip the gradients of the optimizer's parameters: their common norm ("norm"), or each of their
     elements ("value"), is at most `value` afterwards."""
     if algorithm == "norm":
@@ -69,3 +61,41 @@ def check_finite(module: LightningModule, loss: Tensor | None = None) -> None:
     for name, parameter in module.named_parameters() if loss is None else ():
         if not torch.isfinite(parameter).all():
             raise ValueError(f"terminate_on_nan: the parameter {name} holds NaN or infinite values")
+
+
+# ---- the loss that they come from ------------------------------------------------------------------------------
+
+
+def loss_of(output: Any) -> Tensor | None:
+    """The loss in what `training_step` returned: a tensor, a mapping with "loss", or None.
+
+    Raises ConfigurationError for anything else.
+    """
+    if output is None or isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        if "loss" in output:
+            return _tensor_or_none(output["loss"])
+        raise ConfigurationError(f"training_step returned a dict with the keys {list(output)}, but no 'loss'")
+    return _tensor_or_none(output)
+
+
+def _tensor_or_none(loss: Any) -> Tensor | None:
+    if loss is None or isinstance(loss, Tensor):
+        return loss
+    raise ConfigurationError(
+        f"training_step returned {shown(loss)}; a loss tensor, a dict with 'loss', or None is accepted"
+    )
+
+
+def check_loss(loss: Tensor) -> None:
+    """Raises ConfigurationError for a loss from which no gradient can be computed."""
+    if loss.numel() != 1:
+        raise ConfigurationError(
+            f"the loss of training_step has the shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
+        )
+    if not loss.requires_grad:
+        raise ConfigurationError(
+            "the loss of training_step depends on no trainable parameter: was it detached, or made anew as a tensor, "
+            "or is everything frozen?"
+        )

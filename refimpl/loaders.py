@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
@@ -19,7 +22,7 @@ from torch.utils.data import (
 
 from .errors import DataError
 
-__all__ = ["check", "length", "limited", "no_batch", "unshuffled"]
+__all__ = ["check", "generators_of", "keeps_its_length", "length", "limited", "no_batch", "unshuffled"]
 
 
 def length(loader: Any) -> int | None:
@@ -28,6 +31,23 @@ def length(loader: Any) -> int | None:
         return len(loader)
     except (TypeError, NotImplementedError):
         return None
+
+
+def keeps_its_length(loader: Any) -> bool:
+    """Whether as many batches will come as `len(loader)` says: of a list, and of a DataLoader whose samplers are torch's
+    own, over data with indices. The length of any other loader is what somebody wrote."""
+    if type(loader) in (list, tuple):
+        return True
+    if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
+        return False
+    return type(loader.sampler) in _SAMPLERS and type(loader.batch_sampler) in (BatchSampler, type(None))
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The loader's own sources of randomness, each once."""
+    owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    found = {id(g): g for owner in owners if isinstance(g := getattr(owner, "generator", None), torch.Generator)}
+    return list(found.values())
 
 
 def limited(batches: int | None, limit: int | float, what: str) -> int | None:
@@ -77,6 +97,7 @@ def no_batch(loader: Any, name: str) -> DataError:
 
 
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+_SAMPLERS = (SequentialSampler, *_SHUFFLING)
 
 
 def unshuffled(loader: Any, name: str) -> Any:

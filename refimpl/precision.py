@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .devices import transformed
+from .batches import transformed
 from .errors import ConfigurationError
 from .gradients import parameters_of
 

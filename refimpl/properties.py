@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .datamodule import LightningDataModule
-from .devices import move
+from .batches import move
 from .loggers.loggers import Logger
 from .saving.export import megabytes
 from .types import Trainer

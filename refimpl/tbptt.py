@@ -7,22 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .devices import detach
+from .batches import detach
 from .errors import ConfigurationError
-from .types import Trainer
 
-__all__ = ["checked_splits", "hiddens_of", "split_batch", "steps_of"]
-
-
-def steps_of(trainer: Trainer) -> int:
-    """The module's `truncated_bptt_steps`, or else the trainer's; 0 for none.
-
-    Raises ConfigurationError for anything but an int from 0.
-    """
-    steps = trainer.module.truncated_bptt_steps or trainer.truncated_bptt_steps
-    if type(steps) is not int or steps < 0:
-        raise ConfigurationError(f"truncated_bptt_steps is {steps!r}; an int from 1 is accepted, or 0 for none")
-    return steps
+__all__ = ["checked_splits", "hiddens_of", "split_batch"]
 
 
 def split_batch(batch: Any, split_size: int) -> list[Any]:

@@ -56,6 +56,7 @@ class ModelCheckpoint(Callback):
     Raises ConfigurationError for arguments that make no sense, and at the first save for a name that was not logged.
     """
 
+    _saves = True
     CHECKPOINT_NAME_LAST = "last"
     FILE_EXTENSION = ".ckpt"
 
@@ -293,11 +294,6 @@ def _check_template(filename: str | None) -> None:
         list(Formatter().parse(filename or ""))
     except ValueError as error:
         raise ConfigurationError(f"ModelCheckpoint: filename={filename!r}: {error}") from None
-
-
-def checkpoints_last(callbacks: Iterable[Callback]) -> list[Callback]:
-    """The callbacks in their order, those that save checkpoints at the end: they save what the others have done."""
-    return sorted(callbacks, key=lambda callback: isinstance(callback, ModelCheckpoint))
 
 
 def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_path: Any) -> Any:

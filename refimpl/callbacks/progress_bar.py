@@ -143,3 +143,6 @@ def _losses(outputs: Any) -> Iterator[Tensor]:
     loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
     if isinstance(loss, Tensor) and loss.numel() == 1:
         yield loss.reshape(())
+
+
+ProgressBar._kind = ProgressBar  # two bars would overwrite each other

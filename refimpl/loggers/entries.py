@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed
 
-from ..devices import detach
+from ..batches import detach
 from ..errors import LogError
 from ..types import LightningModule
 from .rules import RULES, number

@@ -14,7 +14,7 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from ..devices import move
+from ..batches import move
 from ..errors import ConfigurationError
 from ..precision import doubled
 from ..types import LightningModule

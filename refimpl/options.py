@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-import torch
+from .combined import MODES
+from .errors import ConfigurationError
+from .precision import PRECISIONS
 
-from ..callback import Callback
-from ..combined import MODES
-from ..errors import ConfigurationError
-from ..precision import PRECISIONS
-
-__all__ = ["Options", "callbacks_of", "device_of", "resolved", "windows"]
+__all__ = ["Options"]
 
 
 class Options:
-    """The options of a trainer as its constructor leaves them: every value is one that the engine accepts."""
+    """The options of a trainer, each checked as it is set, here and by users later on: `trainer.max_epochs += 1`.
+
+    Made of the arguments of the trainer's constructor. Raises ConfigurationError for a value that is not accepted,
+    naming it and what is.
+    """
 
     fast_dev_run: int  # batches; 0 for a whole run
     max_epochs: int  # -1 for no limit, here and in max_steps
@@ -35,6 +36,7 @@ class Options:
     val_check_interval: int | float
     check_val_every_n_epoch: int
     num_sanity_val_steps: int
+    accumulate_grad_batches: Any  # batches per window by the epoch from which on they hold
     gradient_clip_val: float  # 0 for no clipping
     gradient_clip_algorithm: str
     track_grad_norm: float | None  # the order of the norm
@@ -52,14 +54,13 @@ class Options:
     deterministic: bool
     benchmark: bool
 
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        meant = _as_meant(given)
+        for name in _CHECKS:
+            setattr(self, name, meant[name])
 
-def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options among `given`, the arguments of the trainer's constructor, as `Options` has them.
-
-    Raises ConfigurationError for a value that is not accepted, naming it and what is.
-    """
-    meant = _as_meant(given)
-    return {name: check(name, meant[name]) for name, check in _CHECKS.items()}
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _CHECKS[name](name, value))
 
 
 def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,6 +197,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "val_check_interval": interval,
     "check_val_every_n_epoch": partial(count, least=1),
     "num_sanity_val_steps": partial(count, least=-1),
+    "accumulate_grad_batches": windows,
     "gradient_clip_val": at_least_0,
     "gradient_clip_algorithm": partial(one_of, accepted=("norm", "value")),
     "track_grad_norm": norm_order,
@@ -210,48 +212,3 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "deterministic": flag,
     "benchmark": flag,
 }
-
-
-def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
-    several = isinstance(given, Iterable) and not isinstance(given, Callback)
-    callbacks: list[Any] = [] if given is None else list(given) if several else [given]  # type: ignore[arg-type]
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            hint = " (not the class)" if isinstance(callback, type) else ""
-            raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
-    return callbacks
-
-
-def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:
-    """The one device that this engine runs on, by any of the ways to name it.
-
-    Raises ConfigurationError for more than one, and for one that is not there.
-    """
-    asked = {"accelerator": accelerator, "devices": devices, "gpus": gpus, "num_processes": num_processes}
-    shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
-    devices, gpus, num_processes = map(_counted, (devices, gpus, num_processes))
-    named_gpu = gpus not in (None, 0, [])
-    if accelerator not in (None, "auto", "cpu", "gpu", "cuda") or (accelerator == "cpu" and named_gpu):
-        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted, and gpus not on the CPU")
-    which = gpus if named_gpu else devices
-    if which == -1:
-        which = torch.cuda.device_count() or 1  # all that there are
-    several = which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1)
-    if several or num_processes not in (None, 1):
-        raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
-    if not named_gpu and (accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())):
-        return torch.device("cpu")
-    index = which[0] if isinstance(which, (list, tuple)) else 0
-    if type(index) is not int or not 0 <= index < torch.cuda.device_count():
-        raise ConfigurationError(f"{shown}: torch finds {torch.cuda.device_count()} GPUs here")
-    return torch.device("cuda", index)
-
-
-def _counted(devices: Any) -> Any:
-    """The number of devices, or the list of their indices, also where a command line gave it as text: "1", "0,"."""
-    if not isinstance(devices, str) or devices == "auto":
-        return devices
-    try:
-        return [int(part) for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
-    except ValueError:
-        return devices
