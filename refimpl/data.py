@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice, pairwise, repeat
 from typing import Any
 
 import torch
 
 from .combined import CombinedLoader, leaves, structured
-from .errors import DataError
+from .errors import DataError, warn
 from .hooks import Hooks
 from .loaders import check, generators_of, keeps_its_length, length, limited, no_batch, unshuffled
 from .options import Options
@@ -99,7 +98,7 @@ class EvalLoaders:
         self.name = name = f"{stage}_dataloader"
         self.epoch = epoch  # in which they were asked for
         if loaders is None or (isinstance(loaders, (list, tuple)) and not loaders):
-            warnings.warn(f"{name} is {loaders!r}: no loader to iterate over", stacklevel=2)
+            warn(f"{name} is {loaders!r}: no loader to iterate over")
             loaders = []
         self.several = isinstance(loaders, (list, tuple)) and len(loaders) > 1
         self.loaders: Sequence[Any] = loaders if isinstance(loaders, (list, tuple)) else [loaders]
@@ -109,6 +108,7 @@ class EvalLoaders:
                 raise DataError(f"{one} is a {type(loader).__name__}; a loader, or a flat list of loaders, is accepted")
             check(loader, one)
         self.num_batches = [limited(length(ld), limit, f"limit_{stage}_batches") for ld in self.loaders]
+        self.asked_with = [_states(loader) for loader in self.loaders]  # of their generators
         self.total: int | None = None  # the batches of the pass that is running, if that is known
 
     def batches(self, at_most: int | None = None) -> Iterator[tuple[int, Iterator[Any]]]:
@@ -142,11 +142,12 @@ class Data:
         self.given, self.hooks, self.options, self.progress = given, hooks, options, progress
         self.train: TrainLoader | None = None
         self.evaluated: dict[str, EvalLoaders] = {}
-        self.validates = False  # is this a fit that validates?
+        self.validates = False  # is this a fit that does: with a step, a loader, a limit that leaves batches?
         self._wrap: Callable[[Any], Any] | None = None
         self._asked: dict[str, int] = {}  # the epochs in which a stage's loaders were, by the run before
         self._generators: list[list[torch.Tensor]] = []  # the states of those in its validation loaders
         self._resumed: Mapping[str, Any] | None = None
+        self.rejoins = False  # do the batches that have begun go on in the epoch in which a checkpoint was saved?
 
     def has(self, stage: str) -> bool:
         """Whether somebody provides batches for the stage."""
@@ -169,11 +170,12 @@ class Data:
         the first that was not done on."""
         loader = self.train_loader()
         state, self._resumed = self._resumed, None
+        self.rejoins = state is not None and state["in_epoch"]
         if state is None:
             return loader.batches()
         loader.replay = list(state["loader_starts"])
         batches = loader.batches()
-        if state["in_epoch"]:
+        if self.rejoins:
             for _ in islice(batches, self.progress.batches_done):
                 pass
             set_random_state(state["random_state"])
@@ -203,6 +205,16 @@ class Data:
             loaders.loaders = list(map(self._wrap, loaders.loaders))
         self.evaluated[stage] = loaders
         return loaders
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """What a validation draws within, it draws beside the sequence, from its loaders' own generators, too: it only
+        looks."""
+        with kept_random_state():
+            yield
+        loaders = self.evaluated["val"]
+        for loader, states in zip(loaders.loaders, loaders.asked_with):
+            set_random_state({"generators": states}, generators_of(loader))
 
     def wrap(self, wrap: Callable[[Any], Any]) -> None:
         """Evaluate `wrap(loader)` in the place of each loader of this run."""
@@ -237,7 +249,7 @@ class Data:
         starts = self.train.starts if self.train else []
         validation = self.evaluated["val"].loaders if "val" in self.evaluated else []
         waiting = [{"generators": _states(one)} for one in self.train.each] if self.train else []
-        asked = {**self.evaluated, **({"train": self.train} if self.train else {})}
+        asked: dict[str, Any] = {**self.evaluated, **({"train": self.train} if self.train else {})}
         return {
             "in_epoch": bool(starts),
             "asked": {stage: loaders.epoch for stage, loaders in asked.items()},  # in which epoch

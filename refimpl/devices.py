@@ -52,24 +52,21 @@ def parallel(devices: Devices) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:
-    """The one device that this engine runs on, by any of the ways to name it.
+def device_of(accelerator: Any, devices: Any) -> torch.device:
+    """The one device that this engine runs on.
 
     Raises ConfigurationError for more than one, and for one that is not there.
     """
-    asked = {"accelerator": accelerator, "devices": devices, "gpus": gpus, "num_processes": num_processes}
+    asked = {"accelerator": accelerator, "devices": devices}
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
-    devices, gpus, num_processes = map(_counted, (devices, gpus, num_processes))
-    named_gpu = gpus not in (None, 0, [])
-    if accelerator not in (None, "auto", "cpu", "gpu", "cuda") or (accelerator == "cpu" and named_gpu):
-        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted, and gpus not on the CPU")
-    which = gpus if named_gpu else devices
+    if accelerator not in (None, "auto", "cpu", "gpu", "cuda"):
+        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted")
+    which = _counted(devices)
     if which == -1:
         which = torch.cuda.device_count() or 1  # all that there are
-    several = which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1)
-    if several or num_processes not in (None, 1):
+    if which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1):
         raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
-    if not named_gpu and (accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())):
+    if accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     index = which[0] if isinstance(which, (list, tuple)) else 0
     if type(index) is not int or not 0 <= index < torch.cuda.device_count():

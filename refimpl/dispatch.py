@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import nn
 
+from .batches import move
 from .callback import Callback
 from .datamodule import LightningDataModule
-from .batches import move
 from .errors import HookError
 from .hooks import DataHooks, Hooks
 from .module import LightningModule
@@ -44,8 +44,8 @@ CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _ELSEWHERE]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
 _MODULE_METHODS = set(
     "log log_dict print get_progress_bar_dict freeze unfreeze toggle_optimizer untoggle_optimizer optimizers "
-    "lr_schedulers manual_backward to_torchscript to_onnx save_hyperparameters add_to_queue get_from_queue "
-    "load_from_checkpoint".split()
+    "clip_gradients lr_schedulers manual_backward to_torchscript to_onnx save_hyperparameters add_to_queue "
+    "get_from_queue load_from_checkpoint".split()
 )
 MODULE_HOOKS = [
     name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ __all__ = [
     "did_you_mean",
     "not_logged",
     "shown",
+    "warn",
 ]
 
 
@@ -54,3 +57,11 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"a {type(value).__name__} of {[type(item).__name__ for item in value]}"
     return f"{type(value).__name__} {value!r}"[:120]
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Python's `warnings.warn`, at the line of the user's that led here, however deep in the engine."""
+    frame, level, engine = sys._getframe(1), 2, __name__.partition(".")[0] + "."
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith(engine):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .types import LightningModule, Trainer
+from .errors import ConfigurationError, shown
+from .types import LightningModule
 
-__all__ = ["WithheldGradients", "check_finite", "check_loss", "clip_gradients", "loss_of", "parameters_of", "track_grad_norm"]
+__all__ = [
+    "WithheldGradients",
+    "check_finite",
+    "check_loss",
+    "clip_gradients",
+    "loss_of",
+    "parameters_of",
+    "track_grad_norm",
+]
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:
@@ -45,13 +57,18 @@ def track_grad_norm(module: LightningModule, order: float) -> None:
         module.log_dict({**norms, f"grad_{order}_norm_total": total}, on_step=True, on_epoch=True)
 
 
-def clip_gradients(optimizer: Optimizer, value: float, algorithm: str) -> None:
-    """Clip the gradients of the optimizer's parameters: their common norm ("norm"), or each of their
-    elements ("value"), is at most `value` afterwards."""
-    if algorithm == "norm":
-        torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), value)
-    else:
-        torch.nn.utils.clip_grad_value_(parameters_of(optimizer), value)
+_CLIP: dict[str, Callable[[list[Tensor], float], Any]] = {
+    "norm": torch.nn.utils.clip_grad_norm_,
+    "value": torch.nn.utils.clip_grad_value_,
+}
+
+
+def clip_gradients(optimizer: Optimizer, value: float | None, algorithm: str) -> None:
+    """For `LightningModule.clip_gradients`."""
+    if algorithm not in _CLIP:
+        raise ConfigurationError(f"gradient_clip_algorithm={algorithm!r}; 'norm' or 'value' is accepted")
+    if value:
+        _CLIP[algorithm](parameters_of(optimizer), value)
 
 
 def check_finite(module: LightningModule, loss: Tensor | None = None) -> None:

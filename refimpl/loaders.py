@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any
@@ -20,7 +19,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from .errors import DataError
+from .errors import DataError, warn
 
 __all__ = ["check", "generators_of", "keeps_its_length", "length", "limited", "no_batch", "unshuffled"]
 
@@ -34,8 +33,8 @@ def length(loader: Any) -> int | None:
 
 
 def keeps_its_length(loader: Any) -> bool:
-    """Whether as many batches will come as `len(loader)` says: of a list, and of a DataLoader whose samplers are torch's
-    own, over data with indices. The length of any other loader is what somebody wrote."""
+    """Whether as many batches will come as `len(loader)` says: of a list, and of a DataLoader with torch's samplers,
+    over data with indices. The length of any other loader is what somebody wrote."""
     if type(loader) in (list, tuple):
         return True
     if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
@@ -110,7 +109,7 @@ def unshuffled(loader: Any, name: str) -> Any:
     sampler = getattr(loader if batches is None else batches, "sampler", None)
     if not isinstance(loader, DataLoader) or not isinstance(sampler, _SHUFFLING):
         return loader
-    warnings.warn(f"{name}: overfit_batches takes the same batches in every epoch; shuffling is off", stacklevel=2)
+    warn(f"{name}: overfit_batches takes the same batches in every epoch; shuffling is off")
     data: Any = loader.dataset
     in_order = sampler.indices if isinstance(sampler, SubsetRandomSampler) else SequentialSampler(data)
     replaced = copy(loader)

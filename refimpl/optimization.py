@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .errors import ConfigurationError
+from .errors import CheckpointError, ConfigurationError, warn
 from .gradients import WithheldGradients, check_finite, track_grad_norm
 from .hooks import Hooks
 from .optimizers import Schedule, Turns, configured_optimizers
@@ -64,7 +63,7 @@ class Optimization:
         self.optimizers, self.turns, self.schedules = configured_optimizers(configured, automatic)
         self.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in self.schedules)
         self.several = automatic and len(self.optimizers) > 1
-        steps = self.module.truncated_bptt_steps or self.options.truncated_bptt_steps
+        steps = self.module.truncated_bptt_steps
         if type(steps) is not int or steps < 0:
             raise ConfigurationError(f"truncated_bptt_steps is {steps!r}; an int from 1 is accepted, or 0 for none")
         self.split_size = steps
@@ -117,7 +116,7 @@ class Optimization:
 
     def end_epoch(self) -> None:
         """It is over: nothing of its batches is kept."""
-        self.blocks, self.outputs, self._pieces = [], [], []
+        self.blocks, self.outputs, self._pieces, self._resumed = [], [], [], None
 
     def abandon(self) -> None:
         """The run is over, wherever it was: every parameter requires gradients as the user had it."""
@@ -125,8 +124,8 @@ class Optimization:
         self.end_epoch()
 
     def splits(self, batch: Any) -> Iterator[Any]:
-        """The pieces of a batch, with truncated_bptt_steps. A window of several batches is updated with its last piece;
-        without accumulation every piece is."""
+        """The pieces of a batch, with truncated_bptt_steps. A window of several batches is updated with its last
+        piece; without accumulation every piece is."""
         splits = checked_splits(self.hooks.tbptt_split_batch(batch, self.split_size))
         for block in self.blocks:
             block.begin_sequence()
@@ -153,13 +152,17 @@ class Optimization:
         if block is not None:
             self.module.untoggle_optimizer(block.optimizer_idx)
 
+    def keep_output(self, output: Any) -> None:
+        """A batch is done, for training_epoch_end."""
+        self.outputs.append(output)
+
     def collect(self, output: Any) -> None:
         """One of several blocks or pieces of a batch made this output."""
         self._pieces[-1].append(output)
 
     def collected(self, updates: bool) -> Any:
-        """The batch's output: a list with one of each optimizer, of each piece, None in the place of one that made none;
-        if none did, None. A window that the batch closes is its owner's last."""
+        """The batch's output: a list with one of each optimizer, of each piece, None in the place of one that made
+        none; if none did, None. A window that the batch closes is its owner's last."""
         pieces, self._pieces = self._pieces, []
         if self.turns and updates:
             self.turns.owner = None
@@ -220,9 +223,20 @@ class Optimization:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; what is in the midst of an epoch waits for `rejoin`."""
+        """Go on from there; what is in the midst of an epoch waits for `rejoin`.
+
+        Raises CheckpointError where `configure_optimizers` returned another number of them, or of their parameters.
+        """
+        for what, ours in (("optimizer_states", self.optimizers), ("lr_schedulers", self.schedules)):
+            if len(state[what]) != len(ours):
+                raise CheckpointError(
+                    f"holds {len(state[what])} {what}, but configure_optimizers returned {len(ours)}"
+                )
         for optimizer, saved in zip(self.optimizers, state["optimizer_states"]):
-            optimizer.load_state_dict(saved)
+            try:
+                optimizer.load_state_dict(saved)
+            except ValueError as error:
+                raise CheckpointError(f"does not fit the optimizer {type(optimizer).__name__}: {error}") from None
         for schedule, saved in zip(self.schedules, state["lr_schedulers"]):
             schedule.load_state_dict(saved)
         if self.scaler and state["scaler"]:
@@ -257,7 +271,7 @@ class OptimizerBlock:
         self.hooks, self.module, self.options, self.scaler = optimization.hooks, optimization.module, options, scaler
         self.optimizer_idx, self.window = optimizer_idx, window
         automatic = self.module.automatic_optimization and optimization.optimizers
-        self.optimizer: Optimizer | None = optimization.optimizers[optimizer_idx] if automatic else None
+        self.optimizer: Any = optimization.optimizers[optimizer_idx] if automatic else None
         self.arguments: tuple[Any, ...] = (optimizer_idx,) if optimization.several else ()  # of training_step
         self.sequence = self.arguments  # with truncated_bptt_steps, those but hiddens
         self.is_empty = True  # no batch of the window has made gradients yet
@@ -281,8 +295,8 @@ class OptimizerBlock:
     def prepared(self, loss: Tensor | None) -> Tensor | None:
         """The loss that backward is given: a window's share of it, scaled in float16.
 
-        Raises ValueError for one that is not finite, with terminate_on_nan; ConfigurationError for None in float16, and
-        for an optimizer that evaluates its closure again: of a window it would see the last batch only.
+        Raises ValueError for one that is not finite, with terminate_on_nan; ConfigurationError for None in float16,
+        and for an optimizer that evaluates its closure again: of a window it would see the last batch only.
         """
         if self._evaluated:
             option = f"accumulate_grad_batches={self.window}" if self.window > 1 else "precision=16"
@@ -309,8 +323,8 @@ class OptimizerBlock:
         self.withheld = WithheldGradients(self.optimizer)
 
     def finish_gradients(self) -> bool:
-        """What comes between `on_before_optimizer_step` and the update: norms, then clipping. Returns whether the update
-        follows: in float16, one whose gradients have overflowed is skipped."""
+        """What comes between `on_before_optimizer_step` and the update: norms, then clipping. Returns whether the
+        update follows: in float16, one whose gradients have overflowed is skipped."""
         options, hooks = self.options, self.hooks
         if options.track_grad_norm:
             track_grad_norm(self.module, options.track_grad_norm)
@@ -345,10 +359,9 @@ def _plain(outputs: list[Any]) -> list[Any]:
     """The outputs that `training_epoch_end` waits for; none, with a warning, if they are more than data."""
     if all(map(_is_plain, outputs)):
         return outputs
-    warnings.warn(
+    warn(
         "a checkpoint in mid-epoch cannot keep what training_step returned, since it is more than tensors, numbers, "
-        "strings and containers of these: after resuming, training_epoch_end is given the later outputs only",
-        stacklevel=2,
+        "strings and containers of these: after resuming, training_epoch_end is given the later outputs only"
     )
     return []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from .errors import ConfigurationError, did_you_mean, not_logged, shown
+from .errors import ConfigurationError, did_you_mean, not_logged, shown, warn
 
 __all__ = ["Schedule", "Turns", "configured_optimizers"]
 
@@ -67,7 +66,7 @@ class Schedule:
         elif self.strict:
             raise ConfigurationError(not_logged(type(self.scheduler).__name__, self.monitor, metrics))
         else:
-            warnings.warn(not_logged(type(self.scheduler).__name__, self.monitor, metrics), stacklevel=2)
+            warn(not_logged(type(self.scheduler).__name__, self.monitor, metrics))
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is; under "state" the scheduler's own, None for one of the user's that has none to tell."""
@@ -96,7 +95,7 @@ def configured_optimizers(
         if any(optimizer is other for other in optimizers[:index]):
             raise ConfigurationError(f"configure_optimizers returned one {type(optimizer).__name__} twice")
     if not optimizers:
-        warnings.warn(f"configure_optimizers returned {configured!r}: nothing is trained", stacklevel=2)
+        warn(f"configure_optimizers returned {configured!r}: nothing is trained")
     schedules = [_schedule(scheduler, index, optimizers, automatic) for scheduler, index in schedulers]
     return optimizers, _turns(frequencies), schedules
 

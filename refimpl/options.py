@@ -13,7 +13,7 @@ from .combined import MODES
 from .errors import ConfigurationError
 from .precision import PRECISIONS
 
-__all__ = ["Options"]
+__all__ = ["Options", "count"]
 
 
 class Options:
@@ -50,7 +50,6 @@ class Options:
     overfit_batches: int | float  # 0 for none
     multiple_trainloader_mode: str
     reload_dataloaders_every_n_epochs: int  # 0 for never
-    truncated_bptt_steps: int  # 0 for whole batches; of modules that have none of their own
     deterministic: bool
     benchmark: bool
 
@@ -74,7 +73,7 @@ def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
         meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
         meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
         meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
-    meant |= {name: 0 for name in ("min_epochs", "min_steps", "truncated_bptt_steps") if meant[name] is None}
+    meant |= {name: 0 for name in ("min_epochs", "min_steps") if meant[name] is None}
     if meant["max_steps"] is None:
         meant["max_steps"] = -1
     if meant["max_epochs"] is None:
@@ -208,7 +207,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "log_every_n_steps": partial(count, least=1),
     "default_root_dir": folder,
     "precision": precision,
-    "truncated_bptt_steps": partial(count, least=0),
     "deterministic": flag,
     "benchmark": flag,
 }

@@ -71,7 +71,8 @@ class Progress:
         self.batches_done = 0  # in this epoch
         self.updates = self.is_last = False  # does an update follow this batch? is it the epoch's last?
         self.uncounted = False  # whether the batch has made a step that global_step does not count yet
-        self._check_every: int | None = None
+        self._check_every: int | None = None  # batches; None: after an epoch's last one
+        self._is_due_at_end = True
         self._due: list[Callable[[], None]] = []
         self._deadline: float | None = None
 
@@ -79,7 +80,7 @@ class Progress:
 
     def begin(self) -> None:
         """A run is prepared: nobody has asked it to stop."""
-        self.should_stop = self.interrupted = self.uncounted = False
+        self.should_stop = self.interrupted = self.uncounted = self.updates = self.is_last = False
         self.batches_done, self.batch_idx, self.batch = 0, -1, None
         self._due.clear()
         limit = self.options.max_time
@@ -104,6 +105,14 @@ class Progress:
         self.interrupted = status == TrainerStatus.INTERRUPTED
         self.state.passes.clear()
 
+    def go_to(self, epoch: int) -> None:
+        """The next fit begins with this epoch."""
+        self.current_epoch = epoch
+
+    def ask_to_stop(self, stop: bool = True) -> None:
+        """Training is to end, once the minima are met."""
+        self.should_stop = stop
+
     # ---- a training ------------------------------------------------------------------------------------------
 
     @property
@@ -122,13 +131,16 @@ class Progress:
         self.current_epoch += 1
         self.batches_done = 0
 
-    def batches(self, batches: Iterable[tuple[Any, Any]], check_every: int | None) -> Iterator[tuple[int, Any]]:
-        """Number a training epoch's batches, those that are not done; each comes with the one that follows it, or `END`.
+    def batches(
+        self, batches: Iterable[tuple[Any, Any]], promised: int | None, check_every: int | None
+    ) -> Iterator[tuple[int, Any]]:
+        """Number a training epoch's batches, those that are not done; each comes with the one that follows, or `END`.
 
-        A batch is over, and its step counted, when the loop comes back for the next one. `check_every` so many of
-        them a validation is due, None: after the last one.
+        A batch is over, and its step counted, when the loop comes back for the next one. A validation is due after
+        `check_every` of them, None: after the last one; fewer may come than were `promised`.
         """
-        self._check_every, window, options = check_every, self.window, self.options
+        self._check_every, self._is_due_at_end = check_every, check_every is None or (promised or 1) % check_every == 0
+        window, options = self.window, self.options
         try:
             for batch_idx, (batch, following) in enumerate(batches, self.batches_done):
                 self.batch_idx, self.batch, self.is_last = batch_idx, batch, following is END
@@ -139,9 +151,9 @@ class Progress:
                 if self._due:
                     self.save_due()
                 # Asked only where somebody set what it is about: this runs after every batch.
-                if self.should_stop or options.max_steps != -1 or self._deadline is not None:
-                    if self._leaves_epoch():
-                        break
+                asked = self.should_stop or options.max_steps != -1 or self._deadline is not None
+                if asked and self._leaves_epoch():
+                    break
         finally:
             self.batch = None
 
@@ -162,7 +174,9 @@ class Progress:
             return False
         if self._may_stop(self.global_step + self.updates):
             return True
-        return self.is_last if self._check_every is None else (self.batch_idx + 1) % self._check_every == 0
+        if self.is_last and self._is_due_at_end:
+            return True
+        return self._check_every is not None and (self.batch_idx + 1) % self._check_every == 0
 
     # ---- when it stops ---------------------------------------------------------------------------------------
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 from .callback import Callback
+from .datamodule import LightningDataModule
 from .dispatch import resolve
 from .errors import ConfigurationError
 from .hooks import Hooks
+from .options import Options
 from .precision import in_precision
+from .types import LightningModule, Trainer
 
 __all__ = ["Receivers", "callbacks_of"]
 
@@ -41,21 +46,30 @@ class Receivers:
         """These take part from the next run on; those that save the run at the end: they save what the others did."""
         self.callbacks = sorted(callbacks, key=lambda callback: callback._saves)
 
-    def resolve(self, *owners: Any, precision: Callable[[], tuple[Any, Any]]) -> None:
-        """A run begins: what its loops call, of a trainer, module and data module, its steps in the given precision. The
-        last run's module has taken its callbacks with it, and those that they replaced come back."""
+    def resolve(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        datamodule: LightningDataModule | None,
+        options: Options,
+        device: torch.device,
+    ) -> Hooks:
+        """A run begins: what its loops call, the steps in its precision. The last run's module has taken its callbacks
+        with it, and those that they replaced come back."""
         self.callbacks = [cb for cb in self.callbacks if all(cb is not other for other in self._of_module)]
         for place, callback in self._replaced:
             self.callbacks.insert(place, callback)
-        self._of_module, self._replaced = [], []
-        self._owners, self._precision, self.hooks = owners, precision, Hooks()
-        self._fill()
+        self._of_module, self._replaced, self.hooks = [], [], Hooks()
 
-    def _fill(self) -> None:
-        vars(self.hooks).update(vars(resolve(*self._owners, self.callbacks)))  # the loops hold on to this object
-        for step in ("training_step", "validation_step", "test_step", "predict_step"):
-            method = getattr(self.hooks, step)
-            setattr(self.hooks, step, method and in_precision(method, *self._precision()))
+        def fill() -> None:
+            made = vars(resolve(trainer, module, datamodule, self.callbacks))
+            for step in ("training_step", "validation_step", "test_step", "predict_step"):
+                made[step] = made[step] and in_precision(made[step], options.precision, device)
+            vars(self.hooks).update(made)  # the loops hold on to this object
+
+        self.hooks._fill = fill
+        fill()
+        return self.hooks
 
     def add(self, configured: Iterable[Callback] | Callback | None) -> None:
         """Take in what `configure_callbacks` returned, for this run: each replaces those of its kind."""
@@ -65,4 +79,4 @@ class Receivers:
         kept = [cb for cb in self.callbacks if all(cb is not other for _, other in replaced)]
         self._of_module, self._replaced = new, replaced
         self.take([*kept, *new])
-        self._fill()
+        self.hooks._fill()

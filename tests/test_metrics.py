@@ -90,7 +90,7 @@ def test_a_step_value_needs_forward() -> None:
     """`update` returns none; the epoch's value is there all the same."""
     trainer = quiet()
     assert trainer.validate(Measuring(on_step=True, on_epoch=True), pairs(4)) == [
-        {"all_mean_epoch": 1.5, "all_sum_epoch": 6.0}
+        {"all_mean": 1.5, "all_mean_epoch": 1.5, "all_sum": 6.0, "all_sum_epoch": 6.0}
     ]
     assert set(trainer.callback_metrics) == {"all_mean", "all_sum", "all_mean_epoch", "all_sum_epoch"}
 

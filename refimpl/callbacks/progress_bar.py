@@ -104,7 +104,7 @@ class ProgressBar(Callback):
             return
         if bar.n == 0:  # the length is known with the first batch
             stage = "val" if trainer.validating or trainer.sanity_checking else str(trainer.stage)
-            bar.reset(total=trainer.eval_loaders[stage].total)
+            bar.reset(total=trainer.run.data.evaluated[stage].total)
         bar.update()
 
     def _close(self, *_: Any) -> None:

@@ -1,110 +1,65 @@
-"""What users read on a trainer, in a hook and after a run."""
+"""What users read on a trainer, in a hook and after a run: views of what the parts of its run hold."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from enum import StrEnum
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
+from torch.optim import Optimizer
 
 from ..callback import Callback
 from ..callbacks.early_stopping import EarlyStopping
 from ..callbacks.model_checkpoint import ModelCheckpoint
 from ..callbacks.progress_bar import ProgressBar
-from ..data import EvalLoaders, TrainLoader
 from ..datamodule import LightningDataModule
-from ..loggers.logbook import Logbook
 from ..loggers.loggers import Logger, loggers_of
-from ..optimization import Schedule
-from ..types import LightningModule
-from .options import Options, windows
+from ..module import LightningModule
+from ..options import Options
+from ..progress import TrainerState
+from ..run import Run
 
-__all__ = ["RunningStage", "TrainerFn", "TrainerState", "TrainerStatus", "TrainerView"]
+__all__ = ["TrainerView"]
 
 SomeCallback = TypeVar("SomeCallback", bound=Callback)
 
 
-class TrainerFn(StrEnum):
-    """The trainer's method that was called last."""
-
-    FITTING = "fit"
-    VALIDATING = "validate"
-    TESTING = "test"
-    PREDICTING = "predict"
-
-
-class TrainerStatus(StrEnum):
-    """How far it is."""
-
-    INITIALIZING = "initializing"
-    RUNNING = "running"
-    FINISHED = "finished"
-    INTERRUPTED = "interrupted"  # by Ctrl-C
-    FAILED = "failed"  # by an exception
-
-
-class RunningStage(StrEnum):
-    """The pass that runs."""
-
-    TRAINING = "train"
-    SANITY_CHECKING = "sanity_check"
-    VALIDATING = "validate"
-    TESTING = "test"
-    PREDICTING = "predict"
-
-
-@dataclass
-class TrainerState:
-    """What the trainer is doing. Each of these equals its text, as in `trainer.state.status == "finished"`."""
-
-    fn: TrainerFn | None = None
-    status: TrainerStatus = TrainerStatus.INITIALIZING
-    passes: list[RunningStage] = field(default_factory=list, repr=False)  # a validation runs inside of the training
-
-    @property
-    def function(self) -> TrainerFn | None:
-        """Another name of `fn`."""
-        return self.fn
-
-    @property
-    def stage(self) -> RunningStage | None:
-        """The pass that runs; None between passes."""
-        return self.passes[-1] if self.passes else None
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last run came to its end."""
-        return self.status == TrainerStatus.FINISHED
+def _shown(path: str, doc: str) -> Any:
+    """A view of what lies at `path` from the trainer on."""
+    return property(attrgetter(path), doc=doc)
 
 
 class TrainerView(Options):
-    """What can be read off a trainer. Everything here follows from what its runs keep up to date."""
+    """What can be read off a trainer, and the few things that can be set. Nothing here has a state of its own: `run`
+    holds the parts, `options` what the constructor was given; an option that is set is checked as there."""
 
-    state: TrainerState
-    current_epoch: int
-    logbook: Logbook
-    module: LightningModule
-    datamodule: LightningDataModule | None
-    callbacks: list[Callback]
+    run: Run
+    options: Options
     loggers: list[Logger]
-    schedules: list[Schedule]
-    train_loader: TrainLoader | None
-    eval_loaders: dict[str, EvalLoaders]
-    checks_val: bool
-    device: torch.device
-    windows: dict[int, int]
+
+    def __init__(self) -> None:  # not that of Options, of which only the names are shared
+        pass
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     # ---- one process, on one device --------------------------------------------------------------
 
-    global_rank = local_rank = node_rank = 0
-    world_size = num_nodes = num_processes = num_devices = 1
+    device: torch.device = _shown("run.devices.device", "The device of the module and its batches.")
+    global_rank: int = _shown("run.devices.global_rank", "The index of this process among all.")
+    local_rank: int = _shown("run.devices.local_rank", "The index of this process among those of its machine.")
+    node_rank: int = _shown("run.devices.node_rank", "The index of this machine.")
+    world_size: int = _shown("run.devices.world_size", "The number of processes.")
+    num_nodes: int = _shown("run.devices.num_nodes", "The number of machines.")
+    num_processes: int = _shown("run.devices.num_processes", "The number of processes on this machine.")
+    num_devices: int = _shown("run.devices.num_devices", "The number of devices of this process.")
     is_global_zero = property(lambda self: self.global_rank == 0, doc="Whether this is the process that writes.")
     num_gpus = property(lambda self: int(self.device.type == "cuda"), doc="1 on a GPU, 0 on the CPU.")
 
     # ---- what runs -------------------------------------------------------------------------------
 
+    state: TrainerState = _shown("run.progress.state", "What the trainer is doing.")
     stage = property(lambda self: self.state.stage, doc="The pass that runs; None between passes.")
     training = property(lambda self: self.state.stage == "train", doc="Whether a training batch or epoch runs.")
     sanity_checking = property(lambda self: self.state.stage == "sanity_check", doc="Whether the sanity check runs.")
@@ -112,23 +67,48 @@ class TrainerView(Options):
     testing = property(lambda self: self.state.stage == "test", doc="Whether a test runs.")
     predicting = property(lambda self: self.state.stage == "predict", doc="Whether a prediction runs.")
 
-    model = property(lambda self: self.module, doc="The module of this run, or the last one; None before the first.")
-    lightning_module = model
-    enable_validation = property(lambda self: self.checks_val, doc="Whether this is a fit that validates.")
+    module: LightningModule = _shown("run.module", "The module of this run, or the last one; None before the first.")
+    model = lightning_module = module
+    datamodule: LightningDataModule | None = _shown("run.datamodule", "The data module of this run, or the last one.")
+    enable_validation: bool = _shown("run.data.validates", "Whether this is a fit that validates.")
+    ckpt_path: Any = _shown("run.ckpt_path", "The checkpoint that this run, or the last one, began with.")
+    interrupted: bool = _shown("run.progress.interrupted", "Whether Ctrl-C ended the last run.")
+    use_amp = property(lambda self: self.precision in (16, "bf16"), doc="Whether the steps run under autocast.")
+
+    # ---- where it is -----------------------------------------------------------------------------
+
+    global_step: int = _shown("run.progress.global_step", "The step that runs, from 0: an update of the parameters.")
 
     @property
-    def use_amp(self) -> bool:
-        """Whether the steps run under autocast."""
-        return self.precision in (16, "bf16")
+    def current_epoch(self) -> int:
+        """The epoch that runs, from 0; after a fit how many are done. Setting it says where the next fit begins."""
+        return self.run.progress.current_epoch
+
+    @current_epoch.setter
+    def current_epoch(self, epoch: int) -> None:
+        self.run.progress.go_to(epoch)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether training ends after this batch, once the minima are met; set it in a hook."""
+        return self.run.progress.should_stop
+
+    @should_stop.setter
+    def should_stop(self, stop: bool) -> None:
+        self.run.progress.ask_to_stop(stop)
 
     @property
     def accumulate_grad_batches(self) -> int:
         """How many batches make a window in the epoch that runs; a hook may set it, for the epochs that follow."""
-        return self.windows[max(epoch for epoch in self.windows if epoch <= self.current_epoch)]
+        return self.run.progress.window
 
     @accumulate_grad_batches.setter
     def accumulate_grad_batches(self, batches: int | dict[int, int]) -> None:
-        self.windows = windows("accumulate_grad_batches", batches)
+        self.options.accumulate_grad_batches = batches
+
+    # ---- optimization ----------------------------------------------------------------------------
+
+    optimizers: list[Optimizer] = _shown("run.optimization.optimizers", "Those of the last fit.")
 
     @property
     def lr_schedulers(self) -> list[dict[str, Any]]:
@@ -136,7 +116,7 @@ class TrainerView(Options):
         keys = ("scheduler", "name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict")
         return [
             {**{key: getattr(schedule, key) for key in keys}, "opt_idx": schedule.optimizer_idx}
-            for schedule in self.schedules
+            for schedule in self.run.optimization.schedules
         ]
 
     # ---- loaders and their batches ---------------------------------------------------------------
@@ -144,29 +124,29 @@ class TrainerView(Options):
     @property
     def train_dataloader(self) -> Any:
         """The training loader; None before it was asked for, which is when the first epoch begins."""
-        return self.train_loader and self.train_loader.loaders
+        return self.run.data.train and self.run.data.train.loaders
 
     val_dataloaders = property(lambda self: self._loaders("val"), doc="The loaders; None before they were asked for.")
     test_dataloaders = property(lambda self: self._loaders("test"), doc="As `val_dataloaders`.")
     predict_dataloaders = property(lambda self: self._loaders("predict"), doc="As `val_dataloaders`.")
 
     def _loaders(self, stage: str) -> list[Any] | None:
-        return list(self.eval_loaders[stage].loaders) if stage in self.eval_loaders else None
+        loaders = self.run.data.evaluated.get(stage)
+        return None if loaders is None else list(loaders.loaders)
 
     @property
     def num_training_batches(self) -> int | float:
         """Batches in a training epoch; inf if unknown, 0 before the loader was asked for."""
-        if self.train_loader is None:
-            return 0
-        return math.inf if self.train_loader.num_batches is None else self.train_loader.num_batches
+        train = self.run.data.train
+        return 0 if train is None else math.inf if train.num_batches is None else train.num_batches
 
     num_val_batches = property(lambda self: self._batches("val"), doc="Batches of each loader; inf if unknown.")
     num_test_batches = property(lambda self: self._batches("test"), doc="As `num_val_batches`.")
     num_predict_batches = property(lambda self: self._batches("predict"), doc="As `num_val_batches`.")
 
     def _batches(self, stage: str) -> list[int | float]:
-        counts = self.eval_loaders[stage].num_batches if stage in self.eval_loaders else []
-        return [math.inf if count is None else count for count in counts]
+        loaders = self.run.data.evaluated.get(stage)
+        return [math.inf if count is None else count for count in loaders.num_batches] if loaders else []
 
     @property
     def num_sanity_val_batches(self) -> list[int | float]:
@@ -174,27 +154,24 @@ class TrainerView(Options):
         most = math.inf if self.num_sanity_val_steps == -1 else self.num_sanity_val_steps
         return [min(most, batches) for batches in self._batches("val")]
 
-    @property
-    def is_last_batch(self) -> bool:
-        """Whether the training batch that runs, or ran last, is its epoch's last."""
-        return self.train_loader is not None and self.train_loader.at_last
+    is_last_batch: bool = _shown("run.progress.is_last", "Whether the last training batch is its epoch's last.")
 
     # ---- what was logged, and who shows it -------------------------------------------------------
 
     @property
     def callback_metrics(self) -> dict[str, torch.Tensor]:
         """Every logged value by name, as scalar tensors."""
-        return self.logbook.metrics("callback")
+        return self.run.logbook.metrics("callback")
 
     @property
     def logged_metrics(self) -> dict[str, float]:
         """The values logged with `logger=True`."""
-        return self.logbook.metrics("logged")
+        return self.run.logbook.metrics("logged")
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """The values logged with `prog_bar=True`."""
-        return self.logbook.metrics("progress_bar")
+        return self.run.logbook.metrics("progress_bar")
 
     @property
     def logger(self) -> Logger | None:
@@ -212,7 +189,16 @@ class TrainerView(Options):
         folder = self.logger and (self.logger.log_dir or self.logger.save_dir)
         return folder or self.default_root_dir
 
-    # ---- callbacks by their kind -----------------------------------------------------------------
+    # ---- callbacks, all and by their kind --------------------------------------------------------
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Those that take part in this run, in their order; a list set here takes part from the next run on."""
+        return self.run.receivers.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: list[Callback]) -> None:
+        self.run.receivers.take(callbacks)
 
     def _of_kind(self, kind: type[SomeCallback]) -> list[SomeCallback]:
         return [callback for callback in self.callbacks if isinstance(callback, kind)]
@@ -241,3 +227,15 @@ class TrainerView(Options):
     def early_stopping_callback(self) -> EarlyStopping | None:
         """The first of them; None without one."""
         return next(iter(self.early_stopping_callbacks), None)
+
+
+def _option(name: str) -> Any:
+    def set_option(trainer: TrainerView, value: Any) -> None:
+        setattr(trainer.options, name, value)
+
+    return property(attrgetter(f"options.{name}"), set_option, doc=f"The option {name}.")
+
+
+for _name in Options.__annotations__:
+    if _name not in vars(TrainerView):
+        setattr(TrainerView, _name, _option(_name))
