@@ -10,8 +10,9 @@ import pytest
 
 from conformance.clauses import load_clauses
 from conformance.mutants import selftest as tool
-from conformance.mutants.engine import Mutant, Patch, StaleMutant, engine_source, mutated
+from conformance.mutants.engine import Mutant, mutated
 from conformance.mutants.generated import hook_calls, mutants_for, systematic
+from conformance.mutants.patches import Patch, module_of, sources
 from conformance.scenario import load_scenarios
 
 CLAUSE = "modes.val.training"
@@ -35,7 +36,7 @@ def test_every_clause_is_proven_and_every_systematic_mutant_caught() -> None:
 
 
 def test_a_mutant_that_breaks_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = run_with(monkeypatch, patches=(Patch("loops.py", "# set up for train", "# nothing changes"),))
+    report = run_with(monkeypatch, patches=(Patch("val_loop", "set_grad_enabled(True)", "set_grad_enabled(1 == 1)"),))
     assert report.unproven == [CLAUSE]
     assert "is not caught" in report.problems[0]
     assert not report.ok
@@ -48,7 +49,7 @@ def test_a_mutant_caught_for_another_reason_is_reported(monkeypatch: pytest.Monk
 
 
 def test_a_mutant_that_breaks_more_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    extra = Patch("loops.py", "    if hooks.on_fit_start: hooks.on_fit_start()\n", "")
+    extra = Patch("train_on_device", "if hooks.on_fit_start: hooks.on_fit_start()", "")
     [mutant] = [m for m in tool.authored() if CLAUSE in m.clauses]
     report = run_with(monkeypatch, patches=(*mutant.patches, extra), scenario="fit-val")
     assert any("also fails, on fit-val" in problem and "fit.on_fit_start" in problem for problem in report.problems)
@@ -56,21 +57,16 @@ def test_a_mutant_that_breaks_more_is_reported(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_stale_patch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = run_with(monkeypatch, patches=(Patch("loops.py", "no such line", "x"),))
-    assert "a mutant is stale: loops.py holds 'no such line' 0 times" in report.problems[0]
+    report = run_with(monkeypatch, patches=(Patch("val_loop", "no such line", "x"),))
+    assert "a mutant is stale: val_loop holds 'no such line' 0 times" in report.problems[0]
     assert not report.ok
-
-
-def test_a_patch_must_be_python() -> None:
-    with pytest.raises(StaleMutant, match="is no Python"), mutated([Patch("loops.py", "def fit(", "def fit((")]):
-        pass
 
 
 def test_the_healthy_engine_is_back_after_a_mutant() -> None:
     import refimpl
 
     before = refimpl.loops
-    with mutated([Patch("version.py", '"0.1.0"', '"mutant"')]) as engine:
+    with mutated([Patch("version:", "__version__ =", "__version__ = 'mutant' or")]) as engine:
         assert engine.__version__ == "mutant"
         assert engine.loops is not before
     import refimpl as after
@@ -80,7 +76,7 @@ def test_the_healthy_engine_is_back_after_a_mutant() -> None:
 
 def test_hook_calls_are_those_of_the_file() -> None:
     """As many statements as the text has calls: none escapes the systematic mutants."""
-    assert len(hook_calls()) == len(re.findall(r"hooks\.\w\w+\(", engine_source("loops.py")))
+    assert len(hook_calls()) == len(re.findall(r"hooks\.\w\w+\(", sources()[module_of("loops")]))
 
 
 def test_systematic_mutants_differ_from_the_engine() -> None:
@@ -93,8 +89,7 @@ def test_a_runaway_mutant_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     from conformance.mutants import engine
 
     monkeypatch.setattr(engine, "SECONDS", 1)
-    start = "    if trainer.resuming:\n"
-    patch = Patch("plan.py", start, "    while True: pass\n" + start)
+    patch = Patch("epochs", "if trainer.resuming:", "while True: pass\nif trainer.resuming:")
     [scenario] = [s for s in load_scenarios() if s.name == "fit-basic"]
     with mutated([patch]) as module:
         verdicts, error = engine.judge_mutant(module, scenario, load_clauses(), tmp_path / "t.jsonl")

@@ -28,8 +28,9 @@ from ..clauses import Clause
 from ..produce import produce
 from ..scenario import Scenario
 from ..verdicts import Status, Verdict
-from .engine import Mutant, Patch, StaleMutant, judge_mutant, mutated
+from .engine import Mutant, judge_mutant, mutated
 from .generated import mutants_for, systematic
+from .patches import Patch, StaleMutant
 
 __all__ = ["SelftestReport", "authored", "mutants_of", "print_selftest", "selftest"]
 
@@ -66,7 +67,9 @@ def authored() -> tuple[Mutant, ...]:
             unknown = row.keys() - {"clauses", "why", "reason", "scenario", "also", "patch", "events"}
             if unknown or not {"clauses", "why", "reason"} <= row.keys():
                 raise ValueError(f"{path.name}: mutant {number} needs clauses, why, reason; not {sorted(unknown)}")
-            patches = tuple(Patch(**patch) for patch in row.get("patch", ()))
+            if any(patch.keys() != {"in", "find", "replace"} for patch in row.get("patch", ())):
+                raise ValueError(f"{path.name}: a patch of mutant {number} has not just in, find and replace")
+            patches = tuple(Patch(patch["in"], patch["find"], patch["replace"]) for patch in row.get("patch", ()))
             mutants.append(
                 Mutant(
                     name=f"{path.stem} {number}",
