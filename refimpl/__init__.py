@@ -1,20 +1,27 @@
-"""A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021)."""
+"""A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021).
 
-from . import utilities
-from .callbacks import BasePredictionWriter, Callback, EarlyStopping, LearningRateMonitor
-from .checkpoint import CheckpointError
+The files of this folder are the core: the documented loops, and what they cannot do without. Beside it lie what the
+user holds (`trainer/`), ready-made `callbacks/`, logging (`loggers/`), what outlives a run (`saving/`), and the
+spellings of the period (`period/`, `utilities/`).
+"""
+
+from . import callbacks, loggers, utilities
+from .callback import Callback
+from .callbacks import (
+    BasePredictionWriter,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelSummary,
+    ProgressBar,
+)
+from .callbacks.summary import summarize
 from .datamodule import LightningDataModule
-from .dispatch import HookError
-from .hparams import HyperparametersMixin
-from .loaders import DataError
-from .log_rules import LogError
+from .errors import CheckpointError, ConfigurationError, DataError, HookError, LogError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
-from .model_checkpoint import ModelCheckpoint
 from .module import LightningModule
-from .optimization import ConfigurationError
-from .progress import ProgressBar
+from .saving.hparams import HyperparametersMixin
 from .seed import seed_everything
-from .summary import ModelSummary, summarize
 from .trainer import Trainer
 from .version import __version__
 
@@ -39,6 +46,8 @@ __all__ = [
     "TensorBoardLogger",
     "Trainer",
     "__version__",
+    "callbacks",
+    "loggers",
     "seed_everything",
     "summarize",
     "utilities",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-from .callbacks import Callback, ModelCheckpoint, ModelSummary, ProgressBar
+from .callback import Callback
+from .callbacks import ModelCheckpoint, ModelSummary, ProgressBar
+from .callbacks.model_checkpoint import checkpoints_last
 from .dispatch import Hooks, resolve
-from .model_checkpoint import checkpoints_last
-from .optimization import ConfigurationError
-from .options import callbacks_of
+from .errors import ConfigurationError
 from .precision import in_precision
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .trainer.options import callbacks_of
+from .types import Trainer
 
 __all__ = ["add_callbacks", "forget_module_callbacks", "resolved_hooks", "with_defaults"]
 

@@ -6,19 +6,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .callbacks.prediction_writer import BasePredictionWriter, NotedIndices, noting
 from .combined import CombinedLoader, leaves, structured
 from .dispatch import takes_dataloader_idx
-from .loaders import DataError, check, length, limited, no_batch, unshuffled
-from .prediction_writer import BasePredictionWriter, NotedIndices, noting
-from .resume import generators_of, rejoin
+from .errors import DataError
+from .loaders import check, length, limited, no_batch, unshuffled
+from .saving.resume import generators_of, rejoin
 from .seed import kept_random_state, random_state, set_random_state
+from .types import Trainer
 
 EvalBatches = Iterator[tuple[int, Iterator[tuple[int, Any]], tuple[int, ...]]]
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 __all__ = [
     "DataError",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from .arguments import TakesArguments
 from .hooks import DataHooks
-from .hparams import HyperparametersMixin
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .period.arguments import TakesArguments
+from .saving.hparams import HyperparametersMixin
+from .types import Trainer
 
 __all__ = ["LightningDataModule"]
 

@@ -7,13 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .types import Trainer
 
 __all__ = ["detach", "move", "parallel", "transformed"]
 

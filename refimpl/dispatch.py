@@ -19,23 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .callbacks import Callback
+from .callback import Callback
 from .datamodule import LightningDataModule
 from .devices import move
+from .errors import HookError
 from .hooks import DataHooks
 from .module import LightningModule
-from .retired_hooks import CALLED, REFUSED, retired_calls
+from .period.retired_hooks import CALLED, REFUSED, retired_calls
+from .types import Trainer
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
-
-__all__ = ["HookError", "Hooks", "check_names", "overridden", "resolve", "takes_dataloader_idx"]
+__all__ = ["Hooks", "check_names", "overridden", "resolve", "takes_dataloader_idx"]
 
 Call = Callable[..., Any]
-
-
-class HookError(TypeError):
-    """A hook is misspelt, cannot take its documented arguments, or returns no batch where it has to."""
 
 
 class Hooks(SimpleNamespace):

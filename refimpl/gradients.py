@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from .types import LightningModule, Trainer
 
 __all__ = ["WithheldGradients", "check_finite", "finish_gradients", "parameters_of"]
 

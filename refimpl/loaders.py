@@ -17,11 +17,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-__all__ = ["DataError", "check", "length", "limited", "no_batch", "unshuffled"]
+from .errors import DataError
 
-
-class DataError(ValueError):
-    """A loader is missing, empty, or of a kind that cannot be iterated; the message names which."""
+__all__ = ["check", "length", "limited", "no_batch", "unshuffled"]
 
 
 def length(loader: Any) -> int | None:

@@ -9,22 +9,21 @@ A test holds the hook calls of this file against the documentation's, line by li
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .callback_list import add_callbacks
-from .checkpoint import restore_module, restore_training
 from .data import predict_dataloader, test_dataloader, train_dataloader, val_dataloader
 from .devices import detach, parallel
+from .errors import ConfigurationError
 from .gradients import WithheldGradients, check_finite, finish_gradients
-from .optimization import ConfigurationError, attach_optimizers, loss_of, step_plateaus, step_schedules
+from .optimization import attach_optimizers, loss_of, step_plateaus, step_schedules
 from .plan import closes_window, epochs, sanity_check_batches, should_check_val, should_leave_epoch
+from .saving.checkpoint import restore_module, restore_training
 from .tbptt import checked_splits, hiddens_of, steps_of
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .types import Trainer
 
 # ---- fit ---------------------------------------------------------------------------------------------
 

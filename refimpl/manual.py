@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from .gradients import WithheldGradients
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .types import Trainer
 
 __all__ = ["LightningOptimizer", "manual_backward", "one_or_all"]
 

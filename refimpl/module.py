@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import load_from_checkpoint
-from .export import File, to_onnx, to_torchscript
+from .callback import Callback
+from .errors import ConfigurationError, LogError
 from .hooks import ModelHooks
-from .hparams import HyperparametersMixin
-from .log_rules import LogError, deprecated, ignore, items_of
+from .loggers.rules import deprecated, ignore, items_of
 from .manual import LightningOptimizer, manual_backward, one_or_all
-from .optimization import ConfigurationError, check_loss
+from .optimization import check_loss
 from .properties import Properties
+from .saving.checkpoint import load_from_checkpoint
+from .saving.export import File, to_onnx, to_torchscript
+from .saving.hparams import HyperparametersMixin
 from .tbptt import split_batch
-
-if TYPE_CHECKING:
-    from .callbacks import Callback
-    from .trainer import Trainer
+from .types import Trainer
 
 __all__ = ["LightningModule"]
 

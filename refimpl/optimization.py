@@ -9,17 +9,16 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .errors import ConfigurationError
+from .types import Trainer
 
 __all__ = [
-    "ConfigurationError",
     "Schedule",
     "Turns",
     "attach_optimizers",
@@ -43,10 +42,6 @@ _ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: value is None or isinstance(value, str), "a string or None"),
     "reduce_on_plateau": (lambda value: isinstance(value, bool), "True or False"),
 }
-
-
-class ConfigurationError(ValueError):
-    """What the user returned or asked for is none of the accepted forms; the message shows both."""
 
 
 @dataclass

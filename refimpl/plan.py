@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from .data import has_loader
 from .seed import set_random_state
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .types import Trainer
 
 __all__ = [
     "closes_window",

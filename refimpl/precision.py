@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .devices import transformed
+from .errors import ConfigurationError
 from .gradients import parameters_of
-from .optimization import ConfigurationError
 
 __all__ = ["PRECISIONS", "LossScaler", "doubled", "in_precision"]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from .datamodule import LightningDataModule
 from .devices import move
-from .export import megabytes
-
-if TYPE_CHECKING:
-    from .datamodule import LightningDataModule
-    from .loggers import Logger
-    from .trainer import Trainer
+from .loggers.loggers import Logger
+from .saving.export import megabytes
+from .types import Trainer
 
 __all__ = ["Properties"]
 

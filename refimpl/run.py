@@ -6,26 +6,24 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from .callback_list import forget_module_callbacks, resolved_hooks
-from .checkpoint import check_resumable, read
+from .callbacks.model_checkpoint import chosen
 from .data import has_loader
 from .datamodule import LightningDataModule
 from .devices import parallel
-from .loggers import Publisher
-from .model_checkpoint import chosen
+from .errors import ConfigurationError
+from .loggers.logbook import Logbook
+from .loggers.loggers import Publisher
 from .module import LightningModule
-from .optimization import ConfigurationError
 from .plan import epochs, validates
 from .precision import LossScaler
-from .results import Logbook
-from .state import TrainerFn, TrainerState, TrainerStatus
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .saving.checkpoint import check_resumable, read
+from .trainer.states import TrainerFn, TrainerState, TrainerStatus
+from .types import Trainer
 
 __all__ = ["run"]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from .devices import detach
-from .optimization import ConfigurationError
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .errors import ConfigurationError
+from .types import Trainer
 
 __all__ = ["checked_splits", "hiddens_of", "split_batch", "steps_of"]
 

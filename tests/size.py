@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "size.md"
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER
 }  # fmt: skip
-_ROW = re.compile(r"^\| (?:`(?P<file>\w+\.py)`|\*\*(?P<group>.+)\*\*) \|(?P<lines>[\d, ]*)\|.*\|$", re.MULTILINE)
+_ROW = re.compile(r"^\| (?:`(?P<file>[\w/]+\.py)`|\*\*(?P<group>.+)\*\*) \|(?P<lines>[\d, ]*)\|.*\|$", re.MULTILINE)
 
 
 def code_lines(source: str) -> int:
@@ -34,7 +34,9 @@ def code_lines(source: str) -> int:
 
 def counts() -> dict[str, int]:
     """The code lines of each file of `refimpl`."""
-    return {path.name: code_lines(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "refimpl").glob("*.py"))}
+    engine = ROOT / "refimpl"
+    files = {path.relative_to(engine).as_posix(): path.read_text(encoding="utf-8") for path in sorted(engine.rglob("*.py"))}
+    return {name: lines for name, text in files.items() if (lines := code_lines(text))}
 
 
 def rows(page: str) -> list[tuple[str, int]]:

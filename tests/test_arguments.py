@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl import ConfigurationError, LightningDataModule, ProgressBar, Trainer
-from refimpl.arguments import parsed
+from refimpl.period.arguments import parsed
 
 
 def trainer_of(*line: str, **kwargs: Any) -> Trainer:

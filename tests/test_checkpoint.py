@@ -24,7 +24,7 @@ from models import Batches, Line, pairs, quiet
 from torch import nn
 
 from refimpl import Callback, LightningDataModule, LightningModule, ModelCheckpoint, Trainer
-from refimpl.checkpoint import CheckpointError, read, write
+from refimpl.saving.checkpoint import CheckpointError, read, write
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "tests" / "assets"
@@ -108,7 +108,7 @@ def test_what_cannot_be_pickled_leaves_what_was_there(tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys
     import torch
-    from refimpl.checkpoint import write
+    from refimpl.saving.checkpoint import write
 
     def die(*args):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from refimpl import ConfigurationError, HyperparametersMixin
-from refimpl.config import AttributeDict, Kinds, build, is_config, kind_of, plain, rebuilt, settings
-from refimpl.hparams import init_arguments, logged_hparams, plain_hparams
+from refimpl.saving.config import AttributeDict, Kinds, build, is_config, kind_of, plain, rebuilt, settings
+from refimpl.saving.hparams import init_arguments, logged_hparams, plain_hparams
 
 
 @dataclass(frozen=True)

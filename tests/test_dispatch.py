@@ -13,7 +13,7 @@ from models import Line, pairs, quiet
 
 from refimpl import Callback, HookError, LightningDataModule, LightningModule
 from refimpl.dispatch import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, Hooks, fitted, named, resolve
-from refimpl.log_rules import REFUSED, RULES
+from refimpl.loggers.rules import REFUSED, RULES
 
 NO_TRAINER: Any = object()
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from refimpl import Trainer, state
-from refimpl.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
-from refimpl.retired_hooks import CALLED, REFUSED
+from refimpl import Trainer
+from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
+from refimpl.period.retired_hooks import CALLED, REFUSED
+from refimpl.trainer import states as state
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "drop-in.md").read_text(encoding="utf-8")

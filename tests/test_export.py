@@ -19,7 +19,7 @@ from models import Batches, quiet
 from torch import Tensor, nn
 
 from refimpl import ConfigurationError, LightningModule
-from refimpl.export import evaluating, forward_arguments
+from refimpl.saving.export import evaluating, forward_arguments
 
 # What torch says of its own loading, which the tests have to use.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.(load|save)`:DeprecationWarning")

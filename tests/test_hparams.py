@@ -23,8 +23,8 @@ from models import pairs, quiet
 from torch import nn
 
 from refimpl import ConfigurationError, HyperparametersMixin, LightningDataModule, LightningModule
-from refimpl.config import AttributeDict
-from refimpl.hparams import init_arguments, logged_hparams, plain_hparams
+from refimpl.saving.config import AttributeDict
+from refimpl.saving.hparams import init_arguments, logged_hparams, plain_hparams
 
 
 @dataclass

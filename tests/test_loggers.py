@@ -13,7 +13,8 @@ import pytest
 import torch
 from models import Line, pairs, quiet
 
-from refimpl import ConfigurationError, CSVLogger, LightningDataModule, Logger, TensorBoardLogger, Trainer, loggers
+from refimpl import ConfigurationError, CSVLogger, LightningDataModule, Logger, TensorBoardLogger, Trainer
+from refimpl.loggers import loggers
 
 
 class Noting(Logger):

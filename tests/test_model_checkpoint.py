@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import Line, pairs, quiet
 
 from refimpl import Callback, ConfigurationError, LightningModule, ModelCheckpoint, Trainer
-from refimpl.checkpoint import CheckpointError, read
+from refimpl.saving.checkpoint import CheckpointError, read
 
 NAN, INF = float("nan"), float("inf")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
 
 from refimpl import BasePredictionWriter, ConfigurationError, LightningModule, callbacks
-from refimpl.prediction_writer import NotedIndices, noting
+from refimpl.callbacks.prediction_writer import NotedIndices, noting
 
 
 class Writer(BasePredictionWriter):

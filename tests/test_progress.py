@@ -16,8 +16,9 @@ import torch
 import tqdm.auto
 from models import Batches, Line, Stream, pairs, quiet
 
-from refimpl import CSVLogger, LightningModule, ProgressBar, progress
+from refimpl import CSVLogger, LightningModule, ProgressBar
 from refimpl.callbacks import TQDMProgressBar
+from refimpl.callbacks import progress_bar as progress
 
 
 @pytest.fixture(autouse=True)
@@ -267,7 +268,8 @@ module("IPython.display", display=lambda *widgets: None)
 module("ipywidgets", HBox=Widget, HTML=Widget, FloatProgress=Widget)
 
 from models import Line, pairs, quiet
-from refimpl import ProgressBar, progress
+from refimpl import ProgressBar
+from refimpl.callbacks import progress_bar as progress
 from tqdm.notebook import tqdm_notebook
 
 assert issubclass(progress.tqdm, tqdm_notebook)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from models import Batches, Line, pairs, quiet
 
 from refimpl import Callback, LightningModule, LogError
-from refimpl.log_rules import REFUSED, RULES, size_of
+from refimpl.loggers.rules import REFUSED, RULES, size_of
 
 Metrics = dict[str, Any]
 

@@ -10,7 +10,7 @@ import torch
 from models import Batches, Line, pairs, quiet
 
 from refimpl import Callback, ConfigurationError, LightningDataModule, ModelSummary, ProgressBar, Trainer
-from refimpl.retired import ABSENT, HARMLESS, IDLE, RENAMED, SPREADING
+from refimpl.period.retired import ABSENT, HARMLESS, IDLE, RENAMED, SPREADING
 
 # ---- options --------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from models import Line, pairs, quiet
 
 from refimpl import Callback, HookError, LightningDataModule
-from refimpl.retired_hooks import CALLED, REFUSED
+from refimpl.period.retired_hooks import CALLED, REFUSED
 
 
 def test_batch_hooks_are_called_around_todays() -> None:

@@ -11,7 +11,7 @@ import torch
 from models import Batches, Line, Stream, pairs, quiet, tapped
 
 from refimpl import Callback, CSVLogger, EarlyStopping, LightningModule, Logger, ProgressBar, Trainer
-from refimpl.state import RunningStage, TrainerFn, TrainerStatus
+from refimpl.trainer.states import RunningStage, TrainerFn, TrainerStatus
 
 # ---- everything that can be read, at nine moments -------------------------------------------------------
 

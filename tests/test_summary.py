@@ -12,7 +12,7 @@ from models import Batches, Line, pairs, quiet
 from torch import nn
 
 from refimpl import ConfigurationError, LightningModule, ModelSummary, Trainer
-from refimpl.summary import human, summarize
+from refimpl.callbacks.summary import human, summarize
 
 
 class Net(LightningModule):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import Line, pairs, quiet
 
-from refimpl.tables import results_table
+from refimpl.loggers.tables import results_table
 
 
 def test_one_loader() -> None:

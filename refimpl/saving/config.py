@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .optimization import ConfigurationError
+from ..errors import ConfigurationError
 
 __all__ = [
     "AttributeDict",

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from .types import LightningModule, Trainer
 
-__all__ = [
-    "BasePredictionWriter",
-    "Callback",
-    "EarlyStopping",
-    "LearningRateMonitor",
-    "ModelCheckpoint",
-    "ModelSummary",
-    "ProgressBar",
-    "TQDMProgressBar",
-]
+__all__ = ["Callback"]
 
 
 class Callback:
@@ -184,14 +173,3 @@ class Callback:
         """A run failed or was interrupted; modes are restored, `teardown` follows."""
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str | None = None) -> None: ...
-
-
-# At the end, for these are Callbacks.
-from .early_stopping import EarlyStopping  # noqa: E402
-from .lr_monitor import LearningRateMonitor  # noqa: E402
-from .model_checkpoint import ModelCheckpoint  # noqa: E402
-from .prediction_writer import BasePredictionWriter  # noqa: E402
-from .progress import ProgressBar  # noqa: E402
-from .summary import ModelSummary  # noqa: E402
-
-TQDMProgressBar = ProgressBar  # as 1.5 names it

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from ..errors import ConfigurationError
 from .config import AttributeDict, Kinds, build, container, hint, is_config, kind_of, plain, rebuilt, settings
-from .optimization import ConfigurationError
 
 __all__ = ["HyperparametersMixin", "init_arguments", "logged_hparams", "plain_hparams"]
 

@@ -8,17 +8,16 @@ synchronised with the device before somebody reads a value.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import log_rules as rules
+from ..errors import LogError
+from ..types import LightningModule
+from . import rules
 from .entries import ADDS_LOADER, Entry, Page, Place, settled, syncs
-
-if TYPE_CHECKING:
-    from .loggers import Publisher
-    from .module import LightningModule
+from .loggers import Publisher
 
 __all__ = ["Logbook"]
 
@@ -125,7 +124,7 @@ class Logbook:
             entry.loader = None  # it is a value of several
         if isinstance(value, Tensor):
             if value.numel() != 1:
-                raise rules.LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
+                raise LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
             if not entry.settings.enable_graph:
                 value = value.detach()
             if value.dtype in rules.WIDENED:

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
-from .callbacks import Callback
-from .optimization import ConfigurationError
-from .options import callbacks_of
-from .progress import ProgressBar
-from .summary import ModelSummary
+from ..callback import Callback
+from ..callbacks.progress_bar import ProgressBar
+from ..callbacks.summary import ModelSummary
+from ..errors import ConfigurationError
+from ..trainer.options import callbacks_of
 
 __all__ = ["RETIRED_OPTIONS", "retired_keywords", "retired_options"]
 
@@ -61,7 +61,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     "weights_save_path": (None,),
 }
 # Options that the constructor takes although its signature does not show them.
-RETIRED_OPTIONS = (*RENAMED, *IDLE, *HARMLESS, *ABSENT)
+RETIRED_OPTIONS: tuple[str, ...] = (*RENAMED, *IDLE, *HARMLESS, *ABSENT)
 
 
 def retired_options(init: Callable[..., None]) -> Callable[..., None]:

@@ -9,17 +9,15 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import torch
 from torch import nn
 
-from .devices import move
-from .optimization import ConfigurationError
-from .precision import doubled
-
-if TYPE_CHECKING:
-    from .module import LightningModule
+from ..devices import move
+from ..errors import ConfigurationError
+from ..precision import doubled
+from ..types import LightningModule
 
 __all__ = ["evaluating", "forward_arguments", "megabytes", "to_onnx", "to_torchscript"]
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .callbacks import Callback
-from .export import evaluating, forward_arguments
-from .optimization import ConfigurationError
-from .precision import in_precision
-
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from ..callback import Callback
+from ..errors import ConfigurationError
+from ..precision import in_precision
+from ..saving.export import evaluating, forward_arguments
+from ..types import LightningModule, Trainer
 
 __all__ = ["ModelSummary", "summarize"]
 

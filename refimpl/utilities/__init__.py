@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from .optimization import ConfigurationError
+from ..errors import ConfigurationError
 
 __all__ = ["MisconfigurationException", "rank_zero_info", "rank_zero_only", "rank_zero_warn"]
 

@@ -11,16 +11,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .optimization import step_plateaus
-from .seed import random_state, set_random_state
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from ..optimization import step_plateaus
+from ..seed import random_state, set_random_state
+from ..types import Trainer
 
 __all__ = ["generators_of", "loop_state", "rejoin", "restore_loops"]
 

@@ -12,24 +12,21 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import torch
 
+from ..callback import Callback
+from ..datamodule import LightningDataModule
+from ..errors import CheckpointError
+from ..types import LightningModule, Trainer
+from ..version import __version__
 from .hparams import init_arguments, plain_hparams
 from .resume import loop_state, restore_loops
-from .version import __version__
-
-if TYPE_CHECKING:
-    from .callbacks import Callback
-    from .datamodule import LightningDataModule
-    from .module import LightningModule
-    from .trainer import Trainer
 
 Module = TypeVar("Module", bound="LightningModule")
 
 __all__ = [
-    "CheckpointError",
     "check_resumable",
     "collected",
     "load_from_checkpoint",
@@ -40,10 +37,6 @@ __all__ = [
 ]
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
-
-
-class CheckpointError(ValueError):
-    """A file is no checkpoint, is damaged, holds more than data, or does not fit; the message says which."""
 
 
 # ---- the file --------------------------------------------------------------------------------------------

@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 
-from . import loops
-from .arguments import TakesArguments
-from .callback_list import with_defaults
-from .callbacks import Callback
-from .checkpoint import collected, write
-from .datamodule import LightningDataModule
-from .dispatch import Hooks
-from .loggers import Logger, loggers_of
-from .module import LightningModule
-from .optimization import Turns
+from .. import loops
+from ..callback import Callback
+from ..callback_list import with_defaults
+from ..datamodule import LightningDataModule
+from ..dispatch import Hooks
+from ..loggers.logbook import Logbook
+from ..loggers.loggers import Logger, loggers_of
+from ..loggers.tables import results_table
+from ..module import LightningModule
+from ..optimization import Turns
+from ..period.arguments import TakesArguments
+from ..period.retired import RETIRED_OPTIONS, retired_keywords, retired_options
+from ..precision import LossScaler
+from ..run import run
+from ..saving.checkpoint import collected, write
 from .options import device_of, resolved
-from .precision import LossScaler
-from .results import Logbook
-from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
-from .run import run
-from .state import RunningStage, TrainerState, TrainerStatus, TrainerView
-from .tables import results_table
+from .states import RunningStage, TrainerState, TrainerStatus, TrainerView
 
 __all__ = ["Trainer"]
 

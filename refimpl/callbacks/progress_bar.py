@@ -6,17 +6,14 @@ import math
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .callbacks import Callback
-
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from ..callback import Callback
+from ..types import LightningModule, Trainer
 
 __all__ = ["ProgressBar"]
 

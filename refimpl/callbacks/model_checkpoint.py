@@ -12,18 +12,15 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .callbacks import Callback
-from .checkpoint import CheckpointError, collected, write
-from .optimization import ConfigurationError
-
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from ..callback import Callback
+from ..errors import CheckpointError, ConfigurationError
+from ..saving.checkpoint import collected, write
+from ..types import LightningModule, Trainer
 
 __all__ = ["ModelCheckpoint", "checkpoints_last", "chosen"]
 

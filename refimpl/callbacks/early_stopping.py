@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .callbacks import Callback
-from .optimization import ConfigurationError
-
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from ..callback import Callback
+from ..errors import ConfigurationError
+from ..types import LightningModule, Trainer
 
 __all__ = ["EarlyStopping"]
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from .callbacks import Callback, EarlyStopping
-from .data import EvalLoaders, TrainLoader
-from .datamodule import LightningDataModule
-from .loggers import Logger, loggers_of
-from .model_checkpoint import ModelCheckpoint
-from .optimization import Schedule
+from ..callback import Callback
+from ..callbacks.early_stopping import EarlyStopping
+from ..callbacks.model_checkpoint import ModelCheckpoint
+from ..callbacks.progress_bar import ProgressBar
+from ..data import EvalLoaders, TrainLoader
+from ..datamodule import LightningDataModule
+from ..loggers.logbook import Logbook
+from ..loggers.loggers import Logger, loggers_of
+from ..optimization import Schedule
+from ..types import LightningModule
 from .options import Options, windows
-from .progress import ProgressBar
-from .results import Logbook
-
-if TYPE_CHECKING:
-    from .module import LightningModule
 
 __all__ = ["RunningStage", "TrainerFn", "TrainerState", "TrainerStatus", "TrainerView"]
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from .callbacks import Callback
-from .optimization import ConfigurationError
-
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from ..callback import Callback
+from ..errors import ConfigurationError
+from ..types import LightningModule, Trainer
 
 __all__ = ["BasePredictionWriter", "NotedIndices", "noting"]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from .callbacks import Callback
-from .combined import MODES
-from .optimization import ConfigurationError
-from .precision import PRECISIONS
+from ..callback import Callback
+from ..combined import MODES
+from ..errors import ConfigurationError
+from ..precision import PRECISIONS
 
 __all__ = ["Options", "callbacks_of", "device_of", "resolved", "windows"]
 

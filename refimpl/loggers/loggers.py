@@ -12,15 +12,13 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from .hparams import logged_hparams
-from .optimization import ConfigurationError
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from ..errors import ConfigurationError
+from ..saving.hparams import logged_hparams
+from ..types import Trainer
 
 __all__ = ["CSVLogger", "Logger", "Publisher", "TensorBoardLogger", "loggers_of"]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .callbacks import Callback
-
-if TYPE_CHECKING:
-    from .module import LightningModule
-    from .trainer import Trainer
+from ..callback import Callback
+from ..types import LightningModule, Trainer
 
 __all__ = ["CALLED", "REFUSED", "retired_calls"]
 

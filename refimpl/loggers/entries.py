@@ -5,16 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
 
-from .devices import detach
-from .log_rules import RULES, LogError, number
-
-if TYPE_CHECKING:
-    from .module import LightningModule
+from ..devices import detach
+from ..errors import LogError
+from ..types import LightningModule
+from .rules import RULES, number
 
 __all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "settled", "syncs"]
 

@@ -6,22 +6,18 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter, index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .module import LightningModule
+from ..errors import LogError
+from ..types import LightningModule
 
 __all__ = [
-    "REFUSED", "RULES", "WIDENED", "LogError", "check_metric", "deprecated", "given_size", "ignore", "is_metric",
+    "REFUSED", "RULES", "WIDENED", "check_metric", "deprecated", "given_size", "ignore", "is_metric",
     "items_of", "number", "running_hook", "size_of",
 ]  # fmt: skip
-
-
-class LogError(ValueError):
-    """A value cannot be logged as asked; the message names it and what is accepted."""
 
 
 # ---- hooks ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,22 @@
+"""Ready-made callbacks: each uses the hooks of `callback.py`, as one of the user's own does."""
+
+from ..callback import Callback
+from .early_stopping import EarlyStopping
+from .lr_monitor import LearningRateMonitor
+from .model_checkpoint import ModelCheckpoint
+from .prediction_writer import BasePredictionWriter
+from .progress_bar import ProgressBar
+from .summary import ModelSummary
+
+TQDMProgressBar = ProgressBar  # as 1.5 names it
+
+__all__ = [
+    "BasePredictionWriter",
+    "Callback",
+    "EarlyStopping",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "ProgressBar",
+    "TQDMProgressBar",
+]
