@@ -74,6 +74,12 @@ def test_the_healthy_engine_is_back_after_a_mutant() -> None:
     assert after.loops is before
 
 
+def test_a_module_in_a_folder_is_changed_too() -> None:
+    patch = Patch("early_stopping:EarlyStopping", "class EarlyStopping", "MUTANT = 1\nclass EarlyStopping")
+    with mutated([patch]) as engine:
+        assert engine.callbacks.early_stopping.MUTANT == 1
+
+
 def test_hook_calls_are_those_of_the_file() -> None:
     """As many statements as the text has calls: none escapes the systematic mutants."""
     assert len(hook_calls()) == len(re.findall(r"hooks\.\w\w+\(", sources()[module_of("loops")]))
