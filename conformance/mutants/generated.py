@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
@@ -34,6 +34,15 @@ SCOPES = {
     "validate": ("evaluate", "evaluate_on_device"),
     "test": ("evaluate", "evaluate_on_device"),
     "predict": ("evaluate", "evaluate_on_device"),
+}
+# The scenario that shows what is wrong in a function.
+SHOWS = {
+    "sanity_check": "fit-val",
+    "OptimizerBlocks.piece_by_piece": "fit-tbptt",
+    "evaluate": "test",
+    "evaluate_on_device": "test",
+    "test_loop": "test",
+    "predict_loop": "predict",
 }
 # Which statement runs the lines of another function: on the way from train_on_device to a hook.
 CALLS = {
@@ -199,13 +208,17 @@ def swap(one: HookCall, other: HookCall) -> Mutant:
 def systematic() -> Iterator[tuple[str, Mutant]]:
     """Each hook call dropped, doubled, and swapped with its neighbour; with the name of the operation."""
     calls = hook_calls()
+
+    def shown(mutant: Mutant, call: HookCall) -> Mutant:
+        return replace(mutant, scenario=SHOWS.get(call.function, "fit-val-loaders"))
+
     for call in calls:
-        yield "drop", drop(call)
+        yield "drop", shown(drop(call), call)
         if not call.text.strip().startswith("return"):
-            yield "double", double(call)
+            yield "double", shown(double(call), call)
     for one, other in pairwise(calls):
         if one.block == other.block:
-            yield "swap", swap(one, other)
+            yield "swap", shown(swap(one, other), one)
 
 
 # ---- the mutant of a clause about lines -------------------------------------------------------------------
