@@ -67,11 +67,12 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     for clause in clauses.values():
         if clause.excluded:
             continue
-        check = build(clause.check)
-        lacking = ", ".join(cannot) or _lacking(clause, check, declared, effects)
         if not applies(clause.check, known):
             verdicts[clause.id] = Verdict(scenario.name, clause.id, Status.NOT_APPLICABLE)
-        elif lacking:
+            continue
+        check = build(clause.check)
+        lacking = ", ".join(cannot) or _lacking(clause, check, declared, effects)
+        if lacking:
             verdicts[clause.id] = Verdict(
                 scenario.name, clause.id, Status.UNSUPPORTED, f"the trainer has no {lacking}"
             )
