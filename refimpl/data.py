@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from .combined import CombinedLoader, leaves, structured
 from .errors import DataError, warn
 from .hooks import Hooks
-from .loaders import check, generators_of, keeps_its_length, length, limited, no_batch, unshuffled
-from .options import Options
+from .loaders.combined import CombinedLoader, leaves, structured
+from .loaders.loaders import check, generators_of, keeps_its_length, length, limited, no_batch, unshuffled
 from .progress import END, Progress
 from .seed import kept_random_state, random_state, set_random_state
+from .trainer.options import Options
 
 __all__ = ["Data", "EvalLoaders", "TrainLoader"]
 

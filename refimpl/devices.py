@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .errors import ConfigurationError
-from .options import Options
+from .trainer.options import Options
 
 __all__ = ["Devices", "device_of", "parallel"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .batches import detach
 from .devices import parallel
-from .gradients import loss_of
+from .optimizers.gradients import loss_of
 from .run import Run
 
 # ---- fit ---------------------------------------------------------------------------------------------

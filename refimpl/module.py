@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from .callback import Callback
 from .errors import ConfigurationError, LogError
-from .gradients import check_loss, clip_gradients
 from .hooks import ModelHooks
 from .loggers.rules import deprecated, ignore, items_of
-from .manual import LightningOptimizer, manual_backward, one_or_all
+from .optimizers.gradients import check_loss, clip_gradients
+from .optimizers.manual import LightningOptimizer, manual_backward, one_or_all
+from .optimizers.tbptt import split_batch
 from .properties import Properties
 from .saving.checkpoint import load_from_checkpoint
 from .saving.export import File, to_onnx, to_torchscript
 from .saving.hparams import HyperparametersMixin
-from .tbptt import split_batch
 from .types import Trainer
 
 __all__ = ["LightningModule"]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .errors import CheckpointError, ConfigurationError, warn
-from .gradients import WithheldGradients, check_finite, track_grad_norm
 from .hooks import Hooks
-from .optimizers import Schedule, Turns, configured_optimizers
-from .options import Options
-from .precision import LossScaler
-from .tbptt import checked_splits, hiddens_of
+from .optimizers.configured import Schedule, Turns, configured_optimizers
+from .optimizers.gradients import WithheldGradients, check_finite, track_grad_norm
+from .optimizers.precision import LossScaler
+from .optimizers.tbptt import checked_splits, hiddens_of
+from .trainer.options import Options
 from .types import LightningModule
 
 __all__ = ["Optimization", "OptimizerBlock"]

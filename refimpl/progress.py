@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from .options import Options
+from .trainer.options import Options
 
 __all__ = ["END", "Progress", "RunningStage", "TrainerFn", "TrainerState", "TrainerStatus"]
 

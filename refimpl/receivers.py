@@ -12,8 +12,8 @@ from .datamodule import LightningDataModule
 from .dispatch import resolve
 from .errors import ConfigurationError
 from .hooks import Hooks
-from .options import Options
-from .precision import in_precision
+from .optimizers.precision import in_precision
+from .trainer.options import Options
 from .types import LightningModule, Trainer
 
 __all__ = ["Receivers", "callbacks_of"]

@@ -19,13 +19,13 @@ from .loggers.loggers import Logger
 from .loggers.publisher import Publisher
 from .module import LightningModule
 from .optimization import Optimization
-from .options import Options
-from .precision import LossScaler
+from .optimizers.precision import LossScaler
 from .progress import Progress, TrainerStatus
 from .receivers import Receivers
 from .saving import resume
 from .saving.checkpoint import read
 from .saving.hparams import logged_hparams
+from .trainer.options import Options
 from .types import Trainer
 
 __all__ = ["Run"]

@@ -16,8 +16,8 @@ from models import Batches, Line, Stream, pairs, quiet
 from torch import Tensor
 
 from refimpl import ConfigurationError, DataError
-from refimpl.combined import MODES, CombinedLoader, leaves, structured
-from refimpl.loaders import length
+from refimpl.loaders.combined import MODES, CombinedLoader, leaves, structured
+from refimpl.loaders.loaders import length
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from refimpl import ConfigurationError, Trainer
-from refimpl.options import Options
 from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
 from refimpl.period.retired_hooks import CALLED, REFUSED
 from refimpl.trainer import trainer as engine
 from refimpl.trainer import view
+from refimpl.trainer.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "drop-in.md").read_text(encoding="utf-8")

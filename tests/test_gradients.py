@@ -10,7 +10,7 @@ from models import Line, pairs, quiet
 from torch import nn
 from torch.optim import SGD
 
-from refimpl.gradients import WithheldGradients
+from refimpl.optimizers.gradients import WithheldGradients
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])

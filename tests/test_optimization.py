@@ -18,10 +18,10 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR, ReduceLROnPlateau, SequentialLR
 
 from refimpl import ConfigurationError
-from refimpl.gradients import loss_of
 from refimpl.hooks import Hooks
 from refimpl.optimization import Optimization
-from refimpl.optimizers import Schedule
+from refimpl.optimizers.configured import Schedule
+from refimpl.optimizers.gradients import loss_of
 
 PARAMETER = nn.Parameter(torch.ones(2))
 OPTIMIZER = SGD([PARAMETER], lr=1.0)

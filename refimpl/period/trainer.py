@@ -10,8 +10,8 @@ from typing import Any
 from ..datamodule import LightningDataModule
 from ..errors import ConfigurationError
 from ..module import LightningModule
-from ..options import count
 from ..trainer import trainer as engine
+from ..trainer.options import count
 from .arguments import TakesArguments
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
 

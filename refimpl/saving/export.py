@@ -16,7 +16,7 @@ from torch import nn
 
 from ..batches import move
 from ..errors import ConfigurationError
-from ..precision import doubled
+from ..optimizers.precision import doubled
 from ..types import LightningModule
 
 __all__ = ["evaluating", "forward_arguments", "megabytes", "to_onnx", "to_torchscript"]

@@ -19,10 +19,10 @@ from ..errors import ConfigurationError
 from ..loggers.loggers import Logger, loggers_of
 from ..loggers.tables import results_table
 from ..module import LightningModule
-from ..options import Options
 from ..receivers import callbacks_of
 from ..run import Run
 from ..saving.checkpoint import write
+from .options import Options
 from .view import TrainerView
 
 __all__ = ["Trainer"]

@@ -16,9 +16,9 @@ from ..callbacks.progress_bar import ProgressBar
 from ..datamodule import LightningDataModule
 from ..loggers.loggers import Logger, loggers_of
 from ..module import LightningModule
-from ..options import Options
 from ..progress import TrainerState
 from ..run import Run
+from .options import Options
 
 __all__ = ["TrainerView"]
 

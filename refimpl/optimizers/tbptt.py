@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .batches import detach
-from .errors import ConfigurationError
+from ..batches import detach
+from ..errors import ConfigurationError
 
 __all__ = ["checked_splits", "hiddens_of", "split_batch"]
 

@@ -9,9 +9,9 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-from .combined import MODES
-from .errors import ConfigurationError
-from .precision import PRECISIONS
+from ..errors import ConfigurationError
+from ..loaders.combined import MODES
+from ..optimizers.precision import PRECISIONS
 
 __all__ = ["Options", "count"]
 

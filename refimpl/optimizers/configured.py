@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from .errors import ConfigurationError, did_you_mean, not_logged, shown, warn
+from ..errors import ConfigurationError, did_you_mean, not_logged, shown, warn
 
 __all__ = ["Schedule", "Turns", "configured_optimizers"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .errors import ConfigurationError, shown
-from .types import LightningModule
+from ..errors import ConfigurationError, shown
+from ..types import LightningModule
 
 __all__ = [
     "WithheldGradients",

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..optimization import Optimization
 from .gradients import WithheldGradients
-from .optimization import Optimization
 
 __all__ = ["LightningOptimizer", "manual_backward", "one_or_all"]
 

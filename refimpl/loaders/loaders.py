@@ -19,7 +19,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from .errors import DataError, warn
+from ..errors import DataError, warn
 
 __all__ = ["check", "generators_of", "keeps_its_length", "length", "limited", "no_batch", "unshuffled"]
 
