@@ -152,8 +152,8 @@ def train_batch(run: Run, batch: Any, batch_idx: int) -> Any:
             if updated and optimization.schedules: optimization.step_schedules("step", optimizer_idx)
             if optimization.split_size and output is not None: block.hand_on(output)
             output = detach(output) if optimization.keeps_outputs else None
-            if optimization.nests_outputs: optimization.collect(output)
-    return optimization.collected(run.progress.updates) if optimization.nests_outputs else output
+            if optimization.nests and optimization.keeps_outputs: optimization.collect(output)
+    return optimization.collected(run.progress.updates) if optimization.nests else output
 
 
 # ---- validate, test, predict: setup, the loop in the manner of val_loop, teardown ---------------------

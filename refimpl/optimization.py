@@ -110,7 +110,7 @@ class Optimization:
         self.outputs = []
         self.blocks = [OptimizerBlock(self, i, window) for i in range(len(self.optimizers) if self.several else 1)]
         self.keeps_outputs = bool(self.hooks.on_train_batch_end or self.hooks.training_epoch_end)
-        self.nests_outputs = self.several or self.split_size > 0
+        self.nests = self.several or self.split_size > 0  # pieces, or blocks
         if self.turns and self._resumed is None:
             self.turns.owner = None
 
@@ -131,13 +131,14 @@ class Optimization:
             block.begin_sequence()
         for self.split_idx, split in enumerate(splits):
             self.is_last_split = self.blocks[0].window == 1 or self.split_idx == len(splits) - 1
-            self._pieces.append([])
+            if self.keeps_outputs:
+                self._pieces.append([])
             yield split
 
     def blocks_in_turn(self) -> Iterator[OptimizerBlock]:
         """Of several optimizers, each one's block, or, with frequencies, that of the one whose window it is; within it
         only its parameters require gradients."""
-        if not self.split_size:
+        if self.keeps_outputs and not self.split_size:
             self._pieces.append([])
         if self.turns and self.turns.owner is None:
             self.turns.next()
@@ -167,7 +168,7 @@ class Optimization:
         if self.turns and updates:
             self.turns.owner = None
         each = [outputs[0] if self.turns or not self.several else _listed(outputs) for outputs in pieces]
-        return _listed(each) if self.split_size else each[0]
+        return _listed(each) if self.split_size else each[0] if each else None
 
     # ---- schedules -----------------------------------------------------------------------------------------
 

@@ -88,17 +88,12 @@ def loss_of(output: Any) -> Tensor | None:
 
     Raises ConfigurationError for anything else.
     """
-    if output is None or isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        if "loss" in output:
-            return _tensor_or_none(output["loss"])
-        raise ConfigurationError(f"training_step returned a dict with the keys {list(output)}, but no 'loss'")
-    return _tensor_or_none(output)
-
-
-def _tensor_or_none(loss: Any) -> Tensor | None:
-    if loss is None or isinstance(loss, Tensor):
+    loss = output
+    if output.__class__ is dict or isinstance(output, Mapping):
+        if "loss" not in output:
+            raise ConfigurationError(f"training_step returned a dict with the keys {list(output)}, but no 'loss'")
+        loss = output["loss"]
+    if loss is None or loss.__class__ is Tensor or isinstance(loss, Tensor):
         return loss
     raise ConfigurationError(
         f"training_step returned {shown(loss)}; a loss tensor, a dict with 'loss', or None is accepted"

@@ -21,6 +21,8 @@ def split_batch(batch: Any, split_size: int) -> list[Any]:
     is in every piece. Raises ConfigurationError for different lengths, and where nothing has time.
     ("tbptt_split_batch")
     """
+    if batch.__class__ is Tensor and batch.ndim > 1:
+        return list(batch.split(split_size, dim=1))
     alone = not isinstance(batch, (list, tuple, Mapping))
     parts = {0: batch} if alone else dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch))
     times = {key: length for key, part in parts.items() if (length := _time(part)) is not None}
@@ -67,8 +69,9 @@ def hiddens_of(output: Any) -> Any:
 
     Raises ConfigurationError where there are none.
     """
-    if isinstance(output, Mapping) and "hiddens" in output:
-        return detach(output["hiddens"])
+    if (output.__class__ is dict or isinstance(output, Mapping)) and "hiddens" in output:
+        hiddens = output["hiddens"]
+        return hiddens.detach() if hiddens.__class__ is Tensor else detach(hiddens)
     given = f"a dict with the keys {list(output)}" if isinstance(output, Mapping) else type(output).__name__
     raise ConfigurationError(
         f"training_step returned {given}; with truncated_bptt_steps, a dict with 'loss' and 'hiddens' is accepted"
