@@ -18,7 +18,7 @@ from .clauses import Clause
 from .features import applies, features
 from .hooks import TRANSFERS
 from .numerics import parts
-from .scenario import Scenario, ScenarioError
+from .scenario import Scenario, ScenarioError, scenario_of
 from .spec.oracle import Expected
 from .spec.pseudocode import expected
 from .trace import Event, TraceError, TraceReader, open_trace
@@ -54,7 +54,7 @@ def judge_file(path: Path, clauses: Mapping[str, Clause]) -> list[Verdict]:
 def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     """One verdict per clause, in the registry's order. Excluded clauses get none."""
     try:
-        scenario = Scenario.from_dict(reader.header.scenario)
+        scenario = scenario_of(reader.header.scenario)
     except ScenarioError as error:
         raise TraceError(reader.path, 1, f"the header's scenario: {error}") from None
     declared = frozenset(reader.header.declares["hooks"])

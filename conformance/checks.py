@@ -9,7 +9,6 @@ torch, or any trainer.
 
 from __future__ import annotations
 
-import difflib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from .hooks import HOOKS
+from .near import did_you_mean
 from .numerics import agrees, close
 from .spec.oracle import CALLBACK_ONLY, OWN_WORDS, Expected
 from .trace import Event
@@ -76,8 +76,7 @@ class Spec:
             receiver_and_hook, _, scope = text.partition("@")
             receiver, _, hook = receiver_and_hook.rpartition(".")
             if hook not in HOOKS:
-                near = difflib.get_close_matches(hook, HOOKS, n=1)
-                raise CheckError(f"{hook!r} is no hook" + (f"; did you mean {near[0]!r}?" if near else ""))
+                raise CheckError(f"{hook!r} is no hook{did_you_mean(hook, HOOKS)}")
             self.hooks.setdefault(hook, set()).add((receiver, scope))
         self.held: dict[tuple[str, str, str | None], bool] = {}
 

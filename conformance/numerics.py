@@ -21,7 +21,7 @@ from functools import lru_cache
 from math import inf, isclose, sqrt
 from typing import Any
 
-from .scenario import STEPS, Scenario
+from .experiment import STEPS, Scenario
 
 __all__ = ["RATE", "Numbers", "agrees", "close", "parts", "sample"]
 

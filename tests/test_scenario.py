@@ -13,22 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import scenarios
 
+from conformance.experiment import LOSSES, TRAINER_DEFAULTS, Data, Log, Model, Scenario, When
 from conformance.features import applies, features
 from conformance.hooks import HOOKS
-from conformance.scenario import (
-    LOSSES,
-    MOST_CALLBACKS,
-    TRAINER_DEFAULTS,
-    Data,
-    Log,
-    Model,
-    Scenario,
-    ScenarioError,
-    When,
-    load_scenario,
-    load_scenarios,
-    to_toml,
-)
+from conformance.scenario import ScenarioError, load_scenario, load_scenarios, scenario_of, to_toml
+from conformance.scenario_rules import MOST_CALLBACKS
 from conformance.spec.pseudocode import expected
 
 FULL = Scenario(
@@ -76,7 +65,7 @@ FULL = Scenario(
 
 def refused(**given: Any) -> str:
     with pytest.raises(ScenarioError) as caught:
-        Scenario.from_dict({"name": "mine", **given})
+        scenario_of({"name": "mine", **given})
     message = str(caught.value)
     assert len(message) < 500
     return message
@@ -89,26 +78,26 @@ def test_a_scenario_survives_a_file_and_a_header(tmp_path: Path) -> None:
     path = tmp_path / "other.toml"
     path.write_text(to_toml(FULL), encoding="utf-8")
     assert load_scenario(path) == FULL
-    assert Scenario.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
+    assert scenario_of(json.loads(json.dumps(FULL.to_dict()))) == FULL
 
 
 @pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)
 def test_the_built_in_ones_survive_too(scenario: Scenario) -> None:
-    assert Scenario.from_dict(tomllib.loads(to_toml(scenario))) == scenario
+    assert scenario_of(tomllib.loads(to_toml(scenario))) == scenario
     assert scenario.title, "a built-in scenario says what it is about"
 
 
 @settings(max_examples=40)
 @given(scenarios())
 def test_drawn_ones_survive_too(scenario: Scenario) -> None:
-    again = Scenario.from_dict(tomllib.loads(to_toml(scenario)))
+    again = scenario_of(tomllib.loads(to_toml(scenario)))
     assert again == scenario
     assert {k: type(v) for k, v in again.trainer.items()} == {k: type(v) for k, v in scenario.trainer.items()}
 
 
 def test_true_is_short_for_the_losses() -> None:
     for row, logs in [(True, LOSSES), (False, ()), ([{"hook": "test_step", "name": "eval_loss"}], LOSSES[2:])]:
-        assert Scenario.from_dict({"name": "x", "model": {"logs": row}}).model.logs == logs
+        assert scenario_of({"name": "x", "model": {"logs": row}}).model.logs == logs
 
 
 def test_defaults_are_left_out_of_the_file() -> None:
@@ -288,7 +277,7 @@ def test_a_name_becomes_a_file_name_and_nothing_else(name: Any) -> None:
 @pytest.mark.parametrize("given", [5, [], None, "fit", {}])
 def test_no_table_at_all(given: Any) -> None:
     with pytest.raises(ScenarioError, match="a scenario is a table with a 'name'"):
-        Scenario.from_dict(given)
+        scenario_of(given)
 
 
 JSON = st.recursive(
@@ -315,7 +304,7 @@ def test_whatever_a_header_holds_is_refused_or_understood(place: tuple[Any, ...]
         inner = inner[key]
     inner[place[-1]] = value
     try:
-        scenario = Scenario.from_dict(row)
+        scenario = scenario_of(row)
     except ScenarioError:
         return
     assert features(scenario)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
+from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
 from ..numerics import Numbers, parts
-from ..scenario import STEPS, TRAINER_DEFAULTS, Scenario
 from .logged import Logged
 
 __all__ = ["CALLBACK_ONLY", "OWN_WORDS", "Events", "Expected", "Oracle", "UserError"]

@@ -16,8 +16,8 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
+from ..experiment import Scenario
 from ..numerics import Numbers
-from ..scenario import Scenario
 from .optimization import Optimization
 from .oracle import TRANSFER_HOOKS, Events, Expected, UserError
 
