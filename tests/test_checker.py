@@ -14,7 +14,7 @@ from traces import EFFECTS, Row, conforming, drop, judge_rows, spans, write
 
 from conformance import checker
 from conformance.checker import judge, judge_file
-from conformance.checks import Count
+from conformance.checks.calls import Count
 from conformance.clauses import load_clauses
 from conformance.hooks import HOOKS
 from conformance.scenario import Data, Model, Scenario, load_scenarios
