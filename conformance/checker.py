@@ -30,7 +30,7 @@ __all__ = ["judge", "judge_file"]
 # reorders within a batch or an epoch's edge; what is further away counts as missing.
 LOOKAHEAD = 20_000
 RECENT = 65  # by how many events the place in the oracle is told
-CONTEXT = 4
+CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
 UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
 
@@ -229,7 +229,8 @@ class _Lockstep:
         rows = []
         for event, counterpart in recent:
             line = f"{counterpart.scope}: {event.hook}()" if counterpart else "(no line)"
-            rows.append(f"{event.seq:>6}  {'  ' * event.depth}{shown(event):<60}  {line}")
+            indent = "  " * min(event.depth, DEEPEST)
+            rows.append(f"{event.seq:>6}  {indent}{shown(event):<60}  {line}")
         if failure is not None and failure.expected:
             rows.append(f"   due  {failure.expected}")
         return tuple(rows)

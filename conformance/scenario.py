@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from .experiment import LOSSES, Data, Log, Model, Scenario, When
 from .near import did_you_mean
-from .scenario_rules import ScenarioError, check
+from .scenario_rules import ScenarioError, check, check_name
 
 __all__ = [
     "DIRECTORY",
@@ -38,10 +38,9 @@ def load_scenario(path: Path) -> Scenario:
     import tomllib  # Python 3.11: only the caller's side reads TOML
 
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return scenario_of({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: of TOML, of UTF-8, or a ScenarioError
         raise ScenarioError("%s: %s" % (path, error)) from None
-    return scenario_of({"name": path.stem, **given})
 
 
 def load_scenarios() -> List[Scenario]:
@@ -57,6 +56,7 @@ def scenario_of(given: Mapping[str, Any]) -> Scenario:
     name = given.get("name") if isinstance(given, Mapping) else None
     if not isinstance(name, str) or not name:
         raise ScenarioError("a scenario is a table with a 'name', not %.80r" % (given,))
+    check_name(name)
     row = dict(given)
     row["data"] = _build(Data, row.get("data", {}), "%s: data" % name)
     row["model"] = _build(Model, _with_logs(row.get("model", {}), name), "%s: model" % name)
@@ -86,7 +86,7 @@ def _build(kind: Any, given: Any, where: str) -> Any:
     known = {item.name: item for item in fields(kind)}
     for key in given:
         if key not in known:
-            raise ScenarioError("%s: unknown key %r%s" % (where, key, did_you_mean(key, known)))
+            raise ScenarioError("%s: unknown key %.80r%s" % (where, key, did_you_mean(key, known)))
         accepted, item_type, words = _TYPES.get(known[key].type, (object, object, ""))
         items = given[key] if accepted is tuple and isinstance(given[key], (list, tuple)) else ()
         if not _is(given[key], accepted) or not all(_is(item, item_type) for item in items):

@@ -13,7 +13,7 @@ from .hooks import HOOKS
 from .near import did_you_mean
 from .optimizers import FORMS, OVERRIDES, discord
 
-__all__ = ["ACTS_IN", "EPOCH_HOOKS", "LOGGING_HOOKS", "MOST_CALLBACKS", "ScenarioError", "check"]
+__all__ = ["ACTS_IN", "EPOCH_HOOKS", "LOGGING_HOOKS", "MOST_CALLBACKS", "ScenarioError", "check", "check_name"]
 
 CALLS = ("fit", "validate", "test", "predict", "save", "resume")
 # What trainers can lack altogether, so that a scenario cannot be run on them.
@@ -41,18 +41,27 @@ EPOCH_HOOKS = (
     *("on_test_epoch_start", "test_epoch_end", "on_test_epoch_end"),
 )
 LOGGING_HOOKS = (*BATCH_HOOKS, *EPOCH_HOOKS)
-MOST_CALLBACKS, MOST_LOADERS = 1000, 8
+# Limits, so that whoever reads a scenario of somebody else's can say what it is in bounded time and memory.
+MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS = 1000, 8, 1000, 1000
+MOST_BYTES = 200  # of a name
+MOST = 2**53 - 1  # the greatest integer that every JSON reader keeps exactly
 
 
 class ScenarioError(ValueError):
     """A scenario is malformed; the message names the scenario, the value and what is accepted."""
 
 
+def check_name(name: str) -> None:
+    """Raises ScenarioError if it cannot be that of a file."""
+    if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", ".."):
+        raise ScenarioError("%.80r: a scenario's name becomes a file's, and cannot hold a path" % name)
+    if len(name.encode("utf-8", "replace")) > MOST_BYTES:
+        raise ScenarioError("%.80r: a scenario's name becomes a file's, and has at most %d bytes" % (name, MOST_BYTES))
+
+
 def check(scenario: Scenario) -> None:
     """Raises ScenarioError for the first thing in it that means nothing, or does not go together with the rest."""
     name = scenario.name
-    if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", ".."):
-        raise ScenarioError("%.80r: a scenario's name becomes a file's, and cannot hold a path" % name)
     _check_calls(scenario)
     if not 0 <= scenario.callbacks <= MOST_CALLBACKS:
         raise ScenarioError("%s: callbacks: %r; 0 to %d are accepted" % (name, scenario.callbacks, MOST_CALLBACKS))
@@ -61,7 +70,7 @@ def check(scenario: Scenario) -> None:
     _check_truncation(name, scenario.data, scenario.model)
     _check_needs(scenario)
     for log in scenario.model.logs:
-        _check_log("%s: model.logs %s" % (name, log.name), log, scenario.model)
+        _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
     for option, value in scenario.trainer.items():
         _check_option(name, option, value)
     if discord(scenario):
@@ -82,15 +91,18 @@ def _each_of(where: str, values: Any, accepted: Any) -> None:
         _one_of(where, value, accepted)
 
 
-def _natural(where: str, value: Any, least: int = 0) -> None:
+def _natural(where: str, value: Any, least: int = 0, most: int = MOST) -> None:
     if type(value) is not int or value < least:
         raise ScenarioError("%s: %.80r; an int from %d is accepted" % (where, value, least))
+    if value > most:
+        raise ScenarioError("%s: %.80r; at most %d is accepted" % (where, value, most))
 
 
 def _share(where: str, value: Any, least: int) -> None:
     """A count of batches from `least`, or a fraction of them, 0.0 included if `least` is 0."""
-    count = type(value) is int and value >= least
-    if not count and not (isinstance(value, float) and 0 <= value <= 1 and (value > 0 or least == 0)):
+    if type(value) is int and value >= least:
+        _natural(where, value, least)
+    elif not (isinstance(value, float) and 0 <= value <= 1 and (value > 0 or least == 0)):
         fractions = "in (0, 1]" if least else "in [0, 1]"
         raise ScenarioError("%s: %.80r; an int from %d or a float %s is accepted" % (where, value, least, fractions))
 
@@ -122,11 +134,11 @@ def _check_data(scenario: Scenario) -> None:
     for stage in ("val", "test", "predict"):
         for batches in scenario.loaders(stage):
             _natural("%s: data.%s" % (name, stage), batches, 1)
-    _natural(name + ": data.batch_size", data.batch_size, 1)
+    _natural(name + ": data.batch_size", data.batch_size, 1, MOST_ROWS)
     _natural(name + ": data.last", data.last, 1)
     if data.last > data.batch_size:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
-    _natural(name + ": data.time", data.time)
+    _natural(name + ": data.time", data.time, 0, MOST_ROWS)
     _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
     _one_of(name + ": data.batch", data.batch, ("tuple", "dict", "nested", "custom"))
     _check_train_loaders(scenario)
@@ -166,7 +178,7 @@ def _check_model(name: str, model: Model) -> None:
         count = len(model.frequencies)
         raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
     for frequency in model.frequencies:
-        _natural(name + ": model.frequencies", frequency, 1)
+        _natural(name + ": model.frequencies", frequency, 1, MOST_TURNS)
     _one_of(name + ": model.form", model.form, ("", *FORMS))
     _natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
     _each_of(name + ": model.overrides", model.overrides, OVERRIDES)

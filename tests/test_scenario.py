@@ -111,7 +111,7 @@ def test_a_file_names_its_scenario_unless_it_says_otherwise(tmp_path: Path) -> N
     assert load_scenario(path) == Scenario("mine", callbacks=0)
 
 
-@pytest.mark.parametrize("content", [b"callbacks = ", b"\xff\xfe", None])
+@pytest.mark.parametrize("content", [b"callbacks = ", b"\xff\xfe", b"x = " + b"9" * 5000, b"x = " + b"[" * 3000, None])
 def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "mine.toml"
     if content is not None:
@@ -132,6 +132,12 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"data": 5}, "mine: data: a table is expected, not 5"),
         ({"trainer": [1]}, "mine: trainer is [1]; a table is accepted"),
         ({"callbacks": True}, "mine: callbacks is True; an int is accepted"),
+        ({"x" * 9999: 1}, "mine: unknown key 'xxxx"),
+        ({"data": {"train": 2**53}}, "mine: data.train: 9007199254740992; at most 9007199254740991 is accepted"),
+        ({"data": {"batch_size": 1001}}, "mine: data.batch_size: 1001; at most 1000 is accepted"),
+        ({"data": {"time": 10**18}}, "mine: data.time: 1000000000000000000; at most 1000 is accepted"),
+        ({"model": {"frequencies": [1001]}}, "mine: model.frequencies: 1001; at most 1000 is accepted"),
+        ({"trainer": {"limit_train_batches": 10**400}}, "; at most 9007199254740991 is accepted"),
         ({"callbacks": 10**9}, f"mine: callbacks: 1000000000; 0 to {MOST_CALLBACKS} are accepted"),
         ({"calls": "fit"}, "mine: calls is 'fit'; a list of strings is accepted"),
         ({"calls": []}, "mine: calls is empty; name one of fit, validate, test, predict"),
@@ -269,7 +275,7 @@ def test_a_refusal_names_the_scenario_the_value_and_the_fix(given: dict[str, Any
     assert message in refused(**given)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a\\b", "..", "a\0b", "", None, 5])
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\\b", "..", "a\0b", "", None, 5, "é" * 101])
 def test_a_name_becomes_a_file_name_and_nothing_else(name: Any) -> None:
     refused(name=name)
 
@@ -281,7 +287,8 @@ def test_no_table_at_all(given: Any) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from([10**18, -(10**400), "x" * 10**5, "training_step", "step", "dict"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
@@ -305,11 +312,33 @@ def test_whatever_a_header_holds_is_refused_or_understood(place: tuple[Any, ...]
     inner[place[-1]] = value
     try:
         scenario = scenario_of(row)
-    except ScenarioError:
+    except ScenarioError as error:
+        assert len(str(error)) < 500
         return
     assert features(scenario)
     for _, _ in zip(range(200), expected(scenario)):
         pass  # the oracle understands it, too
+
+
+PIECES = st.sampled_from(
+    ["", "nan", "-1", "9" * 400, "9" * 5000, "[" * 3000, "a." * 3000, "]", "{", '"', "\n", "[data]\n", "[[data]]\n",
+     "[[when]]\n", "[model.logs]\n", "name = 5\n", "data = []\n", "07:32:00", "\0"],
+)  # fmt: skip
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 5, 40]), PIECES), min_size=1, max_size=3))
+def test_a_damaged_file_is_refused_or_understood(tmp_path: Path, damages: list[tuple[float, int, str]]) -> None:
+    text = to_toml(replace(FULL, title=""))
+    for share, length, piece in damages:
+        place = int(share * len(text))
+        text = text[:place] + piece + text[place + length :]
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        load_scenario(path)
+    except ScenarioError as error:
+        assert str(error).startswith(f"{path}: ")
 
 
 # ---- what the module is asked --------------------------------------------------------------------------
