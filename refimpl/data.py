@@ -28,12 +28,15 @@ class TrainLoader:
     """
 
     def __init__(self, loaders: Any, options: Options, epoch: int, validates: bool = False) -> None:
+        self.mode = options.multiple_trainloader_mode
+        if isinstance(loaders, CombinedLoader):
+            loaders, self.mode = loaders.loaders, loaders.mode
         each = dict(leaves(loaders, "train_dataloader"))
         for name, loader in each.items():
             check(loader, name)
         if options.overfit_batches:
             loaders = structured(loaders, iter([unshuffled(loader, name) for name, loader in each.items()]))
-        self.loaders, self.mode = loaders, options.multiple_trainloader_mode
+        self.loaders = loaders
         self.loader = as_one(loaders, self.mode, self.begin)
         self.epoch = epoch  # in which they were asked for
         self.each = [loader for _, loader in leaves(loaders, "train_dataloader")]
@@ -138,11 +141,16 @@ class Data:
     `given` are those that the call was given, which take the place of the hooks'.
     """
 
-    def __init__(self, given: Mapping[str, Any], hooks: Hooks, options: Options, progress: Progress) -> None:
+    def __init__(
+        self, function: str, given: Mapping[str, Any], hooks: Hooks, options: Options, progress: Progress
+    ) -> None:
         self.given, self.hooks, self.options, self.progress = given, hooks, options, progress
+        # Is this a fit that validates: with a validation_step, a loader, and a limit that leaves batches?
+        self.validates = (
+            function == "fit" and bool(hooks.validation_step) and self.has("val") and options.limit_val_batches != 0
+        )
         self.train: TrainLoader | None = None
         self.evaluated: dict[str, EvalLoaders] = {}
-        self.validates = False  # is this a fit that does: with a step, a loader, a limit that leaves batches?
         self._wrap: Callable[[Any], Any] | None = None
         self._asked: dict[str, int] = {}  # the epochs in which a stage's loaders were, by the run before
         self._generators: list[list[torch.Tensor]] = []  # the states of those in its validation loaders
@@ -226,13 +234,13 @@ class Data:
         """The stage's loaders; the epoch in which they were asked for: in a resumed run, that in which the run before
         asked for them; and whether they are those that it had.
 
-        What the first asking for an evaluation's loaders draws, it draws beside the sequence of random numbers: whether
-        the sanity check or a validation comes first changes no training. So does asking for what the run before had.
+        What the first asking draws, it draws beside the sequence of random numbers: whether the sanity check or the
+        training comes first changes nothing. So does asking for what the run before had.
         """
         before = self._asked.pop(stage, None)
         goes_on = before is not None and not self._is_due(stage, before)
         given = self.given.get(stage)
-        beside = goes_on or (stage != "train" and stage not in self.evaluated)
+        beside = goes_on or (self.train is None if stage == "train" else stage not in self.evaluated)
         with kept_random_state() if beside else nullcontext():
             loaders = getattr(self.hooks, f"{stage}_dataloader")() if given is None else given
         return loaders, before if goes_on and before is not None else self.progress.current_epoch, goes_on

@@ -61,7 +61,7 @@ class Run:
         self.datamodule: LightningDataModule | None = None
         self.trainer: Any = None  # handed on to callbacks
         self.return_predictions = True
-        self._make_parts("fit", {}, [])
+        self._make_parts("", {}, [])
 
     def _make_parts(self, function: str, loaders: dict[str, Any], loggers: Sequence[Logger]) -> None:
         self.resuming = False  # until the batch at hand is one that the run before has not done
@@ -69,8 +69,8 @@ class Run:
         self.ckpt_path: Any = None
         publisher = Publisher(loggers, self.progress) if loggers and self.devices.global_rank == 0 else None
         self.logbook = Logbook(self.module, self.progress, publisher)
-        self.data = Data(loaders, self.hooks, self.options, self.progress)
-        if function == "fit":
+        self.data = Data(function, loaders, self.hooks, self.options, self.progress)
+        if function in ("fit", ""):
             scaler = LossScaler(self.devices.device) if self.options.precision == 16 else None
             metrics = partial(self.logbook.metrics, "callback")
             self.optimization = Optimization(self.module, self.hooks, self.options, scaler, metrics)
@@ -273,9 +273,6 @@ class Run:
         self.hooks = self.receivers.resolve(trainer, model, datamodule, options, device)
         self._make_parts(function, loaders, trainer.loggers)
         self._check_defined(function)
-        if function == "fit":
-            step = self.hooks.validation_step is not None
-            self.data.validates = step and self.data.has("val") and options.limit_val_batches != 0
 
     def _check_defined(self, function: str) -> None:
         stage, step = _NEEDS[function]
@@ -301,7 +298,9 @@ class Run:
         name, step = type(self.module).__name__, self.hooks.validation_step is not None
         if options.limit_val_batches != 0 and step != self.data.has("val"):
             there, missing = ("validation_step", "loader") if step else ("loader", "validation_step")
-            warn(f"fit will not validate: {name} has a {there}, but no {missing}")
+            given = self.data.given.get("val")
+            is_empty = f": val_dataloaders={given!r} is empty" if given is not None and step else ""
+            warn(f"fit will not validate: {name} has a {there}, but no {missing}{is_empty}")
 
 
 def _module_of(function: str, model: Any) -> LightningModule:

@@ -102,21 +102,29 @@ _SAMPLERS = (SequentialSampler, *_SHUFFLING)
 def unshuffled(loader: Any, name: str) -> Any:
     """The loader with its samples in order, the same in every pass; a warning says so.
 
-    That is a copy of a DataLoader whose sampler is one of torch's random ones; any other loader is returned
-    as it is. A SubsetRandomSampler leaves its subset, in the order in which it was given.
+    That is a copy of a DataLoader whose sampler is one of torch's random ones, or a batch sampler around one; any other
+    loader is returned as it is. A SubsetRandomSampler leaves its subset, in the order in which it was given.
     """
-    batches = getattr(loader, "batch_sampler", None)
-    sampler = getattr(loader if batches is None else batches, "sampler", None)
-    if not isinstance(loader, DataLoader) or not isinstance(sampler, _SHUFFLING):
+    if not isinstance(loader, DataLoader):
+        return loader
+    samplers = {key: _in_order(getattr(loader, key), loader.dataset) for key in ("sampler", "batch_sampler")}
+    if all(sampler is getattr(loader, key) for key, sampler in samplers.items()):
         return loader
     warn(f"{name}: overfit_batches takes the same batches in every epoch; shuffling is off")
-    data: Any = loader.dataset
-    in_order = sampler.indices if isinstance(sampler, SubsetRandomSampler) else SequentialSampler(data)
     replaced = copy(loader)
     replaced._iterator = None  # of persistent workers, which would go on with the old sampler
-    if batches is not None:
-        batches = copy(batches)
-        batches.sampler = in_order
     # A DataLoader refuses to have these set, since workers that run would not learn of it; here none do.
-    vars(replaced).update(sampler=in_order, batch_sampler=batches)
+    vars(replaced).update(samplers)
     return replaced
+
+
+def _in_order(sampler: Any, data: Any) -> Any:
+    """The sampler, or one in its place that draws nothing."""
+    if isinstance(sampler, _SHUFFLING):
+        return sampler.indices if isinstance(sampler, SubsetRandomSampler) else SequentialSampler(data)
+    inner = getattr(sampler, "sampler", None)  # a batch sampler's
+    if inner is None or _in_order(inner, data) is inner:
+        return sampler
+    ordered = copy(sampler)
+    ordered.sampler = _in_order(inner, data)
+    return ordered

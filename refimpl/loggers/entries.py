@@ -239,7 +239,7 @@ class Page:
 
     def leave_loader(self) -> None:
         """A metric keeps one account, of the loader that it is logged over: it is computed, and starts anew."""
-        left = [entry for entry in self.entries.values() if entry.metric is not None and entry.loader is not None]
+        left = [each for each in self.entries.values() if each.metric is not None and each.settings.add_dataloader_idx]
         for entry in left:
             entry.so_far = entry.reduced()
         for entry in left:

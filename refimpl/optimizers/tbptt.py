@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..batches import detach
@@ -22,7 +23,7 @@ def split_batch(batch: Any, split_size: int) -> list[Any]:
     ("tbptt_split_batch")
     """
     if batch.__class__ is Tensor and batch.ndim > 1:
-        return list(batch.split(split_size, dim=1))
+        return list(torch.split(batch, split_size, dim=1))
     alone = not isinstance(batch, (list, tuple, Mapping))
     parts = {0: batch} if alone else dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch))
     times = {key: length for key, part in parts.items() if (length := _time(part)) is not None}

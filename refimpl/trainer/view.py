@@ -145,8 +145,12 @@ class TrainerView(Options):
     num_predict_batches = property(lambda self: self._batches("predict"), doc="As `num_val_batches`.")
 
     def _batches(self, stage: str) -> list[int | float]:
-        loaders = self.run.data.evaluated.get(stage)
-        return [math.inf if count is None else count for count in loaders.num_batches] if loaders else []
+        loaders, given = self.run.data.evaluated.get(stage), self.run.data.given.get(stage)
+        if loaders:
+            return [math.inf if count is None else count for count in loaders.num_batches]
+        if given is None or getattr(self, f"limit_{stage}_batches") != 0:
+            return []
+        return [0] * (len(given) if isinstance(given, (list, tuple)) else 1)  # nobody is going to ask for them
 
     @property
     def num_sanity_val_batches(self) -> list[int | float]:
