@@ -9,6 +9,7 @@ from .callbacks import ModelCheckpoint, ModelSummary, ProgressBar
 from .callbacks.model_checkpoint import checkpoints_last
 from .dispatch import Hooks, resolve
 from .errors import ConfigurationError
+from .period.retired_hooks import SPELLINGS, with_retired
 from .precision import in_precision
 from .trainer.options import callbacks_of
 from .types import Trainer
@@ -35,7 +36,8 @@ def with_defaults(
 
 def resolved_hooks(trainer: Trainer) -> Hooks:
     """The hooks of everybody who takes part, the steps in the trainer's precision."""
-    hooks = resolve(trainer, trainer.module, trainer.datamodule, trainer.callbacks)
+    callbacks = with_retired(trainer.callbacks)
+    hooks = resolve(trainer, trainer.module, trainer.datamodule, callbacks, SPELLINGS)
     for step in ("training_step", "validation_step", "test_step", "predict_step"):
         method = getattr(hooks, step)
         setattr(hooks, step, method and in_precision(method, trainer.precision, trainer.device))

@@ -13,7 +13,7 @@ import pytest
 
 from refimpl import Trainer
 from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
-from refimpl.period.retired_hooks import CALLED, REFUSED
+from refimpl.period.retired_hooks import SPELLINGS
 from refimpl.trainer import states as state
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +126,9 @@ def test_everything_that_can_be_read_is_there_and_listed() -> None:
     assert properties - {"stage"} <= listed
 
 
-def test_every_retired_hook_is_named() -> None:
-    section = PAGE[PAGE.index("## Hooks of the time") :]
-    assert {*CALLED, *CALLED.values(), *REFUSED} <= set(quoted(section))
+def test_every_hook_of_other_releases_is_named() -> None:
+    heading = "Hooks of the time, and of others"
+    called = quoted(PAGE[PAGE.index(f"## {heading}") :].partition("DeprecationWarning")[0])
+    assert {*SPELLINGS.called, *SPELLINGS.called.values()} <= set(called)
+    rows = table(heading)
+    assert {hook: instead.strip("`") for hooks, instead in rows for hook in quoted(hooks)} == SPELLINGS.refused
