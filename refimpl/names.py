@@ -22,8 +22,6 @@ _WORDS = {
     **dict.fromkeys("valid validate validating validation eval evaluate evaluating evaluation".split(), "val"),
     **{"optim": "optimizer", "optimizers": "optimizer", "dataloaders": "dataloader"},
 }
-# Words that are near one of these, and mean something else.
-_OTHERS = {"set", "stop"}
 
 
 class Spellings(NamedTuple):
@@ -88,8 +86,8 @@ def in_words(name: str) -> str:
 def _meant(name: str, spelt: Mapping[str, str]) -> str | None:
     """The hook that somebody who wrote `name` had in mind, if there is one."""
     words = in_words(name)
-    if words in spelt or words.rpartition("_")[2] in _OTHERS:
-        return spelt.get(words)
+    if words in spelt:
+        return spelt[words]
     known = {*_WORDS, *"_".join(spelt).split("_")}
     spellings, cutoff = [words], 0.85 if name.startswith("on_") else 0.9
     if "_" in words:  # each of them may be misspelt, or what they spell together

@@ -199,6 +199,10 @@ def test_a_batch_that_is_not_handed_on_is_missed_where_it_is_lost(hook: str) -> 
         quiet().test(Line(), datamodule=data())
 
 
+def test_a_batch_that_is_none_is_handed_on_as_it_is() -> None:
+    assert fitted(lambda batch: batch, "on_before_batch_transfer", LightningModule)(None, 0) is None
+
+
 @pytest.mark.parametrize("hook", ["on_train_end", "on_save_checkpoint", "on_load_checkpoint"])
 def test_a_wrong_hook_is_refused_before_anything_runs(hook: str) -> None:
     """Those around a checkpoint, too, although they are called late."""
