@@ -6,13 +6,13 @@ import difflib
 import inspect
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .errors import ConfigurationError
@@ -92,6 +92,7 @@ def attach_optimizers(trainer: Trainer, configured: Any) -> None:
     Raises ConfigurationError for anything but the documented forms, showing what was given, and for a
     `training_step` that has no parameter for the `optimizer_idx` of several.
     """
+    check_lists(configured)
     optimizers, schedulers, frequencies = _split(configured)
     for index, optimizer in enumerate(optimizers):
         if not isinstance(optimizer, Optimizer):
@@ -102,12 +103,37 @@ def attach_optimizers(trainer: Trainer, configured: Any) -> None:
             raise ConfigurationError(f"configure_optimizers returned one {type(optimizer).__name__} twice")
     if not optimizers:
         warnings.warn(f"configure_optimizers returned {configured!r}: nothing is trained", stacklevel=2)
+    for problem in foreign_parameters(trainer.module, optimizers):
+        warnings.warn(problem, stacklevel=2)
     trainer.optimizers = optimizers
     trainer.turns = _turns(frequencies)
     trainer.schedules = [_schedule(scheduler, index, optimizers) for scheduler, index in schedulers]
     trainer.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in trainer.schedules)
     _check_manual(trainer)
     _check_training_step(trainer)
+
+
+def check_lists(configured: Any) -> None:
+    """Raises ConfigurationError for two lists with an optimizer in the second, where it would step as a scheduler."""
+    match configured:
+        case [list() | tuple() as first, list() | tuple() as second] if any(isinstance(x, Optimizer) for x in second):
+            swapped = "" if any(isinstance(x, Optimizer) for x in first) else ": the two are swapped"
+            raise ConfigurationError(
+                f"configure_optimizers returned {_shown(first)} and {_shown(second)}, with an optimizer in the list of "
+                f"schedulers{swapped}; accepted are {_FORMS}"
+            )
+
+
+def foreign_parameters(module: nn.Module, optimizers: Iterable[Optimizer]) -> Iterator[str]:
+    """What is to be said of each optimizer that has other parameters than the module's. [R89]"""
+    own = set(module.parameters())
+    for optimizer in optimizers:
+        given = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if foreign := len(set(given) - own):
+            yield (
+                f"{foreign} of the {len(given)} parameters of {type(optimizer).__name__} are not among the module's, "
+                "which does not move or save them: was a layer replaced, or not assigned to it?"
+            )
 
 
 def _check_manual(trainer: Trainer) -> None:

@@ -46,8 +46,9 @@ COUNTING = Counting()
 
 def attached(configured: Any) -> Any:
     module = SimpleNamespace(
-        training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0
-    )
+        training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0,
+        parameters=lambda: [PARAMETER, *OTHER.param_groups[0]["params"]],
+    )  # fmt: skip
     trainer = SimpleNamespace(module=module, truncated_bptt_steps=None)
     attach_optimizers(trainer, configured)  # type: ignore[arg-type]
     return trainer
@@ -103,6 +104,9 @@ def test_no_optimizer_is_said(configured: Any) -> None:
     ([{"optimizer": OPTIMIZER, "frequency": 0}], "frequency 0; an int from 1 is accepted"),
     ([{"optimizer": OPTIMIZER, "frequency": 1.5}], "frequency 1.5; an int from 1"),
     ({"optimizer": OPTIMIZER, "lr_scheduler": [SCHEDULER]}, "is no scheduler"),
+    (([SCHEDULER], [OPTIMIZER]), r"\['ExponentialLR'\] and a list of \['SGD'\], .* schedulers: the two are swapped;"),
+    (([], (OPTIMIZER,)), r"a list of \[\] and a tuple of \['SGD'\], .*: the two are swapped; accepted are"),
+    (([OPTIMIZER], [OTHER]), r"of \['SGD'\] and a list of \['SGD'\], with an optimizer in the list of schedulers;"),
     (([OPTIMIZER], ["cosine"]), "str 'cosine' is no scheduler: it has no step"),
     (([OPTIMIZER], [PLATEAU]), "ReduceLROnPlateau needs 'monitor'"),
     (([OPTIMIZER], [STRANGER]), "schedules an optimizer that configure_optimizers did not return"),
@@ -124,6 +128,18 @@ def test_no_optimizer_is_said(configured: Any) -> None:
 def test_other_forms_are_shown_beside_the_accepted_ones(configured: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         attached(configured)
+
+
+@pytest.mark.parametrize("replaces, foreign", [(True, 3), (False, 1)])
+def test_an_optimizer_of_other_parameters_than_the_modules_is_warned_of(replaces: bool, foreign: int) -> None:
+    class Replaced(Line):
+        def configure_optimizers(self) -> Any:
+            optimizer = SGD([*self.parameters(), PARAMETER], lr=0.1)
+            self.layer = nn.Linear(2, 1, dtype=torch.float64) if replaces else self.layer
+            return optimizer
+
+    with pytest.warns(UserWarning, match=f"^{foreign} of the 3 parameters of SGD are not among the module's, which"):
+        quiet(limit_val_batches=0).fit(Replaced(), pairs(1))
 
 
 @pytest.mark.parametrize("configured, owners", [
