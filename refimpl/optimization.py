@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from .errors import CheckpointError, ConfigurationError, warn
 from .hooks import Hooks
-from .optimizers.configured import Schedule, Turns, configured_optimizers
+from .optimizers.configured import Schedule, Turns, configured_optimizers, foreign_parameters
 from .optimizers.gradients import WithheldGradients, check_finite, track_grad_norm
 from .optimizers.precision import LossScaler
 from .optimizers.tbptt import checked_splits, hiddens_of
@@ -61,6 +61,8 @@ class Optimization:
         if automatic not in (True, False):
             raise ConfigurationError(f"automatic_optimization is {automatic!r}; True or False is accepted")
         self.optimizers, self.turns, self.schedules = configured_optimizers(configured, automatic)
+        for problem in foreign_parameters(self.module, self.optimizers):
+            warn(problem)
         self.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in self.schedules)
         self.several = automatic and len(self.optimizers) > 1
         steps = self.module.truncated_bptt_steps

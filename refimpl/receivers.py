@@ -62,7 +62,7 @@ class Receivers:
         self._of_module, self._replaced, self.hooks = [], [], Hooks()
 
         def fill() -> None:
-            made = vars(resolve(trainer, module, datamodule, self.callbacks))
+            made = vars(self.resolved(trainer, module, datamodule))
             for step in ("training_step", "validation_step", "test_step", "predict_step"):
                 made[step] = made[step] and in_precision(made[step], options.precision, device)
             vars(self.hooks).update(made)  # the loops hold on to this object
@@ -70,6 +70,12 @@ class Receivers:
         self.hooks._fill = fill
         fill()
         return self.hooks
+
+    def resolved(
+        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
+    ) -> Hooks:
+        """Everything that the loops will call."""
+        return resolve(trainer, module, datamodule, self.callbacks)
 
     def add(self, configured: Iterable[Callback] | Callback | None) -> None:
         """Take in what `configure_callbacks` returned, for this run: each replaces those of its kind."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from .callback import Callback
 from .data import Data
 from .datamodule import LightningDataModule
 from .devices import Devices, parallel
@@ -54,8 +53,8 @@ class Run:
 
     module: LightningModule
 
-    def __init__(self, options: Options, devices: Devices, callbacks: Sequence[Callback]) -> None:
-        self.options, self.devices, self.receivers = options, devices, Receivers(callbacks)
+    def __init__(self, options: Options, devices: Devices, receivers: Receivers) -> None:
+        self.options, self.devices, self.receivers = options, devices, receivers
         self.progress, self.hooks = Progress(options), self.receivers.hooks
         self.module = None  # type: ignore[assignment]  # given by the first run
         self.datamodule: LightningDataModule | None = None

@@ -19,7 +19,7 @@ import refimpl
 from refimpl import ConfigurationError, ProgressBar, Trainer
 from refimpl.period.imports import MODULES
 from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
-from refimpl.period.retired_hooks import CALLED, REFUSED
+from refimpl.period.retired_hooks import SPELLINGS
 from refimpl.trainer import trainer as engine
 from refimpl.trainer import view
 from refimpl.trainer.options import Options
@@ -299,6 +299,9 @@ def test_the_table_of_modules_is_complete() -> None:
         assert names and names <= set(importlib.import_module(f"refimpl.{path}").__all__), path
 
 
-def test_every_retired_hook_is_named() -> None:
-    section = PAGE[PAGE.index("## Hooks of the time") :]
-    assert {*CALLED, *CALLED.values(), *REFUSED} <= set(quoted(section))
+def test_every_hook_of_other_releases_is_named() -> None:
+    heading = "Hooks of the time, and of others"
+    called = quoted(PAGE[PAGE.index(f"## {heading}") :].partition("DeprecationWarning")[0])
+    assert {*SPELLINGS.called, *SPELLINGS.called.values()} <= set(called)
+    rows = table(heading)
+    assert {hook: instead.strip("`") for hooks, instead in rows for hook in quoted(hooks)} == SPELLINGS.refused

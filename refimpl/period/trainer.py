@@ -14,6 +14,7 @@ from ..trainer import trainer as engine
 from ..trainer.options import count
 from .arguments import TakesArguments
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
+from .retired_hooks import PeriodReceivers
 
 __all__ = ["Trainer"]
 
@@ -53,6 +54,7 @@ class Trainer(TakesArguments, engine.Trainer):
     """
 
     _unlisted = RETIRED_OPTIONS
+    _receivers = PeriodReceivers
 
     @retired_options
     @with_the_engines

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError
 from ..loggers.loggers import Logger, loggers_of
 from ..loggers.tables import results_table
 from ..module import LightningModule
-from ..receivers import callbacks_of
+from ..receivers import Receivers, callbacks_of
 from ..run import Run
 from ..saving.checkpoint import write
 from .options import Options
@@ -75,6 +75,8 @@ class Trainer(TrainerView):
         ConfigurationError: an option's value is not accepted; the message says what is.
     """
 
+    _receivers = Receivers
+
     def __init__(
         self,
         *,
@@ -115,7 +117,8 @@ class Trainer(TrainerView):
     ) -> None:
         self.options = Options(locals())
         callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
-        self.run = Run(self.options, Devices(device_of(accelerator, devices), self.options), callbacks)
+        where = Devices(device_of(accelerator, devices), self.options)
+        self.run = Run(self.options, where, self._receivers(callbacks))
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for hook in ("on_init_start", "on_init_end"):
