@@ -125,7 +125,7 @@ def test_a_runaway_mutant_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     from conformance.mutants import engine
 
     monkeypatch.setattr(engine, "SECONDS", 1)
-    patch = Patch("epochs", "if trainer.resuming:", "while True: pass\nif trainer.resuming:")
+    patch = Patch("Progress.epochs", "while not self.is_over():", "while True:")
     [scenario] = [s for s in load_scenarios() if s.name == "fit-basic"]
     with mutated([patch]) as module:
         verdicts, error = engine.judge_mutant(module, scenario, load_clauses(), tmp_path / "t.jsonl")
