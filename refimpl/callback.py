@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,6 +17,9 @@ class Callback:
     The meaning of each hook is that of the module's hook of the same name (`hooks.py`), preceded by
     the trainer and the module. Only the sanity check's hooks and `on_exception` are a callback's own.
     """
+
+    _saves: ClassVar[bool] = False  # those that save the run come after the others, whose work they save
+    _kind: ClassVar[type | None] = None  # whose subclasses are of one kind, when `configure_callbacks` replaces
 
     def on_init_start(self, trainer: Trainer) -> None:
         """The trainer is being made; `configure_callbacks`' callbacks come too late for it."""

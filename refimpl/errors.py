@@ -18,6 +18,7 @@ __all__ = [
     "did_you_mean",
     "not_logged",
     "of_the_engine",
+    "shown",
     "warn",
 ]
 
@@ -56,6 +57,13 @@ def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
 def of_the_engine(frame: FrameType) -> bool:
     """Whether it is a function of the engine that runs there, and not one of the user's or of a library."""
     return str(frame.f_globals.get("__name__")).startswith(__name__.partition(".")[0] + ".")
+
+
+def shown(value: Any) -> str:
+    """A short description of a wrong value: its type, and its items' types."""
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {[type(item).__name__ for item in value]}"
+    return f"{type(value).__name__} {value!r}"[:120]
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

@@ -9,7 +9,7 @@ import torch
 from models import Line, pairs, quiet
 
 from refimpl import ConfigurationError, Trainer
-from refimpl.trainer.options import device_of
+from refimpl.devices import device_of
 
 # ---- the device -----------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class LearningRateMonitor(Callback):
             self._log(trainer, "step")
 
     def _interval_of(self, trainer: Trainer, optimizer_idx: int) -> str:
-        own = [schedule.interval for schedule in trainer.schedules if schedule.optimizer_idx == optimizer_idx]
+        own = [each["interval"] for each in trainer.lr_schedulers if each["opt_idx"] == optimizer_idx]
         return self.logging_interval or ("step" if "step" in own else "epoch")
 
     def _log(self, trainer: Trainer, interval: str) -> None:
@@ -80,7 +80,7 @@ def _names(trainer: Trainer) -> list[str]:
     """A name for each optimizer, no two alike."""
     names: list[str] = []
     for index, optimizer in enumerate(trainer.optimizers):
-        given = [schedule.name for schedule in trainer.schedules if schedule.optimizer_idx == index and schedule.name]
+        given = [each["name"] for each in trainer.lr_schedulers if each["opt_idx"] == index and each["name"]]
         name = given[0] if given else f"lr-{type(optimizer).__name__}"
         again = sum(1 for other in names if other == name or other.startswith(f"{name}-"))
         names.append(f"{name}-{again}" if again else name)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from itertools import chain, count
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from ..callback import Callback
 from ..errors import CheckpointError, ConfigurationError
-from ..saving.checkpoint import collected, write
+from ..saving.checkpoint import write
 from ..types import LightningModule, Trainer
 
-__all__ = ["ModelCheckpoint", "checkpoints_last", "chosen"]
+__all__ = ["ModelCheckpoint", "chosen"]
 
 _STATE = (
     "best_model_path", "best_model_score", "current_score", "best_k_models", "kth_best_model_path", "kth_value",
@@ -56,6 +56,7 @@ class ModelCheckpoint(Callback):
     Raises ConfigurationError for arguments that make no sense, and at the first save for a name that was not logged.
     """
 
+    _saves = True
     CHECKPOINT_NAME_LAST = "last"
     FILE_EXTENSION = ".ckpt"
 
@@ -133,7 +134,7 @@ class ModelCheckpoint(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide on the folder. Warns if this fit comes to no moment to save at."""
-        if self.every_n_epochs and self.save_on_train_epoch_end is False and not trainer.checks_val:
+        if self.every_n_epochs and self.save_on_train_epoch_end is False and not trainer.enable_validation:
             warnings.warn(
                 "ModelCheckpoint(save_on_train_epoch_end=False) saves after validations, and this fit has none: "
                 "nothing will be saved",
@@ -153,7 +154,7 @@ class ModelCheckpoint(Callback):
         dataloader_idx: int,
     ) -> None:
         """Save, if it is time, after a step."""
-        if not trainer.uncounted:
+        if not trainer.run.progress.uncounted:
             return
         interval = self.train_time_interval
         time_is_up = interval is not None and time.monotonic() - self._saved_at >= interval.total_seconds()
@@ -175,7 +176,7 @@ class ModelCheckpoint(Callback):
         if self.save_on_train_epoch_end is not None:
             return self.save_on_train_epoch_end
         once = type(trainer.val_check_interval) is float and trainer.val_check_interval == 1.0  # 1 counts batches
-        return not trainer.checks_val or (once and trainer.check_val_every_n_epoch == 1)
+        return not trainer.enable_validation or (once and trainer.check_val_every_n_epoch == 1)
 
     def _save_of_epoch(self, trainer: Trainer) -> None:
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -190,8 +191,8 @@ class ModelCheckpoint(Callback):
             raise ConfigurationError(
                 f"ModelCheckpoint monitors {self.monitor!r}, which was not logged; logged were {sorted(known)}"
             )
-        values = {**known, "epoch": trainer.current_epoch, "step": trainer.global_step + trainer.uncounted}
-        trainer.saves_due.append(partial(self._save, trainer, values))
+        values = {**known, "epoch": trainer.current_epoch, "step": trainer.global_step + trainer.run.progress.uncounted}
+        trainer.run.progress.save_soon(partial(self._save, trainer, values))
 
     # ---- what --------------------------------------------------------------------------------------
 
@@ -209,7 +210,7 @@ class ModelCheckpoint(Callback):
         if not paths:
             return
         try:
-            checkpoint = collected(trainer, self.save_weights_only)
+            checkpoint = trainer.run.collected(self.save_weights_only)
             for path in paths:
                 if trainer.global_rank == 0:
                     write(checkpoint, path)
@@ -293,11 +294,6 @@ def _check_template(filename: str | None) -> None:
         list(Formatter().parse(filename or ""))
     except ValueError as error:
         raise ConfigurationError(f"ModelCheckpoint: filename={filename!r}: {error}") from None
-
-
-def checkpoints_last(callbacks: Iterable[Callback]) -> list[Callback]:
-    """The callbacks in their order, those that save checkpoints at the end: they save what the others have done."""
-    return sorted(callbacks, key=lambda callback: isinstance(callback, ModelCheckpoint))
 
 
 def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_path: Any) -> Any:

@@ -104,7 +104,7 @@ class ProgressBar(Callback):
             return
         if bar.n == 0:  # the length is known with the first batch
             stage = "val" if trainer.validating or trainer.sanity_checking else str(trainer.stage)
-            bar.reset(total=trainer.eval_loaders[stage].total)
+            bar.reset(total=trainer.run.data.evaluated[stage].total)
         bar.update()
 
     def _close(self, *_: Any) -> None:
@@ -143,3 +143,6 @@ def _losses(outputs: Any) -> Iterator[Tensor]:
     loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
     if isinstance(loss, Tensor) and loss.numel() == 1:
         yield loss.reshape(())
+
+
+ProgressBar._kind = ProgressBar  # two bars would overwrite each other

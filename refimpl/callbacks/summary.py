@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ..callback import Callback
 from ..errors import ConfigurationError
-from ..precision import in_precision
+from ..optimizers.precision import in_precision
 from ..saving.export import evaluating, forward_arguments
 from ..types import LightningModule, Trainer
 

@@ -28,7 +28,7 @@ _PLACES = {
     "datamodule": "core core.datamodule",
     "hooks": "core.hooks",
     "loggers.loggers": "loggers.base loggers.csv_logs loggers.logger loggers.tensorboard",
-    "manual": "core.optimizer",
+    "optimizers.manual": "core.optimizer",
     "module": "core core.lightning",
     "period.loggers": "loggers loggers.base loggers.logger",
     "period.trainer": "trainer",
@@ -107,6 +107,7 @@ class Finder(MetaPathFinder, Loader):
 
 def install() -> None:
     """From now on scripts find the period's modules, and in the packages of today the names that they had then."""
-    sys.meta_path.append(Finder())
+    if not any(type(finder).__qualname__ == "Finder" for finder in sys.meta_path):  # nor that of another copy of this
+        sys.meta_path.append(Finder())
     for path in ("", "callbacks", "loggers", "trainer", "utilities"):
         fill(sys.modules[f"{ROOT}.{path}".strip(".")], path)

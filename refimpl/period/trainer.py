@@ -15,6 +15,7 @@ from ..trainer.options import count
 from .arguments import TakesArguments
 from .notes import explained
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
+from .retired_hooks import PeriodReceivers
 
 __all__ = ["Trainer"]
 
@@ -54,6 +55,7 @@ class Trainer(TakesArguments, engine.Trainer):
     """
 
     _unlisted = RETIRED_OPTIONS
+    _receivers = PeriodReceivers
 
     @retired_options
     @with_the_engines

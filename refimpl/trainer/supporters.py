@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import combined
+from ..loaders import combined
 from .options import one_of
 
 __all__ = ["CombinedLoader"]
 
 
 class CombinedLoader(combined.CombinedLoader):
-    """`refimpl.combined.CombinedLoader`, for a loader hook to return: the batches of its loaders make one batch, in a
+    """`loaders.combined.CombinedLoader`, for a loader hook to return: the batches of its loaders make one batch, in a
     validation too. Raises ConfigurationError for another `mode` than "min_size" and "max_size_cycle"."""
 
     def __init__(self, loaders: Any, mode: str = "min_size") -> None:

@@ -14,7 +14,7 @@ from warnings import warn  # not the module: `utilities.warnings` is one of the 
 
 import torch
 
-from ..devices import _rebuild, move
+from ..batches import move, rebuilt
 from ..errors import ConfigurationError
 
 __all__ = [
@@ -89,7 +89,7 @@ def apply_to_collection(
             return function(item, *args, **kwargs)
         if isinstance(item, Mapping):
             entries = {key: changed(value) for key, value in item.items()}
-            return _rebuild(item, {key: value for key, value in entries.items() if include_none or value is not None})
+            return rebuilt(item, {key: value for key, value in entries.items() if include_none or value is not None})
         if isinstance(item, (list, tuple)):
             items = [value for value in map(changed, item) if include_none or value is not None]
             return type(item)(*items) if hasattr(item, "_fields") else type(item)(items)
