@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .callback import Callback
+from .callback import Callback, attach
 from .datamodule import LightningDataModule
 from .devices import move
 from .errors import HookError
@@ -48,7 +48,7 @@ def _public(owner: type) -> list[str]:
 DATA_HOOKS = _public(DataHooks)
 # Called by others than the loops: as the trainer is made, when there is no module yet; as a checkpoint is.
 _CHECKPOINT_HOOKS = {"on_save_checkpoint", "on_load_checkpoint"}
-_ELSEWHERE = {"on_init_start", "on_init_end", "state_dict", "load_state_dict", *_CHECKPOINT_HOOKS}
+_ELSEWHERE = {"on_init_start", "on_init_end", "state_dict", "load_state_dict", "log", "log_dict", *_CHECKPOINT_HOOKS}
 CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _ELSEWHERE]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
 _MODULE_METHODS = set(
@@ -100,6 +100,7 @@ def resolve(
             warnings.warn(f"{hook} is a callback's hook: {type(module).__name__}.{hook} is not called", stacklevel=2)
     for callback in callbacks:
         check_names(callback, Callback, {*CALLBACK_HOOKS, *_ELSEWHERE, *CALLED})
+        attach(callback, module)
     if datamodule is not None:
         check_names(datamodule, LightningDataModule, {*DATA_HOOKS, *_CHECKPOINT_HOOKS})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "HookError",
     "LogError",
     "did_you_mean",
+    "int_from",
     "not_logged",
+    "one_of",
 ]
 
 
@@ -46,3 +49,17 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
 def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
     """What is wrong where `who` waits for a value that nobody has logged."""
     return f"{who} monitors {name!r}, which was not logged; logged were {sorted(logged)}"
+
+
+def int_from(least: int, what: str, value: Any) -> int:
+    """An argument that counts, also where it is another library's int. Raises ConfigurationError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ConfigurationError(f"{what}={value!r}; an int from {least} is accepted")
+    return int(value)
+
+
+def one_of(accepted: Sequence[Any], what: str, value: Any) -> None:
+    """Raises ConfigurationError for an argument that is none of those that are accepted, which it lists."""
+    if not any(type(value) is type(known) and value == known for known in accepted):
+        shown = ", ".join(map(repr, accepted[:-1]))
+        raise ConfigurationError(f"{what}={value!r}; {shown} or {accepted[-1]!r} is accepted")
