@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import fnmatch
 import json
 import sys
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .adapters import ADAPTERS, UnknownTrainer, check_name
 from .checker import judge_file
 from .clauses import Clause, ClauseError, load_clauses
+from .near import did_you_mean
 from .profiles import DOCUMENTATION, PROFILES, departures, hold_against, profile_of, stale
 from .report import print_summary, to_json, to_junit, write_html
 from .runner import HarnessError, produce_traces, run_trainer
@@ -278,8 +278,7 @@ def _unsound(path: Path, scenario: Scenario) -> str:
 def _matching(pattern: str, clauses: Mapping[str, Clause]) -> dict[str, Clause]:
     found = {name: clause for name, clause in clauses.items() if fnmatch.fnmatchcase(name, pattern)}
     if not found:
-        near = difflib.get_close_matches(pattern, clauses, n=1, cutoff=0.3)
-        raise UsageError(f"no clause matches {pattern!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise UsageError(f"no clause matches {pattern!r}{did_you_mean(pattern, clauses, cutoff=0.3)}")
     return found
 
 
@@ -305,9 +304,9 @@ def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
             continue
         found = [s for s in scenarios if fnmatch.fnmatchcase(s.name, pattern)]
         if not found:
-            near = difflib.get_close_matches(pattern, [s.name for s in scenarios], n=1, cutoff=0.3)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"no scenario matches {pattern!r}{hint} (all: {', '.join(s.name for s in scenarios)})")
+            names = [s.name for s in scenarios]
+            hint = did_you_mean(pattern, names, cutoff=0.3)
+            raise UsageError(f"no scenario matches {pattern!r}{hint} (all: {', '.join(names)})")
         wanted.update({s.name: s for s in found})
     return list(wanted.values())
 

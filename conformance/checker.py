@@ -18,7 +18,7 @@ from .clauses import Clause
 from .features import applies, features
 from .hooks import TRANSFERS
 from .numerics import parts
-from .scenario import Scenario, ScenarioError
+from .scenario import Scenario, ScenarioError, scenario_of
 from .spec.oracle import Expected
 from .spec.pseudocode import expected
 from .trace import Event, TraceError, TraceReader, open_trace
@@ -30,7 +30,7 @@ __all__ = ["judge", "judge_file"]
 # reorders within a batch or an epoch's edge; what is further away counts as missing.
 LOOKAHEAD = 20_000
 RECENT = 65  # by how many events the place in the oracle is told
-CONTEXT = 4
+CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
 UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
 
@@ -54,7 +54,7 @@ def judge_file(path: Path, clauses: Mapping[str, Clause]) -> list[Verdict]:
 def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     """One verdict per clause, in the registry's order. Excluded clauses get none."""
     try:
-        scenario = Scenario.from_dict(reader.header.scenario)
+        scenario = scenario_of(reader.header.scenario)
     except ScenarioError as error:
         raise TraceError(reader.path, 1, f"the header's scenario: {error}") from None
     declared = frozenset(reader.header.declares["hooks"])
@@ -67,11 +67,12 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     for clause in clauses.values():
         if clause.excluded:
             continue
-        check = build(clause.check)
-        lacking = ", ".join(cannot) or _lacking(clause, check, declared, effects)
         if not applies(clause.check, known):
             verdicts[clause.id] = Verdict(scenario.name, clause.id, Status.NOT_APPLICABLE)
-        elif lacking:
+            continue
+        check = build(clause.check)
+        lacking = ", ".join(cannot) or _lacking(clause, check, declared, effects)
+        if lacking:
             verdicts[clause.id] = Verdict(
                 scenario.name, clause.id, Status.UNSUPPORTED, f"the trainer has no {lacking}"
             )
@@ -229,7 +230,8 @@ class _Lockstep:
         rows = []
         for event, counterpart in recent:
             line = f"{counterpart.scope}: {event.hook}()" if counterpart else "(no line)"
-            rows.append(f"{event.seq:>6}  {'  ' * event.depth}{shown(event):<60}  {line}")
+            indent = "  " * min(event.depth, DEEPEST)
+            rows.append(f"{event.seq:>6}  {indent}{shown(event):<60}  {line}")
         if failure is not None and failure.expected:
             rows.append(f"   due  {failure.expected}")
         return tuple(rows)

@@ -1,14 +1,13 @@
 """The clause registry: the contract's numbered sentences, read from `spec/clauses/*.toml`.
 
-One file per family. A clause has a stable id (`train.batch.transfer-after-start`), a level, a
-sentence in our words, the section of the documentation it comes from, and a check (data: a kind and
-its parameters) or the reason why it cannot be checked.
+A clause has a stable id (`train.batch.transfer-after-start`), a level, a sentence in our words, the section of the
+documentation it comes from, and a check (data: a kind and its parameters) or the reason why it cannot be checked.
+A file holds a family, or several that are alike; how it is written says `clause_tables.py`.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,16 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from .checks import CheckError, build
+from .clause_tables import ClauseError, clause_rows, read_tables
 
 __all__ = ["Clause", "ClauseError", "load_clauses", "read_tables"]
 
 SPEC = Path(__file__).parent / "spec"
 LEVELS = ("MUST", "SHOULD", "MAY")
 SLUG = re.compile(r"[a-z]+(\.[A-Za-z0-9_-]+)+").fullmatch
-
-
-class ClauseError(ValueError):
-    """A clause file is malformed; the message names the file, the clause and the fix."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Clause:
         return str(self.check.get("kind", ""))
 
 
-def _clause(row: Mapping[str, Any], path: Path) -> Clause:
+def _clause(row: Mapping[str, Any], family: str, path: Path) -> Clause:
     where = f"{path.name}: clause {row.get('id', '?')!r}"
     missing = {"id", "level", "sentence", "source"} - row.keys()
     if missing:
@@ -60,13 +56,13 @@ def _clause(row: Mapping[str, Any], path: Path) -> Clause:
     if unknown:
         raise ClauseError(f"{where} has unknown keys {', '.join(sorted(unknown))}")
     if not SLUG(str(row["id"])):
-        raise ClauseError(f"{where}: an id is {path.stem}.some-slug: letters, digits, - and _ between dots")
+        raise ClauseError(f"{where}: an id is {family}.some-slug: letters, digits, - and _ between dots")
     if row["level"] not in LEVELS:
         raise ClauseError(f"{where}: level {row['level']!r} is none of {', '.join(LEVELS)}")
     if bool(row.get("check")) == bool(row.get("excluded")):
         raise ClauseError(f"{where} needs either a check or the reason why it is excluded")
-    if row["id"].split(".", 1)[0] != path.stem:
-        raise ClauseError(f"{where} belongs into {row['id'].split('.', 1)[0]}.toml: one file per family")
+    if row["id"].split(".", 1)[0] != family:
+        raise ClauseError(f"{where} is none of the family {family}")
     if row.get("check"):
         try:
             build(row["check"])
@@ -75,25 +71,14 @@ def _clause(row: Mapping[str, Any], path: Path) -> Clause:
     return Clause(**row)
 
 
-def read_tables(path: Path, name: str) -> list[Mapping[str, Any]]:
-    """The tables `[[name]]` of a file. Raises ClauseError naming the file."""
-    try:
-        rows: Any = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ClauseError(f"{path.name}: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise ClauseError(f"{path.name} has no [[{name}]] tables")
-    return rows
-
-
 @cache
 def load_clauses() -> Mapping[str, Clause]:
     """Every clause by id, family by family in the order of the files' contents."""
     clauses: dict[str, Clause] = {}
-    for path in sorted((SPEC / "clauses").glob("*.toml")):
-        for row in read_tables(path, "clause"):
-            clause = _clause(row, path)
+    for path in (SPEC / "clauses").glob("*.toml"):
+        for family, row in clause_rows(path):
+            clause = _clause(row, family, path)
             if clause.id in clauses:
                 raise ClauseError(f"{path.name}: clause {clause.id!r} is defined twice")
             clauses[clause.id] = clause
-    return clauses
+    return dict(sorted(clauses.items(), key=lambda item: item[1].family))

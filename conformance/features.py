@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .scenario import Scenario
+from .experiment import Scenario
 
 __all__ = ["applies", "features"]
 

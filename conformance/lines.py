@@ -66,11 +66,18 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "trainable": frozenset({list}),
     "device": frozenset({str}),
     "stage": frozenset({str, type(None)}),
+    "metrics": frozenset({list}),
+    "values": frozenset({list}),
+}
+_ITEMS: dict[str, tuple[frozenset[type], str]] = {  # of those effects that are lists
+    "lr": (frozenset({int, float}), "number"),
+    "trainable": (frozenset({int, float}), "number"),
+    "metrics": (frozenset({str}), "string"),
+    "values": (_VALUES - {list}, "value"),
 }
 _IN_WORDS: dict[type, str] = {
     bool: "true or false",
     int: "an integer",
-    list: "a list of numbers",
     str: "a string",
     type(None): "null",
 }
@@ -300,7 +307,7 @@ def _check_values(field: str, values: object, known: Mapping[str, frozenset[type
     for name, value in values.items():
         kind = type(value)
         if kind not in known.get(name, _VALUES):
-            accepted = _in_words(known[name]) if name in known else _ANY_VALUE
+            accepted = _in_words(name, known[name]) if name in known else _ANY_VALUE
             _refuse(f"{field} {_show(name)}", value, accepted)
         if kind is list:
             for item in value:
@@ -310,7 +317,9 @@ def _check_values(field: str, values: object, known: Mapping[str, frozenset[type
             _refuse(f"{field} {_show(name)}", value, _ANY_VALUE)
 
 
-def _in_words(kinds: frozenset[type]) -> str:
+def _in_words(name: str, kinds: frozenset[type]) -> str:
+    if name in _ITEMS:
+        return f"a list of {_ITEMS[name][1]}s"
     return " or ".join(sorted(_IN_WORDS[kind] for kind in kinds))
 
 
@@ -323,9 +332,10 @@ def _check_effects(fx: dict[str, Any]) -> None:
     """What the types of the known effects leave open."""
     if fx.get("grads", "none") not in GRADS:
         _refuse('fx "grads"', fx["grads"], '"none", "zero" or "set"')
-    for rate in fx.get("lr", ()):
-        if type(rate) is not float and type(rate) is not int:
-            _refuse('an item of fx "lr"', rate, "a number")
+    for name, (kinds, word) in _ITEMS.items():
+        for item in fx.get(name, ()):
+            if type(item) not in kinds:
+                _refuse(f'an item of fx "{name}"', item, f"a {word}")
 
 
 def footer_of(row: dict[str, Any], events: int) -> Footer:

@@ -21,7 +21,7 @@ from functools import lru_cache
 from math import inf, isclose, sqrt
 from typing import Any
 
-from .scenario import STEPS, Scenario
+from .experiment import STEPS, Scenario
 
 __all__ = ["RATE", "Numbers", "agrees", "close", "parts", "sample"]
 
@@ -29,7 +29,7 @@ Row = tuple[tuple[float, ...], float]
 Window = tuple[int, int] | None
 
 STAGES = tuple(STEPS)
-PART = re.compile(r"(\w+)/(\d+)/(\d+)")
+PART = re.compile(r"(\w+)/([0-9]{1,16})/([0-9]{1,16})(?![0-9])")
 # Of each layer the weights, and last the bias.
 LAYERS = ((0.25, -0.5, 0.75, 0.125, 0.0625), (-0.25, 0.5, 0.125, 0.25, 0.5))
 RATE = 0.0625

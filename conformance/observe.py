@@ -21,7 +21,7 @@ from . import __version__
 from .adapters.lightning_api import EFFECTS
 from .hooks import CHECKPOINTS, DATA_HOOKS, LOADERS, MODULE_HOOKS, OWN_STEPS
 from .recorder import Recorder, Tags, said
-from .scenario import Scenario
+from .scenario import Scenario, scenario_of
 from .trace import Header, TraceWriter
 
 __all__ = ["observing"]
@@ -42,7 +42,7 @@ def observing(
     exception passes through and is the trace's outcome. Raises ScenarioError for a malformed scenario.
     """
     if not isinstance(scenario, Scenario):
-        scenario = Scenario.from_dict(scenario)
+        scenario = scenario_of(scenario)
     # When the program's own callbacks save checkpoints, no scenario says.
     hooks = [hook for hook in MODULE_HOOKS if hasattr(module, hook) and hook not in CHECKPOINTS]
     header = Header(

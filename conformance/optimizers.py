@@ -5,10 +5,9 @@ Part of reading scenarios, so it needs only the standard library of Python 3.8.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterator, Tuple
+from typing import Iterator, Tuple
 
-if TYPE_CHECKING:
-    from .scenario import Scenario
+from .experiment import Scenario
 
 __all__ = ["FORMS", "OVERRIDES", "discord"]
 

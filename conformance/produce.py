@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from .adapters import load_adapter
-from .scenario import Scenario
+from .scenario import Scenario, scenario_of
 from .trace import TraceWriter
 
 __all__ = ["main", "produce"]
@@ -40,7 +40,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # a trainer may print; the answers stay readable
     adapter = load_adapter(name)
     for line in sys.stdin:
-        scenario = Scenario.from_dict(json.loads(line))
+        scenario = scenario_of(json.loads(line))
         error = produce(adapter, scenario, Path(directory) / (scenario.name + ".jsonl"))
         answer = {"scenario": scenario.name}
         if error is not None:

@@ -8,12 +8,12 @@ profile it is what is expected, and its absence is a regression.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from .clauses import SPEC, ClauseError, load_clauses, read_tables
+from .near import did_you_mean
 from .verdicts import Note, Status, TrainerRun, Verdict
 
 __all__ = ["DOCUMENTATION", "PROFILES", "departures", "hold_against", "profile_of", "stale"]
@@ -35,9 +35,8 @@ def departures(profile: str) -> Mapping[str, Note]:
     if profile == DOCUMENTATION:
         return {}
     if profile not in PROFILES:
-        near = difflib.get_close_matches(profile, PROFILES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ClauseError(f"no profile {profile!r}; there are {', '.join(PROFILES)}{hint}")
+        known = ", ".join(PROFILES)
+        raise ClauseError(f"no profile {profile!r}; there are {known}{did_you_mean(profile, PROFILES)}")
     path = SPEC / "profiles" / f"{profile}.toml"
     notes: dict[str, Note] = {}
     for number, row in enumerate(read_tables(path, "departure"), 1):
@@ -45,9 +44,7 @@ def departures(profile: str) -> Mapping[str, Note]:
             raise ClauseError(f"{path.name}: departure {number} lacks {', '.join(sorted(missing))}")
         for clause in row["clauses"]:
             if clause not in load_clauses():
-                near = difflib.get_close_matches(clause, load_clauses(), n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ClauseError(f"{path.name}: no clause {clause!r}{hint}")
+                raise ClauseError(f"{path.name}: no clause {clause!r}{did_you_mean(clause, load_clauses())}")
             if clause in notes:
                 raise ClauseError(f"{path.name}: clause {clause!r} is explained twice")
             notes[clause] = Note(clause, row["note"], row["evidence"], row.get("torch", ""))

@@ -15,8 +15,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 import torch
 
+from .experiment import When
 from .hooks import LOADERS
-from .scenario import When
 from .trace import TraceWriter
 
 __all__ = ["Recorder", "Tags", "identify", "said"]

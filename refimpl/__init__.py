@@ -20,9 +20,9 @@ from .datamodule import LightningDataModule
 from .errors import CheckpointError, ConfigurationError, DataError, HookError, LogError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
+from .period.trainer import Trainer
 from .saving.hparams import HyperparametersMixin
 from .seed import seed_everything
-from .trainer import Trainer
 from .version import __version__
 
 __all__ = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import torch
 
+from .errors import warn
 from .types import LightningModule, Trainer
 
 __all__ = ["Callback", "attach", "module_of"]
@@ -20,6 +20,9 @@ class Callback:
     The meaning of each hook is that of the module's hook of the same name (`hooks.py`), preceded by
     the trainer and the module. Only the sanity check's hooks and `on_exception` are a callback's own.
     """
+
+    _saves: ClassVar[bool] = False  # those that save the run come after the others, whose work they save
+    _kind: ClassVar[type | None] = None  # whose subclasses are of one kind, when `configure_callbacks` replaces
 
     def on_init_start(self, trainer: Trainer) -> None:
         """The trainer is being made; `configure_callbacks`' callbacks come too late for it."""
@@ -168,6 +171,5 @@ def module_of(callback: Callback) -> LightningModule | None:
 def _module_that_logs(callback: Callback, what: Any) -> LightningModule | None:
     module = module_of(callback)
     if module is None:
-        warnings.warn(f"{type(callback).__name__} logs {what!r}, which is ignored: no trainer is running this callback",
-                      stacklevel=3)  # fmt: skip
+        warn(f"{type(callback).__name__} logs {what!r}, which is ignored: no trainer is running this callback")
     return module

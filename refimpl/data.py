@@ -1,70 +1,52 @@
-"""Loaders: who provides them, how many of their batches are used, when validation is due."""
+"""Data: the loaders of a run, who provides them, how many of their batches are used, and where they are."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import chain, islice, pairwise, repeat
 from typing import Any
 
-from .callbacks.prediction_writer import BasePredictionWriter, NotedIndices, noting
-from .combined import CombinedLoader, leaves, structured
-from .dispatch import takes_dataloader_idx
-from .errors import DataError
-from .loaders import check, length, limited, no_batch, unshuffled
-from .saving.resume import generators_of, rejoin
+import torch
+
+from .errors import DataError, warn
+from .hooks import Hooks
+from .loaders.combined import CombinedLoader, leaves, structured
+from .loaders.loaders import check, generators_of, keeps_its_length, length, limited, no_batch, unshuffled
+from .progress import END, Progress
 from .seed import kept_random_state, random_state, set_random_state
-from .types import Trainer
+from .trainer.options import Options
 
-EvalBatches = Iterator[tuple[int, Iterator[tuple[int, Any]], tuple[int, ...]]]
-
-
-__all__ = [
-    "DataError",
-    "EvalLoaders",
-    "TrainLoader",
-    "has_loader",
-    "predict_dataloader",
-    "test_dataloader",
-    "train_dataloader",
-    "val_dataloader",
-]
-
-
-def has_loader(trainer: Trainer, stage: str) -> bool:
-    """Whether somebody provides batches for the stage: "train", "val", "test" or "predict"."""
-    given = trainer.given_loaders.get(stage)
-    if given is None:
-        return getattr(trainer.hooks, f"{stage}_dataloader") is not None
-    return not (isinstance(given, (list, tuple)) and not given)
+__all__ = ["Data", "EvalLoaders", "TrainLoader"]
 
 
 class TrainLoader:
     """The training batches of one fit, or, where they are reloaded, of some epochs from `epoch` on.
 
-    `num_batches` is None for a loader of unknown length without a limit.
+    `num_batches` is None for a loader of unknown length without a limit; `check_every` so many batches a validation is
+    due, None: after an epoch's last one.
     """
 
-    def __init__(self, loaders: Any, trainer: Trainer, epoch: int) -> None:
+    def __init__(self, loaders: Any, options: Options, epoch: int, validates: bool = False) -> None:
+        self.mode = options.multiple_trainloader_mode
+        if isinstance(loaders, CombinedLoader):
+            loaders, self.mode = loaders.loaders, loaders.mode
         each = dict(leaves(loaders, "train_dataloader"))
         for name, loader in each.items():
             check(loader, name)
-        if trainer.overfit_batches:
+        if options.overfit_batches:
             loaders = structured(loaders, iter([unshuffled(loader, name) for name, loader in each.items()]))
-        self.loaders, self.mode = loaders, trainer.multiple_trainloader_mode
+        self.loaders = loaders
         self.loader = as_one(loaders, self.mode, self.begin)
         self.epoch = epoch  # in which they were asked for
         self.each = [loader for _, loader in leaves(loaders, "train_dataloader")]
         self.starts: list[dict[str, Any]] = []  # the random states in which they were iterated in this epoch
         self.replay: list[dict[str, Any]] = []  # those in which they have to be, after resuming
-        batches = length(self.loader)
-        option = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
-        self.num_batches = limited(batches, trainer.limit_train_batches, option)
-        self.check_every = self._check_every(trainer.val_check_interval) if trainer.checks_val else None
+        option = "overfit_batches" if options.overfit_batches else "limit_train_batches"
+        self.num_batches = limited(length(self.loader), options.limit_train_batches, option)
+        self.check_every = self._check_every(options.val_check_interval) if validates else None
 
     def _check_every(self, interval: int | float) -> int | None:
-        """Validate after every so many batches; None: after an epoch's last batch."""
         if isinstance(interval, int):
             if self.num_batches is not None and interval > self.num_batches > 0:
                 raise DataError(
@@ -78,14 +60,23 @@ class TrainLoader:
             raise DataError(f"val_check_interval={interval} needs a loader with a length; give a number of batches")
         return max(1, int(self.num_batches * interval))
 
-    def batches(self) -> Iterator[Any]:
-        """One epoch's batches, up to the limit. A loader of unknown length reads one batch ahead, so
-        that its last batch is known as such."""
+    def batches(self) -> Iterator[tuple[Any, Any]]:
+        """One epoch's batches, up to the limit, each with the one that follows it, or `END`.
+
+        Where a length can be relied on, the last batch is known by it. Any other loader is read one batch ahead, so
+        that its last batch is known as such. Raises DataError for one from which no batch comes.
+        """
         whole = iter(self.loader) if isinstance(self.loader, CombinedLoader) else self.begin(self.loader)
         batches = islice(whole, self.num_batches)
-        if self.num_batches is not None and length(self.loader) is not None:
-            return self._promised(batches, self.num_batches)
-        return self._ahead(batches)
+        if self.num_batches and all(map(keeps_its_length, self.each)):
+            return zip(batches, chain(repeat(None, self.num_batches - 1), (END,)))
+        return pairwise(chain(self._some(batches), (END,)))
+
+    def _some(self, batches: Iterator[Any]) -> Iterable[Any]:
+        first = next(batches, END)
+        if first is END:
+            raise no_batch(self.loader, "train_dataloader")
+        return chain((first,), batches)
 
     def begin(self, loader: Any) -> Iterator[Any]:
         """A pass over one of the user's loaders begins: an epoch's, or another one of a loader that is shorter than
@@ -96,41 +87,6 @@ class TrainLoader:
             set_random_state(self.replay.pop(0), generators)
         self.starts.append(random_state(generators))
         return iter(loader)
-
-    def _promised(self, batches: Iterator[Any], promised: int) -> Iterator[Any]:
-        self.given = 0
-        for batch in batches:
-            self.given += 1
-            yield batch
-        if self.given < promised:
-            warnings.warn(
-                f"train_dataloader: {promised} batches were expected of the loader's length, {self.given} came: "
-                "a validation due after the last of them has not run",
-                stacklevel=2,
-            )
-
-    def _ahead(self, batches: Iterator[Any]) -> Iterator[Any]:
-        nothing = object()
-        self.exhausted = False
-        current = next(batches, nothing)
-        if current is nothing:
-            raise no_batch(self.loader, "train_dataloader")
-        while current is not nothing:
-            following = next(batches, nothing)
-            self.exhausted = following is nothing
-            yield current
-            current = following
-
-    exhausted, given = False, 0
-
-    @property
-    def at_last(self) -> bool:
-        """Whether the batch that was handed out last is its epoch's last."""
-        return self.exhausted or self.given == self.num_batches
-
-    def is_last(self, batch_idx: int) -> bool:
-        """Whether the batch that was just trained on is the epoch's last."""
-        return self.exhausted or batch_idx + 1 == self.num_batches
 
 
 def as_one(loaders: Any, mode: str, begin: Callable[[Any], Iterator[Any]] = iter) -> Any:
@@ -145,7 +101,7 @@ class EvalLoaders:
         self.name = name = f"{stage}_dataloader"
         self.epoch = epoch  # in which they were asked for
         if loaders is None or (isinstance(loaders, (list, tuple)) and not loaders):
-            warnings.warn(f"{name} is {loaders!r}: no loader to iterate over", stacklevel=2)
+            warn(f"{name} is {loaders!r}: no loader to iterate over")
             loaders = []
         self.several = isinstance(loaders, (list, tuple)) and len(loaders) > 1
         self.loaders: Sequence[Any] = loaders if isinstance(loaders, (list, tuple)) else [loaders]
@@ -155,16 +111,11 @@ class EvalLoaders:
                 raise DataError(f"{one} is a {type(loader).__name__}; a loader, or a flat list of loaders, is accepted")
             check(loader, one)
         self.num_batches = [limited(length(ld), limit, f"limit_{stage}_batches") for ld in self.loaders]
+        self.asked_with = [_states(loader) for loader in self.loaders]  # of their generators
+        self.total: int | None = None  # the batches of the pass that is running, if that is known
 
-    def note_indices(self) -> None:
-        """From now on, `indices` holds for each loader what knows which samples a batch is made of, or None."""
-        pairs = [noting(loader) for loader in self.loaders]
-        self.loaders, self.indices = [loader for loader, _ in pairs], [noted for _, noted in pairs]
-
-    indices: Sequence[NotedIndices | None] = ()
-
-    def batches(self, at_most: int | None = None) -> Iterator[tuple[int, Iterator[tuple[int, Any]]]]:
-        """For each loader its index and its numbered batches, `at_most` so many of each."""
+    def batches(self, at_most: int | None = None) -> Iterator[tuple[int, Iterator[Any]]]:
+        """For each loader its index and its batches, `at_most` so many of each."""
         limits = [
             min((count for count in (limit, at_most) if count is not None), default=None) for limit in self.num_batches
         ]
@@ -173,94 +124,157 @@ class EvalLoaders:
             batches: Iterator[Any] = islice(iter(loader), limit)
             if length(loader) is None and limit != 0:
                 batches = self._some(batches, loader)
-            yield index, enumerate(batches)
-
-    total: int | None = None  # the batches of the pass that is running, if that is known
+            yield index, batches
 
     def _some(self, batches: Iterator[Any], loader: Any) -> Iterator[Any]:
         """The batches of a loader of unknown length; that there are none is known only here."""
-        empty = True
-        for batch in batches:
-            empty = False
-            yield batch
-        if empty:
+        first = next(batches, END)
+        if first is END:
             raise no_batch(loader, self.name)
+        return chain((first,), batches)
 
 
-# ---- the loaders of a run, asked for when a loop first needs them, and kept until they are due again -----
+class Data:
+    """The loaders of a run, by stage: "train", "val", "test", "predict". Asked for when a loop first needs them, and
+    kept until they are due again.
 
+    `given` are those that the call was given, which take the place of the hooks'.
+    """
 
-def train_dataloader(trainer: Trainer) -> Iterator[tuple[int, Any]]:
-    """One epoch's numbered training batches."""
-    loader = _train_loader(trainer)
-    return rejoin(trainer) if trainer.resuming else enumerate(loader.batches())
+    def __init__(
+        self, function: str, given: Mapping[str, Any], hooks: Hooks, options: Options, progress: Progress
+    ) -> None:
+        self.given, self.hooks, self.options, self.progress = given, hooks, options, progress
+        # Is this a fit that validates: with a validation_step, a loader, and a limit that leaves batches?
+        self.validates = (
+            function == "fit" and bool(hooks.validation_step) and self.has("val") and options.limit_val_batches != 0
+        )
+        self.train: TrainLoader | None = None
+        self.evaluated: dict[str, EvalLoaders] = {}
+        self._wrap: Callable[[Any], Any] | None = None
+        self._asked: dict[str, int] = {}  # the epochs in which a stage's loaders were, by the run before
+        self._generators: list[list[torch.Tensor]] = []  # the states of those in its validation loaders
+        self._resumed: Mapping[str, Any] | None = None
+        self.rejoins = False  # do the batches that have begun go on in the epoch in which a checkpoint was saved?
 
+    def has(self, stage: str) -> bool:
+        """Whether somebody provides batches for the stage."""
+        given = self.given.get(stage)
+        if given is None:
+            return getattr(self.hooks, f"{stage}_dataloader") is not None
+        return not (isinstance(given, (list, tuple)) and not given)
 
-def val_dataloader(trainer: Trainer, at_most: int | None = None) -> EvalBatches:
-    """The validation batches, `at_most` so many of each loader."""
-    return _eval_batches(trainer, "val", "validation_step", at_most)
+    # ---- training ------------------------------------------------------------------------------------------
 
+    def train_loader(self) -> TrainLoader:
+        """The training loader, asked for if it has to be."""
+        if self.train is None or self._is_due("train", self.train.epoch):
+            loaders, epoch, _ = self._provided("train")
+            self.train = TrainLoader(loaders, self.options, epoch, self.validates)
+        return self.train
 
-def test_dataloader(trainer: Trainer) -> EvalBatches:
-    """The test batches."""
-    return _eval_batches(trainer, "test", "test_step")
+    def train_batches(self) -> Iterator[tuple[Any, Any]]:
+        """One epoch's batches, each with the one that follows it; in the epoch in which a checkpoint was saved, from
+        the first that was not done on."""
+        loader = self.train_loader()
+        state, self._resumed = self._resumed, None
+        self.rejoins = state is not None and state["in_epoch"]
+        if state is None:
+            return loader.batches()
+        loader.replay = list(state["loader_starts"])
+        batches = loader.batches()
+        if self.rejoins:
+            for _ in islice(batches, self.progress.batches_done):
+                pass
+            set_random_state(state["random_state"])
+        return batches
 
+    def end_epoch(self) -> None:
+        """A training epoch is over."""
+        if self.train:
+            self.train.starts.clear()
 
-def predict_dataloader(trainer: Trainer) -> EvalBatches:
-    """The batches to predict, and for a callback that writes predictions away the indices of their samples."""
-    if any(isinstance(callback, BasePredictionWriter) for callback in trainer.callbacks):
-        _eval_loaders(trainer, "predict").note_indices()
-    return _eval_batches(trainer, "predict", "predict_step")
+    # ---- evaluation ----------------------------------------------------------------------------------------
 
+    def eval_loaders(self, stage: str) -> EvalLoaders:
+        """The stage's loaders, asked for if they have to be; with `overfit_batches`, a fit validates on the training
+        batches."""
+        loaders = self.evaluated.get(stage)
+        if self.options.overfit_batches and self.progress.state.fn == "fit":
+            train = self.train_loader()
+            one = as_one(train.loaders, train.mode)
+            loaders = EvalLoaders([one], self.options.limit_train_batches, stage)
+        elif loaders is None or self._is_due(stage, loaders.epoch):
+            provided, epoch, goes_on = self._provided(stage)
+            loaders = EvalLoaders(provided, getattr(self.options, f"limit_{stage}_batches"), stage, epoch)
+            for loader, states in zip(loaders.loaders, self._generators if goes_on else ()):
+                set_random_state({"generators": states}, generators_of(loader))
+        if self._wrap:
+            loaders.loaders = list(map(self._wrap, loaders.loaders))
+        self.evaluated[stage] = loaders
+        return loaders
 
-def _provided(trainer: Trainer, stage: str) -> tuple[Any, int]:
-    """The stage's loaders, and the epoch in which they were asked for: in a resumed run, that in which the run
-    before asked for them. What asking for them draws was drawn then, too."""
-    before = trainer.asked_before.pop(stage, None)
-    is_new = before is None or _is_due(trainer, stage, before)
-    given = trainer.given_loaders.get(stage)
-    with nullcontext() if is_new else kept_random_state():
-        loaders = getattr(trainer.hooks, f"{stage}_dataloader")() if given is None else given
-    return loaders, trainer.current_epoch if before is None or is_new else before
-
-
-def _is_due(trainer: Trainer, stage: str, epoch: int) -> bool:
-    """Whether loaders that were asked for in that epoch are asked for again; those given to the call are not."""
-    every = trainer.reload_dataloaders_every_n_epochs
-    return every > 0 and trainer.given_loaders.get(stage) is None and trainer.current_epoch - epoch >= every
-
-
-def _train_loader(trainer: Trainer) -> TrainLoader:
-    loader = trainer.train_loader
-    if loader is None or _is_due(trainer, "train", loader.epoch):
-        loaders, epoch = _provided(trainer, "train")
-        loader = trainer.train_loader = TrainLoader(loaders, trainer, epoch)
-    return loader
-
-
-def _eval_loaders(trainer: Trainer, stage: str) -> EvalLoaders:
-    """The stage's loaders; with `overfit_batches`, a fit validates on the training batches."""
-    limit = getattr(trainer, f"limit_{stage}_batches")
-    loaders = trainer.eval_loaders.get(stage)
-    if trainer.overfit_batches and trainer.state.fn == "fit":
-        train = _train_loader(trainer)
-        loaders = EvalLoaders([as_one(train.loaders, train.mode)], trainer.limit_train_batches, stage)
-    elif loaders is None or _is_due(trainer, stage, loaders.epoch):
-        goes_on = stage in trainer.asked_before and not _is_due(trainer, stage, trainer.asked_before[stage])
-        provided, epoch = _provided(trainer, stage)
-        loaders = EvalLoaders(provided, limit, stage, epoch)
-        for loader, states in zip(loaders.loaders, trainer.val_generators if goes_on else ()):
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """What a validation draws within, it draws beside the sequence, from its loaders' own generators, too: it only
+        looks."""
+        with kept_random_state():
+            yield
+        loaders = self.evaluated["val"]
+        for loader, states in zip(loaders.loaders, loaders.asked_with):
             set_random_state({"generators": states}, generators_of(loader))
-    trainer.eval_loaders[stage] = loaders
-    return loaders
+
+    def wrap(self, wrap: Callable[[Any], Any]) -> None:
+        """Evaluate `wrap(loader)` in the place of each loader of this run."""
+        self._wrap = wrap
+
+    # ---- who provides them ---------------------------------------------------------------------------------
+
+    def _provided(self, stage: str) -> tuple[Any, int, bool]:
+        """The stage's loaders; the epoch in which they were asked for: in a resumed run, that in which the run before
+        asked for them; and whether they are those that it had.
+
+        What the first asking draws, it draws beside the sequence of random numbers: whether the sanity check or the
+        training comes first changes nothing. So does asking for what the run before had.
+        """
+        before = self._asked.pop(stage, None)
+        goes_on = before is not None and not self._is_due(stage, before)
+        given = self.given.get(stage)
+        beside = goes_on or (self.train is None if stage == "train" else stage not in self.evaluated)
+        with kept_random_state() if beside else nullcontext():
+            loaders = getattr(self.hooks, f"{stage}_dataloader")() if given is None else given
+        return loaders, before if goes_on and before is not None else self.progress.current_epoch, goes_on
+
+    def _is_due(self, stage: str, epoch: int) -> bool:
+        """Whether loaders that were asked for in that epoch are asked for again; those given to the call are not."""
+        every = self.options.reload_dataloaders_every_n_epochs
+        return every > 0 and self.given.get(stage) is None and self.progress.current_epoch - epoch >= every
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loaders are, and every source of random numbers."""
+        starts = self.train.starts if self.train else []
+        validation = self.evaluated["val"].loaders if "val" in self.evaluated else []
+        waiting = [{"generators": _states(one)} for one in self.train.each] if self.train else []
+        asked: dict[str, Any] = {**self.evaluated, **({"train": self.train} if self.train else {})}
+        return {
+            "in_epoch": bool(starts),
+            "asked": {stage: loaders.epoch for stage, loaders in asked.items()},  # in which epoch
+            "val_generators": [_states(one) for one in validation],
+            "loader_starts": starts or waiting,
+            "random_state": random_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there: with the random numbers when the first epoch begins, and again in its midst."""
+        self._resumed, self._asked, self._generators = state, dict(state["asked"]), state["val_generators"]
+
+    def restore_random_state(self) -> None:
+        """The first epoch of a resumed run begins."""
+        if self._resumed is not None:
+            set_random_state(self._resumed["random_state"])
 
 
-def _eval_batches(trainer: Trainer, stage: str, step: str, at_most: int | None = None) -> EvalBatches:
-    """For each loader: its index, its numbered batches, and what the step is given after batch_idx."""
-    loaders = _eval_loaders(trainer, stage)
-    takes, requires = takes_dataloader_idx(trainer.module, step)
-    if loaders.several and not takes:
-        raise DataError(f"{step} has no argument dataloader_idx, but there are {len(loaders.loaders)} loaders")
-    for index, batches in loaders.batches(at_most):
-        trainer.logbook.enter_loader(index, loaders.several)
-        yield index, batches, (index,) if loaders.several or requires else ()
+def _states(loader: Any) -> list[torch.Tensor]:
+    return [generator.get_state() for generator in generators_of(loader)]

@@ -1,100 +1,84 @@
-"""Where the model and its batches live: moving a batch of any nesting, opening a device."""
+"""Devices: where the module and its batches live, and which process this is; opening them for a run."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from .types import Trainer
+from .errors import ConfigurationError
+from .trainer.options import Options
 
-__all__ = ["detach", "move", "parallel", "transformed"]
-
-
-def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
-    """`batch` on `device`, its structure and values unchanged.
-
-    Moves tensors, anything with `.to(device)`, and what lists, tuples, named tuples, mappings and
-    torchtext's batches hold; returns other values as they are. The unused last argument lets this function stand for
-    the hook `transfer_batch_to_device` where nobody overrides it. ("transfer_batch_to_device")
-    """
-    kind = type(batch)
-    if kind is Tensor or callable(getattr(kind, "to", None)):  # of the class: a field may be called "to"
-        moved = batch.to(device)
-        return batch if moved is None else moved  # an in-place `.to` that returns nothing
-    if kind is tuple or kind is list:
-        return kind([move(item, device) for item in batch])
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return kind(*(move(item, device) for item in batch))
-    if isinstance(batch, (list, tuple)):
-        return kind(move(item, device) for item in batch)
-    if isinstance(batch, Mapping):
-        return _rebuild(batch, {key: move(value, device) for key, value in batch.items()})
-    if kind.__name__ == "Batch" and kind.__module__.startswith("torchtext."):  # the fields are attributes
-        moved = copy(batch)
-        vars(moved).update((name, move(field, device)) for name, field in vars(batch).items() if name in batch.fields)
-        return moved
-    return batch
+__all__ = ["Devices", "device_of", "parallel"]
 
 
-def detach(output: Any) -> Any:
-    """`output` with every tensor detached from its graph, so that keeping it keeps no activations."""
-    return transformed(output, Tensor.detach)
+class Devices:
+    """Where this process runs the module, and which one it is among all: here the only one, on one device."""
 
+    global_rank = local_rank = node_rank = 0
+    world_size = num_nodes = num_processes = num_devices = 1
 
-def transformed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with every tensor in its mappings, lists and tuples changed; its structure stays."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return _rebuild(value, {key: transformed(item, change) for key, item in value.items()})
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(transformed(item, change) for item in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(transformed(item, change) for item in value)
-    return value
+    def __init__(self, device: torch.device, options: Options) -> None:
+        self.device, self.options = device, options
 
-
-def _rebuild(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
-    """`items` in a mapping of the original's kind, with its attributes."""
-    kind: Any = type(original)
-    if kind is dict:
-        return items
-    if not isinstance(original, dict):
-        return kind(items)
-    rebuilt = kind.__new__(kind)  # not the constructor, which may want other arguments
-    if isinstance(original, defaultdict):
-        rebuilt.default_factory = original.default_factory
-    attributes = getattr(original, "__dict__", None)
-    if attributes is original:  # keys are attributes: `self.__dict__ = self`
-        rebuilt.__dict__ = rebuilt
-    elif attributes:
-        rebuilt.__dict__.update(attributes)
-    for key, value in items.items():
-        rebuilt[key] = value
-    return rebuilt
+    def place(self, module: nn.Module) -> None:
+        """The module goes to the device, once `setup` has built it, at precision 64 as float64."""
+        module.to(self.device)
+        if self.options.precision == 64:
+            module.double()
 
 
 @contextmanager
-def parallel(trainer: Trainer) -> Iterator[None]:
-    """Open the trainer's device for a run: gradients on, torch's algorithms as the options ask for, and
-    afterwards everything as the caller had it."""
+def parallel(devices: Devices) -> Iterator[None]:
+    """Open the devices for a run: gradients on, torch's algorithms as the options ask for, and afterwards
+    everything as the caller had it."""
+    options = devices.options
     deterministic = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
-    if trainer.deterministic:
+    if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS has no deterministic ones
         torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = benchmark or trainer.benchmark
+    torch.backends.cudnn.benchmark = benchmark or options.benchmark
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warns)
         torch.backends.cudnn.benchmark = benchmark
+
+
+def device_of(accelerator: Any, devices: Any) -> torch.device:
+    """The one device that this engine runs on.
+
+    Raises ConfigurationError for more than one, and for one that is not there.
+    """
+    asked = {"accelerator": accelerator, "devices": devices}
+    shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
+    if accelerator not in (None, "auto", "cpu", "gpu", "cuda"):
+        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted")
+    which = _counted(devices)
+    if which == -1:
+        which = torch.cuda.device_count() or 1  # all that there are
+    if which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1):
+        raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
+    if accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    index = which[0] if isinstance(which, (list, tuple)) else 0
+    if type(index) is not int or not 0 <= index < torch.cuda.device_count():
+        raise ConfigurationError(f"{shown}: torch finds {torch.cuda.device_count()} GPUs here")
+    return torch.device("cuda", index)
+
+
+def _counted(devices: Any) -> Any:
+    """The number of devices, or the list of their indices, also where a command line gave it as text: "1", "0,"."""
+    if not isinstance(devices, str) or devices == "auto":
+        return devices
+    try:
+        return [int(part) for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
+    except ValueError:
+        return devices

@@ -14,16 +14,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from .batches import move
 from .callback import Callback, attach
 from .datamodule import LightningDataModule
-from .devices import move
 from .errors import HookError
-from .hooks import DataHooks
+from .hooks import DataHooks, Hooks
 from .module import LightningModule
 from .period.retired_hooks import CALLED, REFUSED, retired_calls
 from .types import Trainer
@@ -31,14 +30,6 @@ from .types import Trainer
 __all__ = ["Hooks", "check_names", "overridden", "resolve", "takes_dataloader_idx"]
 
 Call = Callable[..., Any]
-
-
-class Hooks(SimpleNamespace):
-    """One attribute per hook: None, or what to call with the documented arguments."""
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
 
 
 def _public(owner: type) -> list[str]:
@@ -53,8 +44,8 @@ CALLBACK_HOOKS = [hook for hook in _public(Callback) if hook not in _ELSEWHERE]
 # Methods of the module that are not hooks: the user calls them, the loops do not.
 _MODULE_METHODS = set(
     "log log_dict print get_progress_bar_dict freeze unfreeze toggle_optimizer untoggle_optimizer optimizers "
-    "lr_schedulers manual_backward to_torchscript to_onnx save_hyperparameters add_to_queue get_from_queue "
-    "load_from_checkpoint".split()
+    "clip_gradients lr_schedulers manual_backward to_torchscript to_onnx save_hyperparameters add_to_queue "
+    "get_from_queue load_from_checkpoint".split()
 )
 MODULE_HOOKS = [
     name

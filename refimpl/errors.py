@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -13,10 +15,12 @@ __all__ = [
     "DataError",
     "HookError",
     "LogError",
+    "count",
     "did_you_mean",
-    "int_from",
     "not_logged",
     "one_of",
+    "shown",
+    "warn",
 ]
 
 
@@ -51,15 +55,31 @@ def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
     return f"{who} monitors {name!r}, which was not logged; logged were {sorted(logged)}"
 
 
-def int_from(least: int, what: str, value: Any) -> int:
+def count(name: str, value: Any, least: int = 0) -> int:
     """An argument that counts, also where it is another library's int. Raises ConfigurationError for anything else."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ConfigurationError(f"{what}={value!r}; an int from {least} is accepted")
+        raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
     return int(value)
 
 
-def one_of(accepted: Sequence[Any], what: str, value: Any) -> None:
-    """Raises ConfigurationError for an argument that is none of those that are accepted, which it lists."""
+def one_of(name: str, value: Any, accepted: Sequence[Any]) -> Any:
+    """An argument of which a few values are accepted. Raises ConfigurationError for any other, listing them."""
     if not any(type(value) is type(known) and value == known for known in accepted):
-        shown = ", ".join(map(repr, accepted[:-1]))
-        raise ConfigurationError(f"{what}={value!r}; {shown} or {accepted[-1]!r} is accepted")
+        listed = ", ".join(map(repr, accepted[:-1]))
+        raise ConfigurationError(f"{name}={value!r}; {listed} or {accepted[-1]!r} is accepted")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A short description of a wrong value: its type, and its items' types."""
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {[type(item).__name__ for item in value]}"
+    return f"{type(value).__name__} {value!r}"[:120]
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Python's `warnings.warn`, at the line of the user's that led here, however deep in the engine."""
+    frame, level, engine = sys._getframe(1), 2, __name__.partition(".")[0] + "."
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith(engine):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -7,13 +7,28 @@ documentation's ("Hooks" and "LightningModule API").
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .devices import move
+from .batches import move
 
-__all__ = ["CheckpointHooks", "DataHooks", "ModelHooks"]
+__all__ = ["CheckpointHooks", "DataHooks", "Hooks", "ModelHooks"]
+
+
+class Hooks(SimpleNamespace):
+    """One attribute per hook: None where nobody overrides it, or what to call with the documented arguments.
+
+    Every run resolves them anew: a copy or a pickle is empty.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __reduce__(self) -> Any:
+        return Hooks, ()
 
 
 class CheckpointHooks:

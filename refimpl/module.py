@@ -13,13 +13,13 @@ from .callback import Callback
 from .errors import ConfigurationError, LogError
 from .hooks import ModelHooks
 from .loggers.rules import deprecated, ignore, items_of
-from .manual import LightningOptimizer, manual_backward, one_or_all
-from .optimization import check_loss
+from .optimizers.gradients import check_loss, clip_gradients
+from .optimizers.manual import LightningOptimizer, manual_backward, one_or_all
+from .optimizers.tbptt import split_batch
 from .properties import Properties
 from .saving.checkpoint import load_from_checkpoint
 from .saving.export import File, to_onnx, to_torchscript
 from .saving.hparams import HyperparametersMixin
-from .tbptt import split_batch
 from .types import Trainer
 
 __all__ = ["LightningModule"]
@@ -158,6 +158,30 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
         assert optimizer is not None
         optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        optimizer_idx: int,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the gradients before an update, after `on_before_optimizer_step`, as the trainer's options of these
+        names say; an override is called whatever they say. It may call `clip_gradients`."""
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def clip_gradients(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients of the optimizer's parameters: their common norm ("norm", the default), or each of their
+        elements ("value"), is at most `gradient_clip_val` afterwards; None or 0 leaves them alone.
+
+        Raises ConfigurationError for another algorithm.
+        """
+        clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "norm")
+
     # ---- manual optimization ---------------------------------------------------------------------
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
@@ -166,14 +190,16 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
         Their `step` calls `on_before_optimizer_step` and respects the precision; with
         `use_pl_optimizer=False` they are those of `configure_optimizers` as they are.
         """
-        trainer = self._running_trainer("optimizers()")
-        plain = trainer.optimizers
-        return one_or_all([LightningOptimizer(trainer, i) for i in range(len(plain))] if use_pl_optimizer else plain)
+        optimization = self._running_trainer("optimizers()").run.optimization
+        plain = optimization.optimizers
+        wrapped = use_pl_optimizer and [LightningOptimizer(optimization, i) for i in range(len(plain))]
+        return one_or_all(wrapped or plain)
 
     def lr_schedulers(self) -> Any:
         """The scheduler, or the list of several, or None; with manual optimization their `step` is yours
         to call."""
-        return one_or_all([schedule.scheduler for schedule in self._running_trainer("lr_schedulers()").schedules])
+        optimization = self._running_trainer("lr_schedulers()").run.optimization
+        return one_or_all([schedule.scheduler for schedule in optimization.schedules])
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """In `training_step` with manual optimization: the gradients of `loss`, a scalar, with everything
@@ -183,7 +209,7 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
         """
         if self.automatic_optimization:
             raise ConfigurationError("manual_backward needs automatic_optimization = False in the module's __init__")
-        manual_backward(self._running_trainer("manual_backward()"), loss, *args, **kwargs)
+        manual_backward(self._running_trainer("manual_backward()").run.optimization, loss, *args, **kwargs)
 
     def _running_trainer(self, what: str) -> Trainer:
         if self.trainer is None:
@@ -267,7 +293,7 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
             prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
             add_dataloader_idx, metric_attribute, rank_zero_only,
         )  # fmt: skip
-        self.trainer.logbook.log(self, name, value, batch_size, settings)
+        self.trainer.run.logbook.log(name, value, batch_size, settings)
         return None
 
     def log_dict(
@@ -315,7 +341,7 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
         if bar is not None and bar.running_loss is not None:
             items["loss"] = f"{bar.running_loss:.3g}"
         if self.truncated_bptt_steps and self.trainer is not None:
-            items["split_idx"] = self.trainer.split_idx
+            items["split_idx"] = self.trainer.run.optimization.split_idx
         if self.logger is not None and self.logger.version is not None:
             items["v_num"] = self.logger.version
         return items
@@ -364,12 +390,12 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
     def add_to_queue(self, queue: Any) -> None:
         """Put `trainer.callback_metrics` into a queue of any kind, as NumPy arrays, which share no memory with the
         tensors. ("add_to_queue")"""
-        queue.put(self._running_trainer("add_to_queue()").logbook.as_arrays())
+        queue.put(self._running_trainer("add_to_queue()").run.logbook.as_arrays())
 
     def get_from_queue(self, queue: Any) -> None:
         """Take what `add_to_queue` put into a queue, as tensors, into `trainer.callback_metrics`.
         ("get_from_queue")"""
-        self._running_trainer("get_from_queue()").logbook.take_arrays(queue.get())
+        self._running_trainer("get_from_queue()").run.logbook.take_arrays(queue.get())
 
     @classmethod
     def load_from_checkpoint(

@@ -1,333 +1,375 @@
-"""configure_optimizers' return value, whose turn it is, and the loss in a step's output."""
+"""Optimization: the optimizers of a fit, whose turn it is, what a batch's gradients go through, and the schedules."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import warnings
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .errors import ConfigurationError
-from .types import Trainer
+from .errors import CheckpointError, ConfigurationError, warn
+from .hooks import Hooks
+from .optimizers.configured import Schedule, Turns, configured_optimizers
+from .optimizers.gradients import WithheldGradients, check_finite, track_grad_norm
+from .optimizers.precision import LossScaler
+from .optimizers.tbptt import checked_splits, hiddens_of
+from .trainer.options import Options
+from .types import LightningModule
 
-__all__ = [
-    "Schedule",
-    "Turns",
-    "attach_optimizers",
-    "check_loss",
-    "loss_of",
-    "step_plateaus",
-    "step_schedules",
-]
-
-_FORMS = (
-    "an optimizer; a list or tuple of optimizers; two lists (optimizers, schedulers); a dict with 'optimizer' "
-    "and optionally 'lr_scheduler'; a list or tuple of such dicts, each optionally with 'frequency'; or None"
-)
-_KEYS = ("optimizer", "lr_scheduler", "frequency")
-# What an lr_dict accepts under its keys but "scheduler", and in words.
-_ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "interval": (lambda value: value in ("step", "epoch"), "'step' or 'epoch'"),
-    "frequency": (lambda value: type(value) is int and value >= 1, "an int from 1"),
-    "monitor": (lambda value: value is None or isinstance(value, str), "the name of a logged value or None"),
-    "strict": (lambda value: isinstance(value, bool), "True or False"),
-    "name": (lambda value: value is None or isinstance(value, str), "a string or None"),
-    "reduce_on_plateau": (lambda value: isinstance(value, bool), "True or False"),
-}
+__all__ = ["Optimization", "OptimizerBlock"]
 
 
-@dataclass
-class Schedule:
-    """An `lr_dict`, checked: a scheduler and when it steps. ("configure_optimizers")
+class Optimization:
+    """The optimizers of one fit, and where they are.
 
-    It steps after every `frequency`-th update of its optimizer ("step") or at the end of every
-    `frequency`-th epoch ("epoch"). With `reduce_on_plateau`, as for every ReduceLROnPlateau, its `step` is given the
-    logged value that `monitor` names; `strict` makes the absence of that an error rather than a warning. It steps
-    when the batch is over, and the validation that follows it, so that whatever they log can be monitored.
+    `blocks` are those of the epoch that runs, one for each optimizer that trains on it, and empty between epochs.
+    `metrics` returns the logged values, which schedulers may react to.
     """
 
-    scheduler: Any
-    interval: str = "epoch"
-    frequency: int = 1
-    monitor: str | None = None
-    strict: bool = True
-    name: str | None = None
-    reduce_on_plateau: bool = False
-    optimizer_idx: int = field(default=0, kw_only=True)
-    passed: int = field(default=0, init=False)  # updates or epochs so far
-    is_due: bool = field(default=False, init=False)  # at the end of this batch
+    def __init__(
+        self,
+        module: LightningModule,
+        hooks: Hooks,
+        options: Options,
+        scaler: LossScaler | None,
+        metrics: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self.module, self.hooks, self.options, self.scaler, self.metrics = module, hooks, options, scaler, metrics
+        self.optimizers: list[Optimizer] = []
+        self.schedules: list[Schedule] = []
+        self.has_plateaus = False  # schedules per step that react to a logged value
+        self.turns: Turns | None = None  # where optimizers have frequencies
+        self.blocks: list[OptimizerBlock] = []
+        self.outputs: list[Any] = []  # of this epoch, for training_epoch_end
+        self.several = False  # does each batch have several blocks?
+        self.split_size = 0  # with truncated_bptt_steps, how long the pieces of a batch are
+        self.split_idx, self.is_last_split = 0, True  # which piece it is; whether an update may follow it
+        self._pieces: list[list[Any]] = []  # the outputs of this batch: of each piece, of each block
+        self._toggled: OptimizerBlock | None = None
+        self._resumed: Mapping[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.reduce_on_plateau = True
+    def configure(self, configured: Any) -> None:
+        """Take what `configure_optimizers` returned.
 
-    def step(self, metrics: Mapping[Any, Any]) -> None:
-        """`scheduler.step`, with the monitored one of the logged values if it takes one. Raises
-        ConfigurationError, or warns, where that was not logged."""
-        if not self.reduce_on_plateau:
-            self.scheduler.step()
-        elif self.monitor in metrics:
-            self.scheduler.step(metrics[self.monitor])
+        Raises ConfigurationError for anything but the documented forms, for options that manual optimization cannot
+        have, and for a `training_step` that has no parameter for what it is going to be given.
+        """
+        automatic = self.module.automatic_optimization
+        if automatic not in (True, False):
+            raise ConfigurationError(f"automatic_optimization is {automatic!r}; True or False is accepted")
+        self.optimizers, self.turns, self.schedules = configured_optimizers(configured, automatic)
+        self.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in self.schedules)
+        self.several = automatic and len(self.optimizers) > 1
+        steps = self.module.truncated_bptt_steps
+        if type(steps) is not int or steps < 0:
+            raise ConfigurationError(f"truncated_bptt_steps is {steps!r}; an int from 1 is accepted, or 0 for none")
+        self.split_size = steps
+        if not automatic:
+            self._check_manual()
+        self._check_training_step()
+
+    def _check_manual(self) -> None:
+        options = {
+            "accumulate_grad_batches": set(self.options.accumulate_grad_batches.values()) != {1},
+            "gradient_clip_val": self.options.gradient_clip_val,
+            "track_grad_norm": self.options.track_grad_norm,
+        }
+        for option, given in options.items():
+            if given:
+                raise ConfigurationError(
+                    f"{option} acts on automatic optimization only, but {type(self.module).__name__} has "
+                    "automatic_optimization = False: do it in its training_step"
+                )
+
+    def _check_training_step(self) -> None:
+        given = ["batch", "batch_idx"]
+        given += ["optimizer_idx"] if self.several else []
+        given += ["hiddens"] if self.split_size else []
+        try:
+            signature = inspect.signature(self.module.training_step)
+        except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
+            return
+        try:
+            signature.bind(*given)
+        except TypeError:
+            optimizers = "several optimizers" if self.several else "at most one optimizer"
+            automatic = self.module.automatic_optimization
+            why = f"configure_optimizers returned {optimizers}" if automatic else "it is manual"
+            raise ConfigurationError(
+                f"training_step{signature} is called as training_step({', '.join(given)}), by position, since {why}"
+                + (f" and truncated_bptt_steps is {self.split_size}" if self.split_size else "")
+            ) from None
+
+    # ---- an epoch, a batch ---------------------------------------------------------------------------------
+
+    def begin_epoch(self, window: int) -> None:
+        """A training epoch begins, in which `window` batches make an update."""
+        self.outputs = []
+        self.blocks = [OptimizerBlock(self, i, window) for i in range(len(self.optimizers) if self.several else 1)]
+        self.keeps_outputs = bool(self.hooks.on_train_batch_end or self.hooks.training_epoch_end)
+        self.nests = self.several or self.split_size > 0  # pieces, or blocks
+        if self.turns and self._resumed is None:
+            self.turns.owner = None
+
+    def end_epoch(self) -> None:
+        """It is over: nothing of its batches is kept."""
+        self.blocks, self.outputs, self._pieces, self._resumed = [], [], [], None
+
+    def abandon(self) -> None:
+        """The run is over, wherever it was: every parameter requires gradients as the user had it."""
+        self._untoggle()
+        self.end_epoch()
+
+    def splits(self, batch: Any) -> Iterator[Any]:
+        """The pieces of a batch, with truncated_bptt_steps. A window of several batches is updated with its last
+        piece; without accumulation every piece is."""
+        splits = checked_splits(self.hooks.tbptt_split_batch(batch, self.split_size))
+        for block in self.blocks:
+            block.begin_sequence()
+        for self.split_idx, split in enumerate(splits):
+            self.is_last_split = self.blocks[0].window == 1 or self.split_idx == len(splits) - 1
+            if self.keeps_outputs:
+                self._pieces.append([])
+            yield split
+
+    def blocks_in_turn(self) -> Iterator[OptimizerBlock]:
+        """Of several optimizers, each one's block, or, with frequencies, that of the one whose window it is; within it
+        only its parameters require gradients."""
+        if self.keeps_outputs and not self.split_size:
+            self._pieces.append([])
+        if self.turns and self.turns.owner is None:
+            self.turns.next()
+        for block in self.blocks if self.turns is None else [self.blocks[self.turns.owner or 0]]:
+            self._toggled = block
+            self.module.toggle_optimizer(block.optimizer, block.optimizer_idx)
+            yield block
+            self._untoggle()
+
+    def _untoggle(self) -> None:
+        block, self._toggled = self._toggled, None
+        if block is not None:
+            self.module.untoggle_optimizer(block.optimizer_idx)
+
+    def keep_output(self, output: Any) -> None:
+        """A batch is done, for training_epoch_end."""
+        self.outputs.append(output)
+
+    def collect(self, output: Any) -> None:
+        """One of several blocks or pieces of a batch made this output."""
+        self._pieces[-1].append(output)
+
+    def collected(self, updates: bool) -> Any:
+        """The batch's output: a list with one of each optimizer, of each piece, None in the place of one that made
+        none; if none did, None. A window that the batch closes is its owner's last."""
+        pieces, self._pieces = self._pieces, []
+        if self.turns and updates:
+            self.turns.owner = None
+        each = [outputs[0] if self.turns or not self.several else _listed(outputs) for outputs in pieces]
+        return _listed(each) if self.split_size else each[0] if each else None
+
+    # ---- schedules -----------------------------------------------------------------------------------------
+
+    def step_schedules(self, interval: str, optimizer_idx: int | None = None) -> None:
+        """After an update of an optimizer ("step"), or at the end of an epoch ("epoch"): step the schedules
+        whose turn it is. An epoch without a turn of their optimizer does not count. With manual optimization
+        they are the user's to step."""
+        if not self.module.automatic_optimization:
+            return
+        if optimizer_idx is not None:
+            concerned: set[int] | range = {optimizer_idx}
         else:
-            problem = (
-                f"{type(self.scheduler).__name__} monitors {self.monitor!r}, which was not logged; "
-                f"logged were {sorted(metrics)}"
-            )
-            if self.strict:
-                raise ConfigurationError(problem)
-            warnings.warn(problem, stacklevel=2)
+            concerned = self.turns.of_epoch() if self.turns else range(len(self.optimizers))
+        for schedule in self.schedules:
+            if schedule.interval != interval or schedule.optimizer_idx not in concerned:
+                continue
+            schedule.passed += 1
+            if schedule.passed % schedule.frequency:
+                continue
+            if schedule.reduce_on_plateau and interval == "step":
+                schedule.is_due = True
+            else:
+                schedule.step(self.metrics() if schedule.reduce_on_plateau else {})
 
+    def step_plateaus(self) -> None:
+        """At the end of a batch: step the schedules of interval "step" that react to a value, if its updates made it
+        their turn."""
+        for schedule in self.schedules:
+            if schedule.is_due:
+                schedule.is_due = False
+                schedule.step(self.metrics())
 
-def attach_optimizers(trainer: Trainer, configured: Any) -> None:
-    """Give the trainer the optimizers, their turns and the schedules that `configure_optimizers` returned.
-
-    Raises ConfigurationError for anything but the documented forms, showing what was given, and for a
-    `training_step` that has no parameter for the `optimizer_idx` of several.
-    """
-    optimizers, schedulers, frequencies = _split(configured)
-    for index, optimizer in enumerate(optimizers):
-        if not isinstance(optimizer, Optimizer):
-            raise ConfigurationError(
-                f"configure_optimizers returned {_shown(configured)}; accepted are {_FORMS}"
-            )
-        if any(optimizer is other for other in optimizers[:index]):
-            raise ConfigurationError(f"configure_optimizers returned one {type(optimizer).__name__} twice")
-    if not optimizers:
-        warnings.warn(f"configure_optimizers returned {configured!r}: nothing is trained", stacklevel=2)
-    trainer.optimizers = optimizers
-    trainer.turns = _turns(frequencies)
-    trainer.schedules = [_schedule(scheduler, index, optimizers) for scheduler, index in schedulers]
-    trainer.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in trainer.schedules)
-    _check_manual(trainer)
-    _check_training_step(trainer)
-
-
-def _check_manual(trainer: Trainer) -> None:
-    if trainer.module.automatic_optimization is True:
-        return
-    if trainer.module.automatic_optimization is not False:
-        raise ConfigurationError(
-            f"automatic_optimization is {trainer.module.automatic_optimization!r}; True or False is accepted"
-        )
-    options = {
-        "accumulate_grad_batches": set(trainer.windows.values()) != {1},
-        "gradient_clip_val": trainer.gradient_clip_val,
-        "track_grad_norm": trainer.track_grad_norm,
-    }
-    for option, given in options.items():
-        if given:
-            raise ConfigurationError(
-                f"{option} acts on automatic optimization only, but {type(trainer.module).__name__} has "
-                "automatic_optimization = False: do it in its training_step"
-            )
-
-
-def _check_training_step(trainer: Trainer) -> None:
-    module, step = trainer.module, trainer.module.training_step
-    several = len(trainer.optimizers) > 1 and module.automatic_optimization
-    split_size = module.truncated_bptt_steps or trainer.truncated_bptt_steps
-    given = ["batch", "batch_idx"]
-    given += ["optimizer_idx"] if several else []
-    given += ["hiddens"] if split_size else []
-    try:
-        signature = inspect.signature(step)
-    except (TypeError, ValueError):  # a builtin or extension function tells nothing: trust it
-        return
-    try:
-        signature.bind(*given)
-    except TypeError:
-        optimizers = "several optimizers" if several else "at most one optimizer"
-        why = f"configure_optimizers returned {optimizers}" if module.automatic_optimization else "it is manual"
-        raise ConfigurationError(
-            f"training_step{signature} is called as training_step({', '.join(given)}), by position, since {why}"
-            + (f" and truncated_bptt_steps is {split_size}" if split_size else "")
-        ) from None
-
-
-def _split(configured: Any) -> tuple[list[Any], list[tuple[Any, int | None]], list[Any]]:
-    """Out of any accepted form: optimizers; schedulers, each with the index of the optimizer it was given
-    beside, None in a list of its own; the optimizers' frequencies, None where there is none."""
-    if configured is None:
-        return [], [], []
-    if isinstance(configured, Mapping):
-        configured = [configured]
-    if not isinstance(configured, (list, tuple)):
-        return [configured], [], [None]
-    if len(configured) == 2 and all(isinstance(part, (list, tuple)) for part in configured):
-        return list(configured[0]), [(scheduler, None) for scheduler in configured[1]], [None] * len(configured[0])
-    if not configured or not all(isinstance(item, Mapping) for item in configured):
-        return list(configured), [], [None] * len(configured)
-    for item in configured:
-        _check_keys("configure_optimizers returned a dict with", item, _KEYS, "optimizer")
-    schedulers = [(item.get("lr_scheduler"), index) for index, item in enumerate(configured)]
-    return (
-        [item["optimizer"] for item in configured],
-        [(scheduler, index) for scheduler, index in schedulers if scheduler is not None],
-        [item.get("frequency") for item in configured],
-    )
-
-
-def _check_keys(what: str, given: Mapping[Any, Any], known: Sequence[str], required: str) -> None:
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigurationError(f"{what} the key {key!r}; accepted are {sorted(known)}{hint}")
-    if required not in given:
-        raise ConfigurationError(f"{what} the keys {sorted(given)}; {required!r} is required")
-
-
-class Turns:
-    """Whose batch it is where optimizers have a `frequency`: so many batches each, round and round, from
-    one epoch into the next. ("configure_optimizers"; clause `optimization.frequencies`)"""
-
-    def __init__(self, frequencies: Sequence[int]) -> None:
-        self._ends = list(accumulate(frequencies))
-        self._batches = 0
-        self._used: set[int] = set()
-        self.owner: int | None = None  # the optimizer whose window is open
-
-    def next(self) -> int:
-        """The index of the optimizer that trains on the next batch, and owns the window that it opens."""
-        self.owner = bisect_right(self._ends, self._batches % self._ends[-1])
-        self._batches += 1
-        self._used.add(self.owner)
-        return self.owner
+    # ---- checkpoints ---------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the cycle the run is."""
-        return {"batches": self._batches, "used": sorted(self._used), "owner": self.owner}
+        """The states of optimizers, schedules and the loss scaler, whose turn it is; within an epoch, what is
+        accumulated, and what its steps have returned."""
+        state: dict[str, Any] = {
+            "optimizer_states": [optimizer.state_dict() for optimizer in self.optimizers],
+            "lr_schedulers": [schedule.state_dict() for schedule in self.schedules],
+            "scaler": self.scaler and self.scaler.scaler.state_dict(),
+            "turns": self.turns and self.turns.state_dict(),
+        }
+        if self.blocks:
+            empty = [block.is_empty for block in self.blocks]
+            kept = not self.module.automatic_optimization or not all(empty)
+            parameters = self.module.named_parameters() if kept else ()
+            state["epoch"] = {
+                "empty_windows": empty,
+                "outputs": _plain(self.outputs),
+                "gradients": {name: p.grad for name, p in parameters if p.grad is not None},
+            }
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self._batches, self._used, self.owner = state["batches"], set(state["used"]), state["owner"]
+        """Go on from there; what is in the midst of an epoch waits for `rejoin`.
 
-    def of_epoch(self) -> set[int]:
-        """The optimizers that had a turn since this was last asked."""
-        used, self._used = self._used, set()
-        return used
+        Raises CheckpointError where `configure_optimizers` returned another number of them, or of their parameters.
+        """
+        for what, ours in (("optimizer_states", self.optimizers), ("lr_schedulers", self.schedules)):
+            if len(state[what]) != len(ours):
+                raise CheckpointError(
+                    f"holds {len(state[what])} {what}, but configure_optimizers returned {len(ours)}"
+                )
+        for optimizer, saved in zip(self.optimizers, state["optimizer_states"]):
+            try:
+                optimizer.load_state_dict(saved)
+            except ValueError as error:
+                raise CheckpointError(f"does not fit the optimizer {type(optimizer).__name__}: {error}") from None
+        for schedule, saved in zip(self.schedules, state["lr_schedulers"]):
+            schedule.load_state_dict(saved)
+        if self.scaler and state["scaler"]:
+            self.scaler.scaler.load_state_dict(state["scaler"])
+        if self.turns and state["turns"]:
+            self.turns.load_state_dict(state["turns"])
+        self._resumed = state.get("epoch", {})
 
-
-def _turns(frequencies: list[Any]) -> Turns | None:
-    """None where no optimizer has a frequency, or there is one only: then each trains on every batch."""
-    if all(frequency is None for frequency in frequencies):
-        return None
-    for frequency in frequencies:
-        if frequency is not None and (type(frequency) is not int or frequency < 1):
-            raise ConfigurationError(f"configure_optimizers: frequency {frequency!r}; an int from 1 is accepted")
-    return Turns([1 if frequency is None else frequency for frequency in frequencies]) if len(frequencies) > 1 else None
-
-
-def _schedule(given: Any, beside: int | None, optimizers: list[Any]) -> Schedule:
-    """A scheduler or `lr_dict`, checked."""
-    lr_dict = given if isinstance(given, Mapping) else {"scheduler": given}
-    _check_keys("lr_dict has", lr_dict, ["scheduler", *_ACCEPTED], "scheduler")
-    for key, (is_accepted, words) in _ACCEPTED.items():
-        if key in lr_dict and not is_accepted(lr_dict[key]):
-            raise ConfigurationError(f"lr_dict {key} {lr_dict[key]!r}; {words} is accepted")
-    schedule = Schedule(**lr_dict)
-    kind = type(schedule.scheduler).__name__
-    if not hasattr(schedule.scheduler, "step"):
-        raise ConfigurationError(f"{_shown(schedule.scheduler)} is no scheduler: it has no step()")
-    if schedule.reduce_on_plateau and schedule.monitor is None:
-        raise ConfigurationError(f"{kind} needs 'monitor' in its lr_dict: the metric it reacts to")
-    schedule.optimizer_idx = _owner(schedule.scheduler, beside, optimizers)
-    return schedule
-
-
-def _owner(scheduler: Any, beside: int | None, optimizers: list[Any]) -> int:
-    """The index of the optimizer that the scheduler schedules: by its attribute `optimizer`, which one of the
-    user's own may lack, or else the one it was given beside."""
-    kind, own = type(scheduler).__name__, getattr(scheduler, "optimizer", None)
-    owners = [index for index, optimizer in enumerate(optimizers) if optimizer is own]
-    if owners:
-        return owners[0]
-    if own is not None:
-        raise ConfigurationError(f"{kind} schedules an optimizer that configure_optimizers did not return")
-    if beside is None and len(optimizers) > 1:
-        raise ConfigurationError(
-            f"{kind} does not say which of {len(optimizers)} optimizers it schedules; return dicts, "
-            "{'optimizer': ..., 'lr_scheduler': ...}, or give it an attribute 'optimizer'"
-        )
-    return beside or 0
+    def rejoin(self) -> None:
+        """The epoch in which the checkpoint was saved goes on."""
+        state, self._resumed = self._resumed, None
+        if not state:
+            return
+        self.outputs.extend(state["outputs"])
+        for block, is_empty in zip(self.blocks, state["empty_windows"]):
+            block.is_empty = is_empty
+        parameters = dict(self.module.named_parameters())
+        for name, gradient in state["gradients"].items():
+            parameters[name].grad = gradient.to(parameters[name].device)
+        self.step_plateaus()  # of the last batch done, if it was saved before they had
 
 
-def step_schedules(trainer: Trainer, interval: str, optimizer_idx: int | None = None) -> None:
-    """After an update of an optimizer ("step"), or at the end of an epoch ("epoch"): step the schedules
-    whose turn it is. An epoch without a turn of their optimizer does not count. With manual optimization
-    they are the user's to step."""
-    if not trainer.module.automatic_optimization:
-        return
-    if optimizer_idx is not None:
-        concerned: set[int] | range = {optimizer_idx}
-    else:
-        concerned = trainer.turns.of_epoch() if trainer.turns else range(len(trainer.optimizers))
-    for schedule in trainer.schedules:
-        if schedule.interval != interval or schedule.optimizer_idx not in concerned:
-            continue
-        schedule.passed += 1
-        if schedule.passed % schedule.frequency:
-            continue
-        if schedule.reduce_on_plateau and interval == "step":
-            schedule.is_due = True
-        else:
-            schedule.step(trainer.callback_metrics if schedule.reduce_on_plateau else {})
+class OptimizerBlock:
+    """One optimizer in one epoch: what the lines from training_step to optimizer_step need to know of it.
 
-
-def step_plateaus(trainer: Trainer) -> None:
-    """At the end of a batch: step the schedules of interval "step" that react to a value, if its updates made it
-    their turn."""
-    for schedule in trainer.schedules:
-        if schedule.is_due:
-            schedule.is_due = False
-            schedule.step(trainer.callback_metrics)
-
-
-def loss_of(output: Any) -> Tensor | None:
-    """The loss in what `training_step` returned: a tensor, a mapping with "loss", or None.
-
-    Raises ConfigurationError for anything else.
+    `window` batches are accumulated: all of them run through the lines up to on_after_backward, but for
+    zero_grad, which only the first needs that makes gradients; the last one through the others, too.
     """
-    if output is None or isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        if "loss" in output:
-            return _tensor_or_none(output["loss"])
-        raise ConfigurationError(f"training_step returned a dict with the keys {list(output)}, but no 'loss'")
-    return _tensor_or_none(output)
+
+    def __init__(self, optimization: Optimization, optimizer_idx: int, window: int) -> None:
+        options, scaler = optimization.options, optimization.scaler
+        self.hooks, self.module, self.options, self.scaler = optimization.hooks, optimization.module, options, scaler
+        self.optimizer_idx, self.window = optimizer_idx, window
+        automatic = self.module.automatic_optimization and optimization.optimizers
+        self.optimizer: Any = optimization.optimizers[optimizer_idx] if automatic else None
+        self.arguments: tuple[Any, ...] = (optimizer_idx,) if optimization.several else ()  # of training_step
+        self.sequence = self.arguments  # with truncated_bptt_steps, those but hiddens
+        self.is_empty = True  # no batch of the window has made gradients yet
+        #: on_tpu, using_native_amp, using_lbfgs
+        self.flags = (False, options.precision in (16, "bf16"), isinstance(self.optimizer, torch.optim.LBFGS))
+        # What a batch without any of this need not ask for.
+        self.prepares = window > 1 or scaler is not None or options.terminate_on_nan
+        clips = options.gradient_clip_val or self.hooks.configure_gradient_clipping
+        self.finishes = bool(clips or options.track_grad_norm or window > 1 or scaler)
+        self.withheld: WithheldGradients | None = None
+        self._evaluated = False
+
+    def begin_sequence(self) -> None:
+        """The next pieces are those of another batch, which begins without hidden states."""
+        self.arguments = (*self.sequence, None)
+
+    def hand_on(self, output: Any) -> None:
+        """The next piece is given the hidden states of this one."""
+        self.arguments = (*self.sequence, hiddens_of(output))
+
+    def prepared(self, loss: Tensor | None) -> Tensor | None:
+        """The loss that backward is given: a window's share of it, scaled in float16.
+
+        Raises ValueError for one that is not finite, with terminate_on_nan; ConfigurationError for None in float16,
+        and for an optimizer that evaluates its closure again: of a window it would see the last batch only.
+        """
+        if self._evaluated:
+            option = f"accumulate_grad_batches={self.window}" if self.window > 1 else "precision=16"
+            raise ConfigurationError(
+                f"{type(self.optimizer).__name__} evaluates its closure more than once per step, which does not go "
+                f"together with {option}"
+            )
+        if loss is None:
+            if self.scaler:
+                self.scaler.refuse_none()
+            return None
+        if self.options.terminate_on_nan:
+            check_finite(self.module, loss)
+        if self.window > 1:
+            loss = loss / self.window
+        return self.scaler.scale(loss) if self.scaler else loss
+
+    def open_window(self) -> None:
+        """Its gradients are cleared, and begin to be accumulated."""
+        self.is_empty = False
+
+    def withhold(self) -> None:
+        """The optimizer finds no gradients in this step, and changes nothing."""
+        self.withheld = WithheldGradients(self.optimizer)
+
+    def finish_gradients(self) -> bool:
+        """What comes between `on_before_optimizer_step` and the update: norms, then clipping. Returns whether the
+        update follows: in float16, one whose gradients have overflowed is skipped."""
+        options, hooks = self.options, self.hooks
+        if options.track_grad_norm:
+            track_grad_norm(self.module, options.track_grad_norm)
+        if options.gradient_clip_val or hooks.configure_gradient_clipping:
+            clip = hooks.configure_gradient_clipping or self.module.configure_gradient_clipping
+            clip(self.optimizer, self.optimizer_idx, options.gradient_clip_val or None, options.gradient_clip_algorithm)
+        self._evaluated = self.window > 1 or self.scaler is not None
+        if self.scaler and self.scaler.found_inf:
+            self.withhold()
+            return False
+        return True
+
+    def end_step(self) -> None:
+        """`optimizer_step` has ended; the next batch opens another window.
+
+        Raises ValueError for a parameter that is not finite, with terminate_on_nan."""
+        self.is_empty, self._evaluated = True, False
+        if self.scaler:
+            self.scaler.after_step()
+        if self.options.terminate_on_nan:
+            check_finite(self.module)
+        if self.withheld:
+            self.withheld.restore()
+            self.withheld = None
 
 
-def _tensor_or_none(loss: Any) -> Tensor | None:
-    if loss is None or isinstance(loss, Tensor):
-        return loss
-    raise ConfigurationError(
-        f"training_step returned {_shown(loss)}; a loss tensor, a dict with 'loss', or None is accepted"
+def _listed(outputs: list[Any]) -> list[Any] | None:
+    return outputs if any(output is not None for output in outputs) else None
+
+
+def _plain(outputs: list[Any]) -> list[Any]:
+    """The outputs that `training_epoch_end` waits for; none, with a warning, if they are more than data."""
+    if all(map(_is_plain, outputs)):
+        return outputs
+    warn(
+        "a checkpoint in mid-epoch cannot keep what training_step returned, since it is more than tensors, numbers, "
+        "strings and containers of these: after resuming, training_epoch_end is given the later outputs only"
     )
+    return []
 
 
-def check_loss(loss: Tensor) -> None:
-    """Raises ConfigurationError for a loss from which no gradient can be computed."""
-    if loss.numel() != 1:
-        raise ConfigurationError(
-            f"the loss of training_step has the shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
-        )
-    if not loss.requires_grad:
-        raise ConfigurationError(
-            "the loss of training_step depends on no trainable parameter: was it detached, or made anew as a tensor, "
-            "or is everything frozen?"
-        )
-
-
-def _shown(value: Any) -> str:
-    """A short description of a wrong value: its type, and its items' types."""
-    if isinstance(value, (list, tuple)):
-        return f"a {type(value).__name__} of {[type(item).__name__ for item in value]}"
-    return f"{type(value).__name__} {value!r}"[:120]
+def _is_plain(value: Any) -> bool:
+    if type(value) is dict:
+        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str, Tensor, nn.Parameter)

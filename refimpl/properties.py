@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .batches import move
 from .datamodule import LightningDataModule
-from .devices import move
 from .loggers.loggers import Logger
 from .saving.export import megabytes
 from .types import Trainer

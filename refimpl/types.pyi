@@ -1,2 +1,2 @@
 from .module import LightningModule as LightningModule
-from .trainer.trainer import Trainer as Trainer
+from .period.trainer import Trainer as Trainer

@@ -35,7 +35,7 @@ def code_lines(source: str) -> int:
 def counts() -> dict[str, int]:
     """The code lines of each file of `refimpl`."""
     engine = ROOT / "refimpl"
-    files = {path.relative_to(engine).as_posix(): path.read_text(encoding="utf-8") for path in sorted(engine.rglob("*.py"))}
+    files = {p.relative_to(engine).as_posix(): p.read_text(encoding="utf-8") for p in sorted(engine.rglob("*.py"))}
     return {name: lines for name, text in files.items() if (lines := code_lines(text))}
 
 

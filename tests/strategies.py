@@ -8,19 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from conformance.experiment import LOSSES, OPTIONAL_HOOKS, Data, Log, Model, Scenario, When
 from conformance.optimizers import FORMS, OVERRIDES, discord
-from conformance.scenario import (
-    ACTS_IN,
-    EPOCH_HOOKS,
-    LOGGING_HOOKS,
-    LOSSES,
-    OPTIONAL_HOOKS,
-    Data,
-    Log,
-    Model,
-    Scenario,
-    When,
-)
+from conformance.scenario import scenario_of
+from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, LOGGING_HOOKS
 from conformance.spec.pseudocode import expected
 
 __all__ = ["scenarios"]
@@ -72,7 +63,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     before = replace(scenario, calls=calls[:-1])
     if "resume" in calls and not any(event.hook == "save_checkpoint" for event in expected(before)):
         scenario = replace(scenario, calls=("fit",))  # it has not come to a checkpoint to go on from
-    return Scenario.from_dict(scenario.to_dict())
+    return scenario_of(scenario.to_dict())
 
 
 @st.composite

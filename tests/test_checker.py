@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from tracefiles import values
 from traces import EFFECTS, Row, conforming, drop, judge_rows, spans, write
 
 from conformance import checker
 from conformance.checker import judge, judge_file
-from conformance.checks import Count
+from conformance.checks.calls import Count
 from conformance.clauses import load_clauses
 from conformance.hooks import HOOKS
 from conformance.scenario import Data, Model, Scenario, load_scenarios
@@ -181,6 +184,31 @@ def test_a_malformed_scenario_is_the_traces_fault(tmp_path: Path, scenario: dict
     path = write(tmp_path / "t.jsonl", scenario, [])
     with pytest.raises(TraceError, match=message):
         judge_file(path, EVERY)
+
+
+LOGGING = next(scenario for scenario in load_scenarios() if scenario.name == "fit-logs")
+LOGGED = conforming(LOGGING)
+FIELDS = sorted({(kind, name) for row in LOGGED for kind in ("args", "fx") for name in getattr(row, kind)})
+SOMETHING = values | st.sampled_from(["val/7/7", "[train/0/0,", "lists:x", ["train_loss"]])
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(FIELDS), SOMETHING, st.sampled_from([None, 2**53 - 1]))
+@example(("args", "batch"), f"train/0/{'9' * 5000}", None)
+@example(("fx", "metrics"), 5, None)
+def test_whatever_the_values_a_trace_is_refused_or_judged(
+    tmp_path: Path, field: tuple[str, str], value: Any, depth: int | None
+) -> None:
+    kind, name = field
+    rows = [
+        row._replace(depth=depth, **{kind: {**getattr(row, kind), name: value}}) if name in getattr(row, kind) else row
+        for row in LOGGED[:100]
+    ]
+    try:
+        path = write(tmp_path / "t.jsonl", LOGGING, rows)
+    except TraceError:
+        return
+    assert judge_file(path, EVERY)
 
 
 def test_a_cut_trace_is_no_trace(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from conformance import clauses as module
 from conformance.checks import build
-from conformance.clauses import ClauseError, load_clauses
+from conformance.clauses import Clause, ClauseError, load_clauses
 from conformance.features import features
 from conformance.runner import run_trainer
 from conformance.scenario import load_scenarios
@@ -24,6 +25,9 @@ sentence = "One."
 source = "somewhere"
 check = { kind = "count", hooks = ["setup"] }
 """
+
+
+LINE = "line = [{ hooks = ['setup'] }]" + GOOD
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +84,67 @@ def test_every_scenario_is_judged_by_some_clause(refimpl: TrainerRun) -> None:
     assert judged == {scenario.name for scenario in load_scenarios()}
 
 
+# ---- short forms -----------------------------------------------------------------------------------------
+
+SHORT = """
+words.val = { stage = "validation", per = "pass", loop = "val_loop", source = "S" }
+words.test = { stage = "test", per = "test", loop = "test_loop", source = "T" }
+line = [
+    { hooks = ["on_{stage}_start", "on_epoch_start@fit"], given = ["!when"] },
+    { of = ["test"], hooks = ["{stage}_step"], id = "test.step", per = "{per} batch", level = "MAY" },
+]
+order = [
+    { of = ["val"], hooks = ["on_{stage}_start@{loop}", "{stage}_step", "on_{stage}_end"], point = "E" },
+    { hooks = ["setup", "teardown"], sentence = "{family}.", source = { val = "V", test = "{source}" } },
+]
+[[clause]]
+id = "{family}.one"
+level = "MUST"
+sentence = "One."
+source = "somewhere"
+check = { kind = "count", hooks = ["{stage}_step"] }
+"""
+
+
+def test_a_table_stands_for_several_clauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clauses = load(tmp_path, monkeypatch, SHORT)
+    assert [tuple(vars(clause).values()) for clause in clauses.values()] == [
+        ("test.on_test_start", "MUST", "on_test_start is called once per test.", "T",
+         {"kind": "count", "hooks": ["on_test_start@test_loop"], "given": ["!when"]}, "", "on_test_start()"),
+        ("test.on_epoch_start", "MUST", "on_epoch_start is called once per test.", "T",
+         {"kind": "count", "hooks": ["on_epoch_start@fit"], "given": ["!when"]}, "", "on_epoch_start()"),
+        ("test.step", "MAY", "test_step is called once per test batch.", "T",
+         {"kind": "count", "hooks": ["test_step@test_loop"]}, "", "test_step()"),
+        ("test.setup-then-teardown", "MUST", "test.", "T",
+         {"kind": "order", "first": "setup", "then": "teardown"}, "", ""),
+        ("test.one", "MUST", "One.", "somewhere", {"kind": "count", "hooks": ["test_step"]}, "", ""),
+        ("val.on_validation_start", "MUST", "on_validation_start is called once per pass.", "S",
+         {"kind": "count", "hooks": ["on_validation_start@val_loop"], "given": ["!when"]}, "", "on_validation_start()"),
+        ("val.on_epoch_start", "MUST", "on_epoch_start is called once per pass.", "S",
+         {"kind": "count", "hooks": ["on_epoch_start@fit"], "given": ["!when"]}, "", "on_epoch_start()"),
+        ("val.on_validation_start-then-validation_step", "MUST", "on_validation_start comes before validation_step.",
+         "S", {"kind": "order", "first": "on_validation_start@val_loop", "then": "validation_step", "point": "E"},
+         "", ""),
+        ("val.validation_step-then-on_validation_end", "MUST", "validation_step comes before on_validation_end.", "S",
+         {"kind": "order", "first": "validation_step", "then": "on_validation_end", "point": "E"}, "", ""),
+        ("val.setup-then-teardown", "MUST", "val.", "V",
+         {"kind": "order", "first": "setup", "then": "teardown"}, "", ""),
+        ("val.one", "MUST", "One.", "somewhere", {"kind": "count", "hooks": ["validation_step"]}, "", ""),
+    ]  # fmt: skip
+
+
 # ---- malformed files -------------------------------------------------------------------------------------
 
 
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str = "fit.toml") -> object:
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Mapping[str, Clause]:
     (tmp_path / "clauses").mkdir()
-    (tmp_path / "clauses" / name).write_bytes(text.encode("latin-1"))
+    (tmp_path / "clauses" / "fit.toml").write_bytes(text.encode("latin-1"))
     monkeypatch.setattr(module, "SPEC", tmp_path)
     return load_clauses.__wrapped__()
 
 
 def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(load(tmp_path, monkeypatch, GOOD)) == ["fit.one"]  # type: ignore[call-overload]
+    assert list(load(tmp_path, monkeypatch, GOOD)) == ["fit.one"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +160,7 @@ def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             GOOD.replace('{ kind = "count", hooks = ["setup"] }', "{}"),
             "fit.toml: clause 'fit.one' needs either a check",
         ),
-        (GOOD.replace("fit.one", "val.one"), "fit.toml: clause 'val.one' belongs into val.toml: one file per family"),
+        (GOOD.replace("fit.one", "val.one"), "fit.toml: clause 'val.one' is none of the family fit"),
         (GOOD.replace("fit.one", "fit.one two"), "fit.toml: clause 'fit.one two': an id is fit.some-slug"),
         (GOOD.replace('"fit.one"', "5"), "fit.toml: clause 5: an id is fit.some-slug"),
         (GOOD + GOOD, "fit.toml: clause 'fit.one' is defined twice"),
@@ -129,6 +182,19 @@ def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "fit.toml has no [[clause]] tables"),
         ("clause = 5", "fit.toml has no [[clause]] tables"),
         ("clause = [5]", "fit.toml has no [[clause]] tables"),
+        ("line = 5" + GOOD, "fit.toml has no [[line]] tables"),
+        ("words = 5" + GOOD, "fit.toml: words is no table of families, of strings each"),
+        ("words.fit = 5" + GOOD, "fit.toml: words is no table of families, of strings each"),
+        ("words.fit.per = 5" + GOOD, "fit.toml: words is no table of families, of strings each"),
+        (GOOD + 'of = ["val"]', "fit.toml: clause 'fit.one' is of ['val']; a list out of fit is accepted"),
+        (GOOD + "of = 5", "fit.toml: clause 'fit.one' is of 5; a list out of fit is accepted"),
+        (GOOD.replace("One.", "{one}."), "fit.toml: clause 'fit.one' needs the word 'one'; there are family"),
+        (GOOD.replace('"One."', '{ val = "One." }'), "fit.toml: clause 'fit.one' needs the word 'fit'; there are val"),
+        (LINE, "fit.toml: line ['setup'] needs the word 'loop'; there are family"),
+        ('words.fit.loop = "fit"\n' + LINE, "fit.toml: line ['setup'] needs the word 'per'; there are "),
+        (LINE.replace(" }", ", point = 5 }"), "fit.toml: line ['setup'] has unknown keys point"),
+        (LINE.replace("['setup']", "'setup'"), "fit.toml: line 'setup' has hooks='setup'; a list of names is accepted"),
+        (LINE.replace("'setup'", "5"), "fit.toml: line [5] has hooks=[5]; a list of names is accepted"),
     ],
 )
 def test_a_malformed_file_names_itself_the_clause_and_the_fix(

@@ -118,7 +118,7 @@ def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "refimp"], "no trainer 'refimp', did you mean 'refimpl'? There are refimpl, lightning@2.6.6,"),
+        (["run", "refimp"], "no trainer 'refimp'; did you mean 'refimpl'? (all: refimpl, lightning@2.6.6,"),
         (["run", "refimpl", "refimpl"], "refimpl is named twice"),
         (["run", "--scenario", "fit-vall"], "no scenario matches 'fit-vall'; did you mean 'fit-val'?"),
         (["run", "--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),

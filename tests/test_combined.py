@@ -16,8 +16,8 @@ from models import Batches, Line, Stream, pairs, quiet
 from torch import Tensor
 
 from refimpl import ConfigurationError, DataError
-from refimpl.combined import MODES, CombinedLoader, leaves, structured
-from refimpl.loaders import length
+from refimpl.loaders.combined import MODES, CombinedLoader, leaves, structured
+from refimpl.loaders.loaders import length
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,14 @@ def test_of_unknown_length_where_one_loader_is() -> None:
         quiet(limit_val_batches=0, limit_train_batches=0.5).fit(Both(), [pairs(2), Stream(pairs(5))])
 
 
-def test_a_longest_loader_that_is_shorter_than_it_says_is_reported() -> None:
+def test_an_epoch_ends_with_a_longest_loader_that_is_shorter_than_it_says() -> None:
     class Boasting(Batches):
         def __len__(self) -> int:
             return 7
 
-    with pytest.warns(UserWarning, match="7 batches were expected of the loader's length, 3 came"):
-        quiet().fit(Both(), [pairs(2), Boasting(pairs(3))], pairs(1))
+    trainer = quiet(accumulate_grad_batches=2)
+    trainer.fit(Both(), [pairs(2), Boasting(pairs(3))], pairs(1))
+    assert trainer.global_step == 2
 
 
 def test_a_logged_value_weighs_as_the_first_loaders_batch() -> None:
@@ -204,3 +205,19 @@ def test_a_logged_value_weighs_as_the_first_loaders_batch() -> None:
 def test_an_unknown_mode() -> None:
     with pytest.raises(ConfigurationError, match="mode='shortest'; 'max_size_cycle' or 'min_size' is accepted"):
         quiet(multiple_trainloader_mode="shortest")
+
+
+@pytest.mark.parametrize("mode, batches", [("min_size", 2), ("max_size_cycle", 3)])
+def test_loaders_in_step_can_be_evaluated_and_trained_on(mode: str, batches: int) -> None:
+    """A CombinedLoader is a loader like any other; for training it is what its loaders and its mode say."""
+    seen: list[Any] = []
+
+    class Pairs(Both):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            seen.append(batch)
+
+    combined, trainer = CombinedLoader({"a": pairs(2), "b": pairs(3)}, mode), quiet()
+    trainer.validate(Pairs(), combined)
+    assert len(seen) == batches == trainer.num_val_batches[0] and set(seen[0]) == {"a", "b"}
+    trainer.fit(Pairs(), CombinedLoader([pairs(2), pairs(3)], mode), combined)
+    assert trainer.num_training_batches == batches

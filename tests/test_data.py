@@ -15,13 +15,18 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from refimpl import DataError, LightningDataModule, LightningModule
 from refimpl.data import EvalLoaders, TrainLoader
+from refimpl.progress import END
 
 
-def trainer_with(limit: int | float = 1.0, interval: int | float = 1.0) -> Any:
+def options_with(limit: int | float = 1.0) -> Any:
     return SimpleNamespace(
-        limit_train_batches=limit, val_check_interval=interval, checks_val=True, current_epoch=0,
-        overfit_batches=0, multiple_trainloader_mode="max_size_cycle",
-    )  # fmt: skip
+        limit_train_batches=limit, val_check_interval=1.0, overfit_batches=0, multiple_trainloader_mode="max_size_cycle"
+    )
+
+
+def given_by(loader: TrainLoader) -> list[Any]:
+    """An epoch's batches."""
+    return [batch for batch, _ in loader.batches()]
 
 
 # ---- training loaders ----------------------------------------------------------------------------------
@@ -29,11 +34,11 @@ def trainer_with(limit: int | float = 1.0, interval: int | float = 1.0) -> Any:
 
 @given(st.integers(1, 8), st.one_of(st.integers(1, 10), st.just(1.0)), st.booleans())
 def test_exactly_the_last_batch_is_the_last(batches: int, limit: int | float, sized: bool) -> None:
-    kind = Batches if sized else Stream
-    loader = TrainLoader(kind(range(batches)), trainer_with(limit), 0)
+    data: Any = DataLoader(range(batches), batch_size=None) if sized else Stream(range(batches))  # type: ignore[arg-type]
+    loader = TrainLoader(data, options_with(limit), 0)
     used = batches if limit == 1.0 and type(limit) is float else min(batches, int(limit))
     for _ in range(2):  # epochs
-        seen = [(batch, loader.is_last(idx)) for idx, batch in enumerate(loader.batches())]
+        seen = [(batch, following is END) for batch, following in loader.batches()]
         assert seen == [(idx, idx == used - 1) for idx in range(used)]
 
 
@@ -48,19 +53,19 @@ def test_every_pass_over_a_training_loader_begins_in_one_place(sized: bool) -> N
             begun.append(loader)
             return super().begin(loader)
 
-    assert list(Noting(alone, trainer_with(), 0).batches()) == [0, 1] and begun == [alone]
+    assert given_by(Noting(alone, options_with(), 0)) == [0, 1] and begun == [alone]
     begun.clear()
-    assert len(list(Noting([shorter, longer], trainer_with(), 0).batches())) == 5
+    assert len(given_by(Noting([shorter, longer], options_with(), 0))) == 5
     assert begun == [shorter, longer, shorter, shorter]
 
 
 def test_a_stream_is_read_one_batch_ahead_and_never_beyond_its_limit() -> None:
     stream = Stream(range(9))
-    batches = iter(TrainLoader(stream, trainer_with(), 0).batches())
+    batches = TrainLoader(stream, options_with(), 0).batches()
     next(batches)
     assert stream.handed_out == 2
     stream = Stream(range(9))
-    assert list(TrainLoader(stream, trainer_with(3), 0).batches()) == [0, 1, 2]
+    assert given_by(TrainLoader(stream, options_with(3), 0)) == [0, 1, 2]
     assert stream.handed_out == 3  # an endless iterator can give each epoch its next batches
 
 
@@ -85,13 +90,33 @@ def test_an_exhausted_iterator_is_told_from_an_empty_loader() -> None:
         quiet().test(Line(), Stream([]))
 
 
-def test_a_loader_shorter_than_it_says_is_reported() -> None:
-    class Boasting(Batches):
-        def __len__(self) -> int:
-            return 7
+class Boasting(Batches):
+    """Says that it has seven batches."""
 
-    with pytest.warns(UserWarning, match="7 batches were expected of the loader's length, 3 came"):
-        quiet().fit(Line(), Boasting(pairs(3)), pairs(1))
+    def __len__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("options, validations", [
+    ({}, [3]), ({"val_check_interval": 0.5}, [3]), ({"val_check_interval": 7}, [3]), ({"val_check_interval": 2}, [2]),
+    ({"limit_train_batches": 2}, [2]), ({"limit_train_batches": 5}, [3]), ({"limit_train_batches": 0.9}, [3]),
+])  # fmt: skip
+def test_an_epoch_ends_where_its_batches_end(options: dict[str, Any], validations: list[int]) -> None:
+    """However many its loader has promised: what is due at its end runs."""
+    seen: list[int] = []
+
+    class Watching(Line):
+        def on_validation_start(self) -> None:
+            seen.append(self.trainer.global_step + 1)  # type: ignore[union-attr]
+
+    quiet(**options).fit(Watching(), Boasting(pairs(3)), pairs(1))
+    assert seen == validations
+
+
+def test_the_last_window_of_a_loader_that_boasts_is_closed() -> None:
+    trainer = quiet(accumulate_grad_batches=2)
+    trainer.fit(Line(), Boasting(pairs(3)), Boasting(pairs(1)))
+    assert trainer.global_step == 2
 
 
 def test_a_loader_longer_than_it_says_is_cut() -> None:
@@ -146,7 +171,7 @@ def test_each_loader_gives_its_batches_up_to_the_limits(
     loaders = EvalLoaders([kind(range(length)) for length in lengths], limit, "val")
     seen = [(index, list(batches)) for index, batches in loaders.batches(at_most)]
     counts = [min(length, limit, 6 if at_most is None else at_most) for length in lengths]
-    assert seen == [(index, [(b, b) for b in range(count)]) for index, count in enumerate(counts)]
+    assert seen == [(index, list(range(count))) for index, count in enumerate(counts)]
     assert loaders.several == (len(lengths) > 1)
     if sized:
         assert loaders.total == sum(counts)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from refimpl.devices import detach, move, parallel
+from refimpl.batches import detach, move
+from refimpl.devices import parallel
 
 META = torch.device("meta")
 
@@ -162,21 +163,21 @@ def test_a_mapping_without_a_copy_is_built_anew() -> None:
 
 @pytest.mark.parametrize("outside", [True, False])
 def test_parallel_turns_gradients_on_and_gives_the_callers_mode_back(outside: bool) -> None:
-    trainer: Any = SimpleNamespace(deterministic=False, benchmark=False)
+    devices: Any = SimpleNamespace(options=SimpleNamespace(deterministic=False, benchmark=False))
     with torch.set_grad_enabled(outside):
-        with parallel(trainer):
+        with parallel(devices):
             assert torch.is_grad_enabled()
             torch.set_grad_enabled(False)
         assert torch.is_grad_enabled() is outside
-        with pytest.raises(ValueError), parallel(trainer):
+        with pytest.raises(ValueError), parallel(devices):
             torch.set_grad_enabled(not outside)
             raise ValueError
         assert torch.is_grad_enabled() is outside
 
 
 def test_parallel_leaves_inference_mode() -> None:
-    trainer: Any = SimpleNamespace(deterministic=False, benchmark=False)
+    devices: Any = SimpleNamespace(options=SimpleNamespace(deterministic=False, benchmark=False))
     with torch.inference_mode():
-        with parallel(trainer):
+        with parallel(devices):
             assert torch.ones(1, requires_grad=True).mul(2).requires_grad
         assert torch.is_inference_mode_enabled()

@@ -8,13 +8,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from refimpl import Trainer
+from refimpl import ConfigurationError, Trainer
 from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
 from refimpl.period.retired_hooks import CALLED, REFUSED
-from refimpl.trainer import states as state
+from refimpl.trainer import trainer as engine
+from refimpl.trainer import view
+from refimpl.trainer.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "drop-in.md").read_text(encoding="utf-8")
@@ -78,6 +82,40 @@ def test_a_forecast_with_manual_optimization_and_predictions(tmp_path: Path) -> 
     assert (tmp_path / "logs" / "forecast" / "version_0" / "metrics.csv").exists()
 
 
+@pytest.mark.parametrize("given, device", [
+    ({"gpus": 0}, "cpu"), ({"gpus": []}, "cpu"), ({"gpus": "0"}, "cpu"), ({"gpus": None, "num_processes": 1}, "cpu"),
+    ({"gpus": 1}, "cuda:0"), ({"gpus": "1"}, "cuda:0"), ({"gpus": [1]}, "cuda:1"), ({"gpus": "1,"}, "cuda:1"),
+    ({"gpus": 1, "accelerator": "auto", "devices": 1}, "cuda:0"), ({"gpus": 1, "accelerator": "ddp"}, "cuda:0"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*use strategy:DeprecationWarning")
+def test_gpus_are_an_accelerator_and_its_devices(given: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    trainer = Trainer(**given)
+    assert (trainer.device, trainer.gpus) == (torch.device(device), given["gpus"])
+
+
+@pytest.mark.parametrize("given, told", [
+    ({"gpus": 2}, "devices=2: this engine runs in one process on one device"), ({"gpus": -1}, "devices=-1: .* one"),
+    ({"gpus": [0, 1]}, r"devices=\[0, 1\]: .* one device"), ({"gpus": "all"}, "devices='all': .* one device"),
+    ({"gpus": 1, "accelerator": "cpu"}, "gpus=1 contradicts accelerator='cpu', devices=None; leave gpus out"),
+    ({"gpus": 1, "devices": [1]}, r"gpus=1 contradicts accelerator=None, devices=\[1\]"),
+    ({"gpus": [9]}, r"devices=\[9\]: torch finds 2 GPUs"), ({"num_processes": 2}, "num_processes=2: .* 1 is accepted"),
+    ({"truncated_bptt_steps": -1}, "truncated_bptt_steps=-1; an int from 0"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*use the module:DeprecationWarning")
+def test_options_of_the_period_that_cannot_be(given: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigurationError, match=told):
+        Trainer(**given)
+
+
+def test_the_engines_trainer_knows_nothing_of_the_period() -> None:
+    assert not [path for path in (ROOT / "refimpl" / "trainer").glob("*.py") if ".period" in path.read_text("utf-8")]
+    assert issubclass(Trainer, engine.Trainer)
+    with pytest.raises(TypeError, match="resume_from_checkpoint"):
+        engine.Trainer(resume_from_checkpoint="last.ckpt")  # type: ignore[call-arg]
+
+
 # ---- docs/drop-in.md ------------------------------------------------------------------------------------
 
 
@@ -122,7 +160,8 @@ def test_everything_that_can_be_read_is_there_and_listed() -> None:
     listed = {name for row in table("What can be read") for name in quoted(row[1])}
     trainer = Trainer(logger=False)
     assert all(hasattr(trainer, name) for name in listed)
-    properties = {name for name, value in vars(state.TrainerView).items() if isinstance(value, property)}
+    shown = {name for name, value in vars(view.TrainerView).items() if isinstance(value, property)}
+    properties = shown - set(Options.__annotations__)
     assert properties - {"stage"} <= listed
 
 

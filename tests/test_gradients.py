@@ -10,7 +10,8 @@ from models import Line, pairs, quiet
 from torch import nn
 from torch.optim import SGD
 
-from refimpl.gradients import WithheldGradients
+from refimpl import ConfigurationError
+from refimpl.optimizers.gradients import WithheldGradients
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
@@ -114,3 +115,41 @@ def test_withheld_gradients_come_back() -> None:
     withheld.restore()
     assert parameters[0].grad is not None and parameters[0].grad.item() == 3.0
     assert parameters[1].grad is None
+
+
+# ---- configure_gradient_clipping ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 0.25, "gradient_clip_algorithm": "value"}])
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_module_may_clip_by_itself(options: dict[str, Any], window: int) -> None:
+    """Whatever the options say: once for each update of each optimizer, between its last look and the update."""
+    seen: list[tuple[Any, ...]] = []
+
+    class Two(Line):
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+            return self.loss(batch) * 1000
+
+        def on_before_optimizer_step(self, optimizer: Any, optimizer_idx: int) -> None:
+            seen.append(("look", optimizer_idx))
+
+        def configure_gradient_clipping(
+            self, optimizer: Any, optimizer_idx: int, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+        ) -> None:
+            seen.append((optimizer_idx, gradient_clip_val, gradient_clip_algorithm))
+            self.clip_gradients(optimizer, gradient_clip_val=0.5 * (optimizer_idx + 1), gradient_clip_algorithm="norm")
+
+        def configure_optimizers(self) -> Any:
+            return [SGD([self.layer.weight], lr=1.0), SGD([self.layer.bias], lr=1.0)]
+
+    module, start = Two(), Line()
+    quiet(limit_val_batches=0, accumulate_grad_batches=window, **options).fit(module, pairs(window))
+    told = options.get("gradient_clip_val"), options.get("gradient_clip_algorithm", "norm")
+    assert seen == [("look", 0), (0, *told), ("look", 1), (1, *told)]
+    moved = [float((after - before).detach().norm()) for after, before in zip(module.parameters(), start.parameters())]
+    assert moved == [pytest.approx(0.5), pytest.approx(1.0)]
+
+
+def test_clip_gradients_refuses_another_algorithm() -> None:
+    with pytest.raises(ConfigurationError, match="gradient_clip_algorithm='l1'; 'norm' or 'value' is accepted"):
+        Line().clip_gradients(SGD([nn.Parameter(torch.ones(1))], lr=1.0), 1.0, "l1")

@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 from refimpl import DataError
-from refimpl.loaders import length, limited, unshuffled
+from refimpl.loaders.loaders import length, limited, unshuffled
 
 # ---- limits --------------------------------------------------------------------------------------------
 

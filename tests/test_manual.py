@@ -8,7 +8,7 @@ import pytest
 import torch
 from models import Line, pairs, quiet
 from torch.optim import SGD
-from torch.optim.lr_scheduler import ExponentialLR
+from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
 from refimpl import ConfigurationError
 
@@ -208,3 +208,36 @@ def test_there_may_be_none() -> None:
 
     with pytest.warns(UserWarning, match="nothing is trained"):
         quiet(limit_val_batches=0).fit(Nothing(), pairs(1))
+
+
+def test_a_plateau_needs_no_monitor_where_the_user_steps_it() -> None:
+    class Stepping(Line):
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.lr_schedulers().step(1.0)
+
+        def configure_optimizers(self) -> Any:
+            optimizer = SGD(self.parameters(), lr=1.0)
+            return [optimizer], [ReduceLROnPlateau(optimizer, factor=0.5, patience=0)]
+
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(Stepping(), pairs(3))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.25
+
+
+def test_further_arguments_of_step_are_the_optimizers() -> None:
+    class Mine(SGD):
+        def step(self, closure: Any = None, scale: float = 1.0, *, times: int = 1) -> Any:
+            seen.append((closure(), scale, times))
+
+    class Handing(Manual):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.optimizers().step(lambda: "loss", 0.5, times=3)
+
+        def configure_optimizers(self) -> Any:
+            return Mine(self.parameters(), lr=1.0)
+
+    seen: list[Any] = []
+    quiet(limit_val_batches=0).fit(Handing(), pairs(1))
+    assert seen == [("loss", 0.5, 3)]

@@ -90,7 +90,7 @@ def test_a_step_value_needs_forward() -> None:
     """`update` returns none; the epoch's value is there all the same."""
     trainer = quiet()
     assert trainer.validate(Measuring(on_step=True, on_epoch=True), pairs(4)) == [
-        {"all_mean_epoch": 1.5, "all_sum_epoch": 6.0}
+        {"all_mean": 1.5, "all_mean_epoch": 1.5, "all_sum": 6.0, "all_sum_epoch": 6.0}
     ]
     assert set(trainer.callback_metrics) == {"all_mean", "all_sum", "all_mean_epoch", "all_sum_epoch"}
 
@@ -161,3 +161,20 @@ def test_a_metric_that_computes_no_scalar() -> None:
 def test_the_engine_does_not_import_torchmetrics() -> None:
     program = "import sys, refimpl; assert 'torchmetrics' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# ---- several loaders ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("add_dataloader_idx", [True, False])
+def test_one_metric_over_two_loaders_keeps_an_account_of_each(add_dataloader_idx: bool) -> None:
+    """Computed when the pass leaves the loader; logged under one name for both, it is the value of both together."""
+    module, trainer = Measuring(add_dataloader_idx=add_dataloader_idx), quiet()
+    first, second = trainer.validate(module, [pairs(4), pairs(2)])
+    if add_dataloader_idx:
+        assert first == {"all_mean/dataloader_idx_0": 1.5, "all_sum/dataloader_idx_0": 6.0}
+        assert second == {"all_mean/dataloader_idx_1": 0.5, "all_sum/dataloader_idx_1": 1.0}
+        assert float(trainer.callback_metrics["all_sum/dataloader_idx_0"]) == 6.0
+    else:
+        assert first == second == {"all_mean": pytest.approx(7 / 6), "all_sum": 7.0}
+    assert trainer.validate(module, [pairs(4), pairs(2)]) == [first, second]  # it has started anew

@@ -18,7 +18,10 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR, ReduceLROnPlateau, SequentialLR
 
 from refimpl import ConfigurationError
-from refimpl.optimization import Schedule, attach_optimizers, loss_of, step_schedules
+from refimpl.hooks import Hooks
+from refimpl.optimization import Optimization
+from refimpl.optimizers.configured import Schedule
+from refimpl.optimizers.gradients import loss_of
 
 PARAMETER = nn.Parameter(torch.ones(2))
 OPTIMIZER = SGD([PARAMETER], lr=1.0)
@@ -44,13 +47,13 @@ class Counting:
 COUNTING = Counting()
 
 
-def attached(configured: Any) -> Any:
-    module = SimpleNamespace(
+def attached(configured: Any, metrics: Any = None) -> Optimization:
+    module: Any = SimpleNamespace(
         training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0
     )
-    trainer = SimpleNamespace(module=module, truncated_bptt_steps=None)
-    attach_optimizers(trainer, configured)  # type: ignore[arg-type]
-    return trainer
+    optimization = Optimization(module, Hooks(), None, None, lambda: metrics)  # type: ignore[arg-type]
+    optimization.configure(configured)
+    return optimization
 
 
 # ---- return forms ---------------------------------------------------------------------------------------
@@ -284,13 +287,14 @@ def test_the_defaults_can_be_called_with_some_of_their_arguments() -> None:
 def test_a_schedule_steps_at_every_so_manieth_of_its_interval(
     frequency: int, count: int, interval: str
 ) -> None:
-    schedules = [Schedule(Counting(), interval, frequency)]
-    trainer: Any = SimpleNamespace(schedules=schedules, optimizers=[OPTIMIZER], turns=None, module=Line())
+    counting = Counting()
+    lr_dict = {"scheduler": counting, "interval": interval, "frequency": frequency}
+    optimization = attached({"optimizer": OPTIMIZER, "lr_scheduler": lr_dict})
     for _ in range(count):
-        step_schedules(trainer, "step", optimizer_idx=0)
-        step_schedules(trainer, "step", optimizer_idx=1)
-        step_schedules(trainer, "epoch")
-    assert trainer.schedules[0].scheduler.steps == count // frequency
+        optimization.step_schedules("step", optimizer_idx=0)
+        optimization.step_schedules("step", optimizer_idx=1)
+        optimization.step_schedules("epoch")
+    assert counting.steps == count // frequency
 
 
 def test_a_new_fit_counts_the_updates_anew() -> None:
@@ -310,12 +314,10 @@ def test_a_new_fit_counts_the_updates_anew() -> None:
 def plateau(strict: bool, metrics: dict[str, Any]) -> float:
     optimizer = SGD([PARAMETER], lr=1.0)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
-    schedule = Schedule(scheduler, monitor="v", strict=strict)
-    trainer: Any = SimpleNamespace(
-        schedules=[schedule], optimizers=[optimizer], turns=None, callback_metrics=metrics, module=Line()
-    )
+    lr_dict = {"scheduler": scheduler, "monitor": "v", "strict": strict}
+    optimization = attached({"optimizer": optimizer, "lr_scheduler": lr_dict}, metrics)
     for _ in (1, 2):
-        step_schedules(trainer, "epoch")
+        optimization.step_schedules("epoch")
     return float(optimizer.param_groups[0]["lr"])
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Line, Stream, pairs, quiet
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset
 
 from refimpl import ConfigurationError, DataError
 
@@ -157,3 +157,17 @@ def test_a_model_is_fitted_to_its_few_batches() -> None:
 
     trainer.fit(Logging(), pairs(9), pairs(1, seed=1))
     assert float(trainer.callback_metrics["val_loss"]) < 1e-6
+
+
+@pytest.mark.parametrize("sampler", [
+    lambda data: BatchSampler(RandomSampler(data), 2, False),
+    lambda data: BatchSampler(SubsetRandomSampler([5, 3, 1, 0]), 2, False),
+])  # fmt: skip
+def test_the_batches_of_a_batch_sampler_that_is_given_as_sampler_are_the_same_too(sampler: Any) -> None:
+    data = TensorDataset(torch.arange(6))
+    given = DataLoader(data, sampler=sampler(data), batch_size=None)
+    module = Seeing()
+    with pytest.warns(UserWarning, match="overfit_batches takes the same batches in every epoch"):
+        quiet(max_epochs=3, overfit_batches=2).fit(module, given, numbers(1))
+    assert module.seen["train"] == module.seen["train"][:2] * 3
+    assert isinstance(given.sampler.sampler, (RandomSampler, SubsetRandomSampler))  # the user's own is as it was

@@ -10,7 +10,7 @@ from models import Batches, quiet
 from torch import nn
 
 from refimpl import ConfigurationError, LightningModule
-from refimpl.precision import in_precision
+from refimpl.optimizers.precision import in_precision
 
 CPU = torch.device("cpu")
 

@@ -143,7 +143,7 @@ def test_where_nobody_knows_the_indices_they_are_none(given: Any) -> None:
     writer = written(given)
     assert [indices for _, indices, *_ in writer.batches] == [None, None]
     assert [indices for _, indices in writer.epochs] == [[[None, None]]]
-    assert noting(given) == (given, None)
+    assert noting(given) is given
 
 
 def test_one_loader_that_knows_them_beside_one_that_does_not() -> None:
@@ -204,7 +204,7 @@ def test_a_prediction_without_a_writer_notes_nothing() -> None:
     trainer = quiet()
     given = loader(4, batch_size=2)
     trainer.predict(Same(), given)
-    assert trainer.eval_loaders["predict"].loaders == [given] and not trainer.eval_loaders["predict"].indices
+    assert trainer.predict_dataloaders == [given]
 
 
 # ---- what is refused ------------------------------------------------------------------------------------

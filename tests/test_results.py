@@ -590,7 +590,7 @@ def test_a_run_leaves_no_batch_behind() -> None:
     watched = weakref.ref(batches[-1].big)  # type: ignore[attr-defined]
     trainer = quiet()
     trainer.validate(Logging(validation_step=one), iter(batches))
-    trainer.eval_loaders.clear()
+    trainer.run.data.evaluated.clear()
     batches.clear()
     del batch
     gc.collect()

@@ -197,7 +197,7 @@ def test_a_hook_may_save_by_itself(tmp_path: Path, hook: str, step: int, done: i
         return everything(trainer, module)
 
     assert fit(SaveIn(hook, step, path)) == fit(ckpt_path=path)
-    assert torch.load(path, weights_only=True)["loops"]["batches_done"] == done
+    assert torch.load(path, weights_only=True)["loops"]["progress"]["batches_done"] == done
 
 
 def test_what_was_interrupted_can_be_saved_and_goes_on(tmp_path: Path) -> None:

@@ -13,22 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import scenarios
 
+from conformance.experiment import LOSSES, TRAINER_DEFAULTS, Data, Log, Model, Scenario, When
 from conformance.features import applies, features
 from conformance.hooks import HOOKS
-from conformance.scenario import (
-    LOSSES,
-    MOST_CALLBACKS,
-    TRAINER_DEFAULTS,
-    Data,
-    Log,
-    Model,
-    Scenario,
-    ScenarioError,
-    When,
-    load_scenario,
-    load_scenarios,
-    to_toml,
-)
+from conformance.scenario import ScenarioError, load_scenario, load_scenarios, scenario_of, to_toml
+from conformance.scenario_rules import MOST_CALLBACKS
 from conformance.spec.pseudocode import expected
 
 FULL = Scenario(
@@ -76,7 +65,7 @@ FULL = Scenario(
 
 def refused(**given: Any) -> str:
     with pytest.raises(ScenarioError) as caught:
-        Scenario.from_dict({"name": "mine", **given})
+        scenario_of({"name": "mine", **given})
     message = str(caught.value)
     assert len(message) < 500
     return message
@@ -89,26 +78,26 @@ def test_a_scenario_survives_a_file_and_a_header(tmp_path: Path) -> None:
     path = tmp_path / "other.toml"
     path.write_text(to_toml(FULL), encoding="utf-8")
     assert load_scenario(path) == FULL
-    assert Scenario.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
+    assert scenario_of(json.loads(json.dumps(FULL.to_dict()))) == FULL
 
 
 @pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)
 def test_the_built_in_ones_survive_too(scenario: Scenario) -> None:
-    assert Scenario.from_dict(tomllib.loads(to_toml(scenario))) == scenario
+    assert scenario_of(tomllib.loads(to_toml(scenario))) == scenario
     assert scenario.title, "a built-in scenario says what it is about"
 
 
 @settings(max_examples=40)
 @given(scenarios())
 def test_drawn_ones_survive_too(scenario: Scenario) -> None:
-    again = Scenario.from_dict(tomllib.loads(to_toml(scenario)))
+    again = scenario_of(tomllib.loads(to_toml(scenario)))
     assert again == scenario
     assert {k: type(v) for k, v in again.trainer.items()} == {k: type(v) for k, v in scenario.trainer.items()}
 
 
 def test_true_is_short_for_the_losses() -> None:
     for row, logs in [(True, LOSSES), (False, ()), ([{"hook": "test_step", "name": "eval_loss"}], LOSSES[2:])]:
-        assert Scenario.from_dict({"name": "x", "model": {"logs": row}}).model.logs == logs
+        assert scenario_of({"name": "x", "model": {"logs": row}}).model.logs == logs
 
 
 def test_defaults_are_left_out_of_the_file() -> None:
@@ -122,7 +111,7 @@ def test_a_file_names_its_scenario_unless_it_says_otherwise(tmp_path: Path) -> N
     assert load_scenario(path) == Scenario("mine", callbacks=0)
 
 
-@pytest.mark.parametrize("content", [b"callbacks = ", b"\xff\xfe", None])
+@pytest.mark.parametrize("content", [b"callbacks = ", b"\xff\xfe", b"x = " + b"9" * 5000, b"x = " + b"[" * 3000, None])
 def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "mine.toml"
     if content is not None:
@@ -143,6 +132,12 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"data": 5}, "mine: data: a table is expected, not 5"),
         ({"trainer": [1]}, "mine: trainer is [1]; a table is accepted"),
         ({"callbacks": True}, "mine: callbacks is True; an int is accepted"),
+        ({"x" * 9999: 1}, "mine: unknown key 'xxxx"),
+        ({"data": {"train": 2**53}}, "mine: data.train: 9007199254740992; at most 9007199254740991 is accepted"),
+        ({"data": {"batch_size": 1001}}, "mine: data.batch_size: 1001; at most 1000 is accepted"),
+        ({"data": {"time": 10**18}}, "mine: data.time: 1000000000000000000; at most 1000 is accepted"),
+        ({"model": {"frequencies": [1001]}}, "mine: model.frequencies: 1001; at most 1000 is accepted"),
+        ({"trainer": {"limit_train_batches": 10**400}}, "; at most 9007199254740991 is accepted"),
         ({"callbacks": 10**9}, f"mine: callbacks: 1000000000; 0 to {MOST_CALLBACKS} are accepted"),
         ({"calls": "fit"}, "mine: calls is 'fit'; a list of strings is accepted"),
         ({"calls": []}, "mine: calls is empty; name one of fit, validate, test, predict"),
@@ -280,7 +275,7 @@ def test_a_refusal_names_the_scenario_the_value_and_the_fix(given: dict[str, Any
     assert message in refused(**given)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a\\b", "..", "a\0b", "", None, 5])
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\\b", "..", "a\0b", "", None, 5, "é" * 101])
 def test_a_name_becomes_a_file_name_and_nothing_else(name: Any) -> None:
     refused(name=name)
 
@@ -288,11 +283,12 @@ def test_a_name_becomes_a_file_name_and_nothing_else(name: Any) -> None:
 @pytest.mark.parametrize("given", [5, [], None, "fit", {}])
 def test_no_table_at_all(given: Any) -> None:
     with pytest.raises(ScenarioError, match="a scenario is a table with a 'name'"):
-        Scenario.from_dict(given)
+        scenario_of(given)
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from([10**18, -(10**400), "x" * 10**5, "training_step", "step", "dict"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
@@ -315,12 +311,34 @@ def test_whatever_a_header_holds_is_refused_or_understood(place: tuple[Any, ...]
         inner = inner[key]
     inner[place[-1]] = value
     try:
-        scenario = Scenario.from_dict(row)
-    except ScenarioError:
+        scenario = scenario_of(row)
+    except ScenarioError as error:
+        assert len(str(error)) < 500
         return
     assert features(scenario)
     for _, _ in zip(range(200), expected(scenario)):
         pass  # the oracle understands it, too
+
+
+PIECES = st.sampled_from(
+    ["", "nan", "-1", "9" * 400, "9" * 5000, "[" * 3000, "a." * 3000, "]", "{", '"', "\n", "[data]\n", "[[data]]\n",
+     "[[when]]\n", "[model.logs]\n", "name = 5\n", "data = []\n", "07:32:00", "\0"],
+)  # fmt: skip
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 5, 40]), PIECES), min_size=1, max_size=3))
+def test_a_damaged_file_is_refused_or_understood(tmp_path: Path, damages: list[tuple[float, int, str]]) -> None:
+    text = to_toml(replace(FULL, title=""))
+    for share, length, piece in damages:
+        place = int(share * len(text))
+        text = text[:place] + piece + text[place + length :]
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        load_scenario(path)
+    except ScenarioError as error:
+        assert str(error).startswith(f"{path}: ")
 
 
 # ---- what the module is asked --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from refimpl import ConfigurationError, LightningModule, LogError
-from refimpl.tbptt import split_batch
+from refimpl.optimizers.tbptt import split_batch
 
 FEATURES = 2
 

@@ -220,6 +220,10 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "grads": (with_event(fx={"grads": "nonzero"}), 2, 'fx "grads" is "nonzero"; accepted: "none", "zero" or'),
     "lr": (with_event(fx={"lr": 0.1}), 2, 'fx "lr" is 0.1; accepted: a list of numbers'),
     "lr of strings": (with_event(fx={"lr": ["0.1"]}), 2, 'an item of fx "lr" is "0.1"; accepted: a number'),
+    "trainable": (with_event(fx={"trainable": ["0"]}), 2, 'an item of fx "trainable" is "0"; accepted: a number'),
+    "metrics": (with_event(fx={"metrics": 5}), 2, 'fx "metrics" is 5; accepted: a list of strings'),
+    "metrics of numbers": (with_event(fx={"metrics": [5]}), 2, 'an item of fx "metrics" is 5; accepted: a string'),
+    "values": (with_event(fx={"values": "nan"}), 2, 'fx "values" is "nan"; accepted: a list of values'),
     "stage": (with_event(fx={"stage": 3}), 2, 'fx "stage" is 3; accepted: a string or null'),
 }
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ENGINE = sorted((ROOT / "refimpl").rglob("*.py"))
 SUITE = sorted((ROOT / "conformance").rglob("*.py"))
-PRODUCING = ("hooks", "lines", "observe", "optimizers", "produce", "recorder", "scenario", "trace")
+READING = ("experiment", "hooks", "lines", "near", "optimizers", "scenario", "scenario_rules", "trace")
+PRODUCING = (*READING, "observe", "produce", "recorder")
 PRODUCER = [
     *(ROOT / "conformance" / f"{name}.py" for name in PRODUCING),
     *sorted((ROOT / "conformance" / "adapters").glob("*.py")),
 ]
-JUDGING = ("lines", "trace", "scenario", "features", "clauses", "checks", "checker", "verdicts", "numerics")
-CHECKER = (*JUDGING, "optimizers", "profiles", "diff", "report")
+JUDGING = ("features", "clauses", "checks", "checker", "verdicts", "numerics", "profiles", "diff", "report")
+CHECKER = (*READING, *JUDGING)
 TRAINERS = {"torch", "refimpl", "pytorch_lightning", "lightning"}
 
 
@@ -44,6 +46,20 @@ def test_the_engine_does_not_know_the_suite(path: Path) -> None:
 def test_the_suite_imports_the_engine_in_its_adapter_only() -> None:
     users = [name(path) for path in SUITE if "refimpl" in set(imported(path))]
     assert users == ["conformance/adapters/refimpl.py"]
+
+
+def siblings(path: Path) -> Iterator[Path]:
+    """The files of the suite that a file of it imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level or str(node.module).startswith("conformance")):
+            base = (path.parents[node.level - 1] if node.level else ROOT).joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                files = [each.with_suffix(".py") for each in (base / alias.name, base, base / "__init__")]
+                yield next(file for file in files if file.exists())
+
+
+def test_the_suites_files_import_one_another_one_way() -> None:
+    TopologicalSorter({path: set(siblings(path)) for path in SUITE}).prepare()  # a CycleError names the circle
 
 
 @pytest.mark.parametrize("path", PRODUCER, ids=name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Callable, Dict
+
+from ..near import did_you_mean
 
 __all__ = ["ADAPTERS", "UnknownTrainer", "check_name", "load_adapter"]
 
@@ -37,9 +38,8 @@ ADAPTERS: Dict[str, Callable[[], Any]] = {
 def check_name(name: str) -> None:
     """Raises UnknownTrainer if there is no adapter of that name."""
     if name not in ADAPTERS:
-        near = difflib.get_close_matches(name, ADAPTERS, n=1, cutoff=0.3)
-        hint = ", did you mean %r?" % near[0] if near else "."
-        raise UnknownTrainer("no trainer %r%s There are %s" % (name, hint, ", ".join(ADAPTERS)))
+        hint = did_you_mean(name, ADAPTERS, cutoff=0.3)
+        raise UnknownTrainer("no trainer %r%s (all: %s)" % (name, hint, ", ".join(ADAPTERS)))
 
 
 def load_adapter(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict
 
-from ..scenario import Scenario
+from ..experiment import Scenario
 from .lightning_api import LightningLikeAdapter, given_options
 from .lightning_compat import import_lightning
 

@@ -14,9 +14,9 @@ from typing import Any, Dict, Iterable, List, Mapping, Tuple
 import torch
 
 from .. import __version__
+from ..experiment import Scenario
 from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS
 from ..recorder import Recorder, said
-from ..scenario import Scenario
 from ..trace import Header, TraceWriter
 from . import model as scenario_model
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 
 import torch
 
-from ..scenario import Scenario
+from ..experiment import Scenario
 
 __all__ = ["configured", "optimizer_with_scheduler", "overrides"]
 

@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import refimpl
 
-from ..scenario import Scenario
+from ..experiment import Scenario
 from .lightning_api import LightningLikeAdapter, given_options
 
 __all__ = ["RefimplAdapter"]

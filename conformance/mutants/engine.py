@@ -1,23 +1,22 @@
 """A mutant: a copy of the engine with some lines changed, loaded beside the healthy one.
 
-The engine is found, not imported, as source text; a patch replaces text in one of its files; the copy
-is executed under the engine's own name, in a `sys.modules` that is put back afterwards.
+A patch replaces source text (see `patches.py`); the copy is executed under the engine's own name, in a
+`sys.modules` that is put back afterwards.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.abc
-import importlib.machinery
-import importlib.util
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import torch
@@ -28,28 +27,15 @@ from ..clauses import Clause
 from ..produce import produce
 from ..scenario import Scenario
 from ..verdicts import Verdict
+from .patches import PACKAGE, Patch, file_of, patched, sources
 
-__all__ = ["Mutant", "Patch", "StaleMutant", "engine_source", "judge_mutant", "mutated"]
+__all__ = ["Mutant", "judge_mutant", "mutated"]
 
-PACKAGE = "refimpl"
 SECONDS = 20  # a mutant that loops for ever is stopped
-
-
-class StaleMutant(ValueError):
-    """A patch does not fit the engine's source any more; the message says which and why."""
 
 
 class Runaway(BaseException):
     """A mutant ran too long."""
-
-
-@dataclass(frozen=True)
-class Patch:
-    """Replace `find`, which must occur exactly once in the engine's `file`, by `replace`."""
-
-    file: str
-    find: str
-    replace: str
 
 
 @dataclass(frozen=True)
@@ -76,41 +62,25 @@ class Mutant:
 
 
 @cache
-def engine_source(file: str) -> str:
-    """The text of one of the engine's files."""
-    spec = importlib.util.find_spec(PACKAGE)
-    assert spec is not None and spec.submodule_search_locations
-    return (Path(next(iter(spec.submodule_search_locations))) / file).read_text(encoding="utf-8")
+def _healthy() -> Mapping[str, CodeType]:
+    """The engine's modules, compiled once."""
+    return {name: compile(text, file_of(name), "exec") for name, text in sources().items()}
 
 
-def patched(patches: Sequence[Patch]) -> dict[str, str]:
-    """Module names and their new sources. Raises StaleMutant where a patch does not fit."""
-    sources: dict[str, str] = {}
-    for patch in patches:
-        name = f"{PACKAGE}.{patch.file.removesuffix('.py')}"
-        text = sources.get(name, engine_source(patch.file))
-        times = text.count(patch.find)
-        if times != 1:
-            raise StaleMutant(f"{patch.file} holds {patch.find[:200]!r} {times} times; a patch needs it once")
-        sources[name] = text.replace(patch.find, patch.replace)
-        try:
-            compile(sources[name], patch.file, "exec")
-        except SyntaxError as error:
-            raise StaleMutant(f"{patch.file} is no Python with {patch.replace[:200]!r}: {error}") from None
-    return sources
+class _Codes(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Serves the engine's modules from compiled code."""
 
+    def __init__(self, codes: Mapping[str, CodeType]) -> None:
+        self.codes = codes
 
-class _Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Serves the changed modules; the rest of the package is found as usual."""
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname in self.codes else None
+        if spec is not None:
+            spec.loader = self
+        return spec
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        self.sources = sources
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        return importlib.util.spec_from_loader(fullname, self) if fullname in self.sources else None
-
-    def get_source(self, fullname: str) -> str:
-        return self.sources[fullname]
+    def exec_module(self, module: ModuleType) -> None:
+        exec(self.codes[module.__name__], module.__dict__)
 
 
 def _modules() -> dict[str, ModuleType]:
@@ -120,7 +90,7 @@ def _modules() -> dict[str, ModuleType]:
 @contextmanager
 def mutated(patches: Sequence[Patch]) -> Iterator[ModuleType]:
     """The engine with the patches applied, as a module; the healthy one is back afterwards."""
-    finder = _Sources(patched(patches))
+    finder = _Codes({**_healthy(), **patched(patches)})
     healthy = _modules()
     for name in healthy:
         del sys.modules[name]

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
 from ..clauses import Clause
-from .engine import Mutant, Patch, engine_source
+from .engine import Mutant
+from .patches import Patch, definitions, module_of, sources
 
 __all__ = ["HookCall", "hook_calls", "mutants_for", "systematic"]
 
-FILE = "loops.py"
+LOOPS = "loops"
 # The functions of the pseudocode, and where `loops.py` has their lines.
 SCOPES = {
     "fit": ("fit",),
     "train_on_device": ("train_on_device", "sanity_check"),
-    "train_loop": ("train_loop", "run_block", "piece_by_piece", "closure", "accumulate"),
+    "train_loop": (
+        "train_loop",
+        "OptimizerBlocks.piece_by_piece",
+        *(f"OptimizerBlock.{name}" for name in ("run_block", "closure", "accumulate")),
+    ),
     "val_loop": ("val_loop",),
     "test_loop": ("test_loop",),
     "predict_loop": ("predict_loop",),
@@ -30,20 +35,37 @@ SCOPES = {
     "test": ("evaluate", "evaluate_on_device"),
     "predict": ("evaluate", "evaluate_on_device"),
 }
+# The scenario that shows what is wrong in a function.
+SHOWS = {
+    "sanity_check": "fit-val",
+    "OptimizerBlocks.piece_by_piece": "fit-tbptt",
+    "evaluate": "test",
+    "evaluate_on_device": "test",
+    "test_loop": "test",
+    "predict_loop": "predict",
+}
 # Which statement runs the lines of another function: on the way from train_on_device to a hook.
 CALLS = {
     "train_loop": "train_loop(trainer)",
-    "run_block": "optimize(",
-    "closure": "self.closure",
+    "OptimizerBlock.run_block": "optimize(",
+    "OptimizerBlock.closure": "self.closure",
     "val_loop": "val_loop(trainer",
     "sanity_check": "sanity_check(trainer)",
-    "accumulate": "loss = self.accumulate()",
+    "OptimizerBlock.accumulate": "loss = self.accumulate()",
 }
+
+
+def _text() -> str:
+    return sources()[module_of(LOOPS)]
+
+
+def _lines() -> list[str]:
+    return _text().split("\n")
 
 
 @dataclass(frozen=True)
 class HookCall:
-    """One hook-call statement: its function, its block (the statements around it), its lines."""
+    """One hook-call statement: its function's qualified name, its block (the statements around it), its rows."""
 
     hook: str
     function: str
@@ -54,7 +76,7 @@ class HookCall:
     @property
     def text(self) -> str:
         """The statement's lines, with their indentation."""
-        return "\n".join(engine_source(FILE).split("\n")[self.start - 1 : self.end])
+        return "\n".join(_lines()[self.start - 1 : self.end])
 
     @property
     def indent(self) -> str:
@@ -64,9 +86,10 @@ class HookCall:
 def _called(node: ast.AST) -> str | None:
     """The hook that a statement calls itself, rather than a statement inside of it."""
     own = [node.test] if isinstance(node, (ast.If, ast.While)) else []
-    if isinstance(node, ast.If) and node.body and node.body[0].lineno == node.lineno:
-        own.append(node)  # type: ignore[arg-type]  # `if hooks.x: hooks.x()` on one line
-    if isinstance(node, (ast.Expr, ast.Assign, ast.Return)):
+    simple = ast.Expr, ast.Assign, ast.Return
+    if isinstance(node, ast.If) and isinstance(node.body[0], simple) and len(node.body) == 1 and not node.orelse:
+        own.append(node)  # type: ignore[arg-type]  # `if hooks.x: hooks.x()`
+    if isinstance(node, simple):
         own = [node]  # type: ignore[list-item]
     for part in own:
         for inner in ast.walk(part):
@@ -92,19 +115,31 @@ def hook_calls() -> tuple[HookCall, ...]:
             for name in ("body", "orelse"):
                 visit(function, getattr(statement, name, []))
 
-    for node in ast.walk(ast.parse(engine_source(FILE))):
-        if isinstance(node, ast.FunctionDef):
-            visit(node.name, node.body)
+    def functions(outer: str, body: list[ast.stmt]) -> None:
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                functions(f"{node.name}.", node.body)
+            elif isinstance(node, ast.FunctionDef):
+                visit(outer + node.name, node.body)
+
+    functions("", ast.parse(_text()).body)
     return tuple(sorted(found, key=lambda call: call.start))
 
 
-def _replaced(changes: dict[int, str | None], calls: tuple[HookCall, ...]) -> Patch:
-    """A patch of the whole file: the statement that starts at a line becomes the given text."""
-    lines = engine_source(FILE).split("\n")
-    for call in sorted(calls, key=lambda call: -call.start):
-        new = changes[call.start]
-        lines[call.start - 1 : call.end] = [] if new is None else new.split("\n")
-    return Patch(FILE, engine_source(FILE), "\n".join(lines))
+def _patch(function: str, changed: list[str]) -> Patch:
+    """A patch of a whole function, out of the file's lines with some of this function's changed."""
+    [rows] = definitions(_text())[function]
+    longer = len(changed) - len(_lines())
+    healthy, mutant = _lines()[rows.start - 1 : rows.stop - 1], changed[rows.start - 1 : rows.stop - 1 + longer]
+    return Patch(f"{LOOPS}:{function}", "\n".join(healthy), "\n".join(mutant))
+
+
+def _replaced(changes: dict[HookCall, str]) -> Patch:
+    """A patch that gives some calls of a function another text."""
+    lines = _lines()
+    for call in sorted(changes, key=lambda call: -call.start):
+        lines[call.start - 1 : call.end] = changes[call].split("\n")
+    return _patch(next(iter(changes)).function, lines)
 
 
 def _dropped(call: HookCall) -> str:
@@ -131,7 +166,7 @@ _CONSEQUENCES = {
 
 def drop(call: HookCall) -> Mutant:
     """The engine without this call."""
-    patch = _replaced({call.start: _dropped(call)}, (call,))
+    patch = _replaced({call: _dropped(call)})
     return Mutant(
         f"drop {call.function}.{call.hook}",
         f"{call.hook} is not called in {call.function}",
@@ -144,7 +179,7 @@ def drop(call: HookCall) -> Mutant:
 
 def double(call: HookCall) -> Mutant:
     """The engine with this call twice."""
-    patch = _replaced({call.start: f"{call.text}\n{call.text}"}, (call,))
+    patch = _replaced({call: f"{call.text}\n{call.text}"})
     return Mutant(
         f"double {call.function}.{call.hook}",
         f"{call.hook} is called twice in {call.function}",
@@ -160,7 +195,7 @@ def swap(one: HookCall, other: HookCall) -> Mutant:
     def at(place: HookCall, moved: HookCall) -> str:
         return "\n".join(place.indent + line[len(moved.indent) :] for line in moved.text.split("\n"))
 
-    patch = _replaced({one.start: at(one, other), other.start: at(other, one)}, (one, other))
+    patch = _replaced({one: at(one, other), other: at(other, one)})
     return Mutant(
         f"swap {one.function}.{one.hook}, {other.hook}",
         f"{other.hook} is called before {one.hook} in {one.function}",
@@ -173,13 +208,17 @@ def swap(one: HookCall, other: HookCall) -> Mutant:
 def systematic() -> Iterator[tuple[str, Mutant]]:
     """Each hook call dropped, doubled, and swapped with its neighbour; with the name of the operation."""
     calls = hook_calls()
+
+    def shown(mutant: Mutant, call: HookCall) -> Mutant:
+        return replace(mutant, scenario=SHOWS.get(call.function, "fit-val-loaders"))
+
     for call in calls:
-        yield "drop", drop(call)
+        yield "drop", shown(drop(call), call)
         if not call.text.strip().startswith("return"):
-            yield "double", double(call)
+            yield "double", shown(double(call), call)
     for one, other in pairwise(calls):
         if one.block == other.block:
-            yield "swap", swap(one, other)
+            yield "swap", shown(swap(one, other), one)
 
 
 # ---- the mutant of a clause about lines -------------------------------------------------------------------
@@ -213,7 +252,6 @@ def _turned_round(first: str, then: str) -> Mutant | None:
     one, other = _find(first), _find(then)
     if one is None or other is None:
         return None
-    lines = engine_source(FILE).split("\n")
     hooks = frozenset({one.hook, other.hook})
     if one.function == other.function:
         if len(other.indent) > len(one.indent):  # `then` is in a loop: bring `first` into it
@@ -223,8 +261,9 @@ def _turned_round(first: str, then: str) -> Mutant | None:
         leads = _leads_to(place, marker.function)
         if leads is None:
             continue
-        number = next(i for i, line in enumerate(lines, 1) if leads in line and "def " not in line)
-        return _moved(marker, number, before=marker is other, hooks=hooks)
+        [rows] = definitions(_text())[marker.function]
+        row = next(row for row in rows if leads in _lines()[row - 1] and "def " not in _lines()[row - 1])
+        return _moved(marker, row, before=marker is other, hooks=hooks)
     return None
 
 
@@ -232,9 +271,9 @@ def _leads_to(place: str, function: str) -> str | None:
     """The text of the statement of `function` that runs the lines of `place`."""
     parents = {
         "train_loop": "train_on_device",
-        "run_block": "train_loop",
-        "closure": "run_block",
-        "accumulate": "closure",
+        "OptimizerBlock.run_block": "train_loop",
+        "OptimizerBlock.closure": "OptimizerBlock.run_block",
+        "OptimizerBlock.accumulate": "OptimizerBlock.closure",
         "sanity_check": "train_on_device",
     }
     while place in parents:
@@ -249,8 +288,8 @@ _NEEDS = {"(output": "output = None", "(loss": "loss = torch.zeros((), requires_
 
 
 def _moved(call: HookCall, line: int, before: bool, hooks: frozenset[str]) -> Mutant:
-    """The engine with a call moved to before (or after) a line of the same file."""
-    lines = engine_source(FILE).split("\n")
+    """The engine with a call moved to before (or after) a line of the same function."""
+    lines = _lines()
     indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
     text = [indent + t[len(call.indent) :] for t in call.text.split("\n")]
     crossed = [t.strip() for t in lines[line - 1 : call.start - 1]]
@@ -264,11 +303,10 @@ def _moved(call: HookCall, line: int, before: bool, hooks: frozenset[str]) -> Mu
     start = call.start - 1 + (len(needs) + len(text) if index <= call.start - 1 else 0)
     del marked[start : start + len(text)]
     where = "before" if before else "after"
-    patch = Patch(FILE, engine_source(FILE), "\n".join(marked))
     return Mutant(
         f"move {call.function}.{call.hook}",
         f"{call.hook} is called {where} {lines[line - 1].strip()!r}",
-        (patch,),
+        (_patch(call.function, marked),),
         reason=r"before|outside",
         hooks=hooks,
         also=("train.*", "val.*", "test.*") if needs else (),

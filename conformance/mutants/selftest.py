@@ -14,9 +14,11 @@ import re
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -25,18 +27,21 @@ from ..adapters.refimpl import RefimplAdapter
 from ..checker import judge_file
 from ..checks import build
 from ..clauses import Clause
+from ..features import applies, features
 from ..produce import produce
 from ..scenario import Scenario
+from ..spec.pseudocode import expected
 from ..verdicts import Status, Verdict
-from .engine import Mutant, Patch, StaleMutant, judge_mutant, mutated
+from .engine import Mutant, judge_mutant, mutated
 from .generated import mutants_for, systematic
+from .patches import Patch, StaleMutant
 
-__all__ = ["SelftestReport", "authored", "mutants_of", "print_selftest", "selftest"]
+__all__ = ["Bench", "SelftestReport", "authored", "mutants_of", "print_selftest", "selftest"]
 
 # Kinds of clauses about a whole run, and an argument that sums it up: whatever is broken may show there.
 WHOLE_RUN = ("sequence", "receivers", "balance")
 SUMMED_UP = "loss"
-# Where the systematic mutants are tried, until a clause notices.
+# Where a systematic mutant is tried if its own scenario does not show it.
 TRIED = ("fit-tbptt", "fit-val", "fit-val-loaders", "test", "predict", "validate", "fit-outputs", "fit-raise-step")
 
 
@@ -66,7 +71,9 @@ def authored() -> tuple[Mutant, ...]:
             unknown = row.keys() - {"clauses", "why", "reason", "scenario", "also", "patch", "events"}
             if unknown or not {"clauses", "why", "reason"} <= row.keys():
                 raise ValueError(f"{path.name}: mutant {number} needs clauses, why, reason; not {sorted(unknown)}")
-            patches = tuple(Patch(**patch) for patch in row.get("patch", ()))
+            if any(patch.keys() != {"in", "find", "replace"} for patch in row.get("patch", ())):
+                raise ValueError(f"{path.name}: a patch of mutant {number} has not just in, find and replace")
+            patches = tuple(Patch(patch["in"], patch["find"], patch["replace"]) for patch in row.get("patch", ()))
             mutants.append(
                 Mutant(
                     name=f"{path.stem} {number}",
@@ -88,72 +95,94 @@ def mutants_of(clause: Clause) -> list[Mutant]:
     return by_hand or mutants_for(clause)
 
 
-class _Bench:
-    """The healthy engine's verdicts, and the mutants' beside them."""
+class Bench:
+    """Mutants on scenarios, judged; beside them the healthy engine's verdicts, where they are asked for."""
 
     def __init__(self, clauses: Mapping[str, Clause], scenarios: Sequence[Scenario], scratch: Path) -> None:
         self.clauses = clauses
         self.scenarios = {scenario.name: scenario for scenario in scenarios}
-        self.scratch = scratch / "trace.jsonl"
-        self.hooks = {c.id: build(c.check).hooks or frozenset() for c in clauses.values() if not c.excluded}
-        self.passing: dict[str, set[str]] = {}
-        self.size: dict[str, int] = {}
+        self.trace = scratch / "trace.jsonl"
+        self.problems: list[str] = []  # of the healthy engine
+        self._hooks = {c.id: build(c.check).hooks or frozenset() for c in clauses.values() if not c.excluded}
+        self._passing: dict[str, set[str]] = {}
+        self._by_length = sorted(self.scenarios, key=lambda name: sum(1 for _ in expected(self.scenarios[name])))
 
-    def run_healthy(self, report: SelftestReport) -> None:
-        """Every scenario on the engine as it is: nothing may fail."""
-        adapter = RefimplAdapter()
-        for name, scenario in self.scenarios.items():
-            error = produce(adapter, scenario, self.scratch)
-            if error is not None:
-                report.problems.append(f"the healthy engine broke on {name}: {error.strip().splitlines()[-1]}")
-                continue
-            verdicts = judge_file(self.scratch, self.clauses)
-            self.size[name] = self.scratch.stat().st_size
-            self.passing[name] = {v.clause for v in verdicts if v.status is Status.PASS}
+    def passing(self, name: str) -> set[str]:
+        """The clauses that the healthy engine passes on a scenario; it may fail none."""
+        if name not in self._passing:
+            error = produce(RefimplAdapter(), self.scenarios[name], self.trace)
+            verdicts = [] if error else judge_file(self.trace, self.clauses)
             failing = [v.clause for v in verdicts if v.status is Status.FAIL]
-            if failing:
-                report.problems.append(f"the healthy engine fails {', '.join(failing)} on {name}")
+            if error or failing:
+                said = error.strip().splitlines()[-1] if error else f"fails {', '.join(failing)}"
+                self.problems.append(f"the healthy engine on {name}: {said}")
+            self._passing[name] = {v.clause for v in verdicts if v.status is Status.PASS}
+        return self._passing[name]
 
-    def where(self, clause: str, mutant: Mutant) -> list[str]:
-        """The scenarios that can show it: the mutant's own, or the two smallest that pass the clause."""
+    def prove(self, clause: Clause) -> list[str]:
+        """What is wrong with the clause's mutants: nothing, if it is proven."""
+        mutants = mutants_of(clause)
+        problems = [] if mutants else [f"{clause.id}: there is no mutant"]
+        for mutant in mutants:
+            try:
+                problems += self._problems(clause.id, mutant)
+            except StaleMutant as stale:
+                problems.append(f"{clause.id}: a mutant is stale: {stale}")
+        return problems
+
+    def notices(self, mutant: Mutant) -> bool:
+        """Whether some clause fails, on the mutant's scenario or one of the others that are tried."""
+        with self._judge(mutant) as judge:
+            return any(
+                verdict.status is Status.FAIL
+                for name in dict.fromkeys((mutant.scenario, *TRIED))
+                for verdict in judge(name)[0]
+            )
+
+    def _problems(self, clause: str, mutant: Mutant) -> list[str]:
+        """Whether the mutant fails the clause, for its reason, on one of the scenarios, and nothing else."""
+        seen = f"{clause}: {mutant} is not caught"
+        scenarios = self._where(clause, mutant)
+        with self._judge(mutant) as judge:
+            for scenario in scenarios:
+                verdicts, error = judge(scenario)
+                if error:
+                    return [f"{clause}: {mutant} breaks the harness on {scenario}: {error[-200:]}"]
+                verdict = next((v for v in verdicts if v.clause == clause), None)
+                if verdict is None or verdict.status is not Status.FAIL:
+                    continue
+                if re.search(mutant.reason, verdict.reason):
+                    strangers = ", ".join(self._strangers(clause, mutant, verdicts))
+                    return [f"{clause}: {mutant} also fails, on {scenario}, {strangers}"] if strangers else []
+                seen = f"{clause}: {mutant} is caught for another reason: {verdict.reason}"
+        return [seen]
+
+    def _where(self, clause: str, mutant: Mutant) -> list[str]:
+        """The scenarios that can show it: the mutant's own, or the two shortest that pass the clause."""
         if mutant.scenario:
             return [mutant.scenario]
-        passing = [name for name, clauses in self.passing.items() if clause in clauses]
-        return sorted(passing, key=self.size.__getitem__)[:2]
+        check = self.clauses[clause].check
+        able = (name for name in self._by_length if applies(check, features(self.scenarios[name])))
+        return list(islice((name for name in able if clause in self.passing(name)), 2))
 
-    def verdicts(self, mutant: Mutant, scenario: str) -> tuple[list[Verdict], str]:
-        """What the clauses say of a mutant on a scenario."""
+    @contextmanager
+    def _judge(self, mutant: Mutant) -> Iterator[Callable[[str], tuple[list[Verdict], str]]]:
+        """What tells the verdicts on a mutant, given a scenario's name, and what broke if anything did."""
+
+        def judge_events(name: str) -> tuple[list[Verdict], str]:
+            produce(RefimplAdapter(), self.scenarios[name], self.trace)
+            TRACES[mutant.events](self.trace)
+            return judge_file(self.trace, self.clauses), ""
+
         if mutant.events:
-            produce(RefimplAdapter(), self.scenarios[scenario], self.scratch)
-            TRACES[mutant.events](self.scratch)
-            return judge_file(self.scratch, self.clauses), ""
+            yield judge_events
+            return
         with mutated(mutant.patches) as engine:
-            return judge_mutant(engine, self.scenarios[scenario], self.clauses, self.scratch)
+            yield lambda name: judge_mutant(engine, self.scenarios[name], self.clauses, self.trace)
 
-    def prove(self, clause: str, mutant: Mutant, report: SelftestReport) -> bool:
-        """Whether the mutant fails the clause, for its reason, on one of the scenarios."""
-        seen = ""
-        for scenario in self.where(clause, mutant):
-            verdicts, error = self.verdicts(mutant, scenario)
-            if error:
-                report.problems.append(f"{clause}: {mutant} breaks the harness on {scenario}: {error[-200:]}")
-                return False
-            verdict = next((v for v in verdicts if v.clause == clause), None)
-            if verdict is None or verdict.status is not Status.FAIL:
-                continue
-            if not re.search(mutant.reason, verdict.reason):
-                seen = f"{clause}: {mutant} is caught for another reason: {verdict.reason}"
-                continue
-            strangers = self.strangers(clause, mutant, verdicts)
-            if strangers:
-                report.problems.append(f"{clause}: {mutant} also fails, on {scenario}, {', '.join(strangers)}")
-            return True
-        report.problems.append(seen or f"{clause}: {mutant} is not caught")
-        return False
-
-    def strangers(self, clause: str, mutant: Mutant, verdicts: Iterable[Verdict]) -> list[str]:
+    def _strangers(self, clause: str, mutant: Mutant, verdicts: Iterable[Verdict]) -> list[str]:
         """Failing clauses that share no hook with what was broken."""
-        touched = set(mutant.hooks or self.hooks[clause])
+        touched = set(mutant.hooks or self._hooks[clause])
         return [
             v.clause
             for v in verdicts
@@ -161,7 +190,7 @@ class _Bench:
             and v.clause not in mutant.clauses
             and self.clauses[v.clause].kind not in WHOLE_RUN
             and self.clauses[v.clause].check.get("field") != SUMMED_UP
-            and not touched & self.hooks[v.clause]
+            and not touched & self._hooks[v.clause]
             and not any(fnmatch.fnmatchcase(v.clause, pattern) for pattern in mutant.also)
         ]
 
@@ -171,7 +200,6 @@ def selftest(
     scenarios: Sequence[Scenario],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     only: Sequence[str] | None = None,
-    generate: bool = True,
 ) -> SelftestReport:
     """Prove the clauses (those that match a glob of `only`), then try the systematic mutants."""
     report = SelftestReport()
@@ -180,40 +208,26 @@ def selftest(
         for clause in clauses.values()
         if not clause.excluded and (not only or any(fnmatch.fnmatchcase(clause.id, glob) for glob in only))
     ]
-    everything = list(systematic()) if generate and not only else []
+    everything = [] if only else list(systematic())
     with tempfile.TemporaryDirectory(prefix="selftest-") as scratch:
-        bench = _Bench(clauses, scenarios, Path(scratch))
-        bench.run_healthy(report)
+        bench = Bench(clauses, scenarios, Path(scratch))
+        for name in () if only else bench.scenarios:
+            bench.passing(name)
         for number, clause in enumerate(wanted):
             on_progress(number, len(wanted) + len(everything))
-            try:
-                mutants = mutants_of(clause)
-                report.mutants += len(mutants)
-                if mutants and all(bench.prove(clause.id, mutant, report) for mutant in mutants):
-                    report.proven.add(clause.id)
-                else:
-                    report.unproven.append(clause.id)
-            except StaleMutant as stale:
-                report.unproven.append(clause.id)
-                report.problems.append(f"{clause.id}: a mutant is stale: {stale}")
+            report.mutants += len(mutants_of(clause))
+            problems = bench.prove(clause)
+            report.problems += problems
+            (report.unproven.append if problems else report.proven.add)(clause.id)
         for number, (operation, mutant) in enumerate(everything, len(wanted)):
             on_progress(number, len(wanted) + len(everything))
             report.tried[operation] += 1
-            if _noticed(bench, mutant):
+            if bench.notices(mutant):
                 report.caught[operation] += 1
             else:
                 report.problems.append(f"survived: {mutant}")
+    report.problems += bench.problems
     return report
-
-
-def _noticed(bench: _Bench, mutant: Mutant) -> bool:
-    """Whether some clause fails, on one of the scenarios that are tried."""
-    for name in TRIED:
-        if name in bench.scenarios:
-            verdicts, _ = bench.verdicts(mutant, name)
-            if any(v.status is Status.FAIL for v in verdicts):
-                return True
-    return False
 
 
 # ---- mutants of a trace: what no trainer can be made to do through its recorder ----------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..scenario import Log
+from ..experiment import Log
 
 __all__ = ["Logged"]
 

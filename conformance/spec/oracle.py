@@ -1,4 +1,4 @@
-"""The oracle's mechanics: receivers, spans, effects, and when things happen.
+"""The oracle's mechanics: receivers, spans, effects, and the state they are made of.
 
 `pseudocode.py` writes the documentation's functions with these words. Nothing is recorded from a
 trainer, and nothing is shared with one. Where the text is silent, the rule applied is a row of
@@ -7,11 +7,12 @@ trainer, and nothing is shared with one. Where the text is silent, the rule appl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
+from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
+from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, LOADERS, MODULE_HOOKS, TRANSFERS
 from ..numerics import Numbers, parts
-from ..scenario import STEPS, TRAINER_DEFAULTS, Scenario
 from .logged import Logged
 
 __all__ = ["CALLBACK_ONLY", "OWN_WORDS", "Events", "Expected", "Oracle", "UserError"]
@@ -30,19 +31,18 @@ class Expected(NamedTuple):
 
 Events = Generator[Expected, None, Any]
 
-# Receivers: a hook goes to the callbacks in their order, then to the module [R14], but for these.
-MODULE_ONLY = frozenset(
-    "configure_callbacks on_post_move_to_device configure_optimizers training_step training_step_end "
-    "training_epoch_end validation_step validation_step_end validation_epoch_end test_step test_step_end "
-    "test_epoch_end predict_step tbptt_split_batch optimizer_zero_grad backward optimizer_step "
-    "on_validation_model_eval on_validation_model_train on_test_model_eval on_test_model_train "
-    "on_predict_model_eval on_predict_model_train".split()
-)
-CALLBACK_ONLY = frozenset({"on_sanity_check_start", "on_sanity_check_end", "on_exception"})
-LOADER_HOOKS = frozenset({"train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"})
-TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+# Receivers: a hook goes to the callbacks in their order, then to the module [R14], but for these, and the data's.
+MODULE_ONLY = frozenset(MODULE_HOOKS) - {*CALLBACK_HOOKS, *DATA_HOOKS}
+CALLBACK_ONLY = frozenset(CALLBACK_HOOKS) - {*MODULE_HOOKS}
 
 CLOSING_HOOKS = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
+
+STAGE_OF = {
+    "train_loop": "training",
+    "val_loop": "validating",
+    "test_loop": "testing",
+    "predict_loop": "predicting",
+}
 
 OWN_WORDS = "*"  # what is raised where the trainer refuses to go on: it chooses the words
 
@@ -140,10 +140,7 @@ class Oracle:
 
     def handled(self, hook: str) -> dict[str, bool]:
         """What was done to a batch before the hook got it, where its type tells."""
-        if hook in TRANSFER_HOOKS:
-            done = TRANSFER_HOOKS.index(hook)
-        else:
-            done = 0 if hook.endswith("_batch_start") else len(TRANSFER_HOOKS)
+        done = TRANSFERS.index(hook) if hook in TRANSFERS else 0 if hook.endswith("_batch_start") else len(TRANSFERS)
         marks = {"before_transfer": done > 0, "moved": done > 1, "after_transfer": done > 2}
         told = {"custom": tuple(marks), "nested": ("moved",)}.get(self.s.data.batch, ())
         return {mark: marks[mark] for mark in told}
@@ -152,7 +149,7 @@ class Oracle:
         """Who receives the hook, in order."""
         if hook in CALLBACK_ONLY:
             return self.callbacks
-        if hook in LOADER_HOOKS or hook in TRANSFER_HOOKS:
+        if hook in LOADERS or hook in TRANSFERS:
             return ["datamodule" if self.s.data.source == "datamodule" else "module"]
         if hook == "on_save_checkpoint":
             return [*self.callbacks, *self.datamodule(), "module"]
@@ -251,83 +248,6 @@ class Oracle:
             divided_by = self.options["accumulate_grad_batches"] / times
             self.numbers.backward(str(self.batch), self.optimizer_idx or 0, divided_by, self.piece)
 
-    # ---- when -------------------------------------------------------------------------------------
-
-    def limited(self, stage: str, batches: int) -> int:
-        """How many of a loader's batches are used."""
-        limit = self.options[f"limit_{stage}_batches"]
-        return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-    def validates(self) -> bool:
-        wanted = self.options["limit_val_batches"] != 0
-        return wanted and bool(self.s.loaders("val")) and self.s.defines("validation_step")
-
-    def should_check_val(self, batch_idx: int, batches: int) -> bool:
-        """Every val_check_interval batches of every check_val_every_n_epoch-th epoch, and before a
-        stop that somebody asked for [R26]."""
-        if not self.validates() or (self.epoch + 1) % self.options["check_val_every_n_epoch"]:
-            return False
-        if self.may_stop(running=int(self.updating)):
-            return True
-        interval = self.options["val_check_interval"]
-        if interval == 1.0 and isinstance(interval, float):
-            return batch_idx + 1 == batches
-        every = interval if isinstance(interval, int) else max(1, int(batches * interval))
-        return (batch_idx + 1) % every == 0
-
-    def steps_are_done(self) -> bool:
-        most: int = self.options["max_steps"]
-        return most != -1 and self.step >= most
-
-    def another_epoch(self) -> bool:
-        most = self.options["max_epochs"]
-        if most != -1 and self.epoch >= most:
-            return False
-        if self.steps_are_done() or self.options["limit_train_batches"] == 0:
-            return False
-        return not self.may_stop()
-
-    def may_stop(self, running: int = 0) -> bool:
-        """Asked to stop, and min_epochs and min_steps are met; `running` steps are not counted yet."""
-        minima_met = self.epoch >= self.options["min_epochs"] and self.step + running >= self.options["min_steps"]
-        return self.should_stop and bool(minima_met)
-
-    def is_training(self, stage: str) -> bool:
-        """Whether the stage's batches are those of training: with overfit_batches, a fit's validation's are [R62]."""
-        return stage == "train" or (stage == "val" and self.overfits)
-
-    def loaders(self, stage: str) -> list[int]:
-        """The batches of each of a stage's loaders that are used; training loaders make one of all."""
-        if self.is_training(stage):
-            return [self.limited("train", self.s.train_batches())]
-        return [self.limited(stage, batches) for batches in self.s.loaders(stage)]
-
-    def batches(self, stage: str, at_most: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The batches of a stage's loaders in order: the loader's index, and what says which it is."""
-        for index, batches in enumerate(self.loaders(stage)):
-            for batch_idx in range(batches if at_most is None else min(batches, at_most)):
-                batch = self.train_batch(batch_idx) if self.is_training(stage) else f"{stage}/{index}/{batch_idx}"
-                yield index, {"batch": batch, "batch_idx": batch_idx}
-
-    def train_batch(self, batch_idx: int) -> str:
-        """Which batch of the training loader that is; of several which of each, the shorter ones starting anew, in
-        the structure of the loaders [R60]."""
-        each = [f"train/{index}/{batch_idx % n}" for index, n in enumerate(self.s.loaders("train"))]
-        if not self.s.data.train_loaders:
-            return each[0]
-        if self.s.data.structure == "list":
-            return f"[{','.join(each)}]"
-        if self.s.data.structure == "nested":
-            each = [f"[{each[0]}]", f"[{','.join(each[1:])}]"]
-        return "{" + ",".join(map(":".join, zip("abcdefgh", each))) + "}"
-
-    def is_due(self, stage: str, asked: int | None = None) -> bool:
-        """Whether a stage's loaders are asked for: the first time, and again so many epochs after `asked`, by default
-        the epoch in which they were [R61]."""
-        every = self.options["reload_dataloaders_every_n_epochs"]
-        asked = self.loaded.get(stage) if asked is None else asked
-        return asked is None or (every > 0 and self.epoch - asked >= every)
-
 
 def _options(scenario: Scenario) -> dict[str, Any]:
     """The trainer's options; overfit_batches limits the training [R62], and fast_dev_run=n sets all that say how long
@@ -340,11 +260,3 @@ def _options(scenario: Scenario) -> dict[str, Any]:
         often = {"val_check_interval": 1.0, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0}
         options.update(**limits, **often, max_epochs=1, max_steps=batches)
     return options
-
-
-STAGE_OF = {
-    "train_loop": "training",
-    "val_loop": "validating",
-    "test_loop": "testing",
-    "predict_loop": "predicting",
-}

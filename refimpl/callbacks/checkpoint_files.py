@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from string import Formatter
@@ -13,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, warn
 
 __all__ = ["fields", "filled", "mark", "marked"]
 
@@ -41,8 +40,8 @@ def filled(template: str, values: Mapping[str, Any], insert_names: bool) -> str:
         if name is None:
             continue
         if name not in values:
-            warnings.warn(f"ModelCheckpoint: the filename has {name!r}, which was not logged, and gets 0 for it; "
-                          f"there are {sorted(values)}", stacklevel=2)  # fmt: skip
+            warn(f"ModelCheckpoint: the filename has {name!r}, which was not logged, and gets 0 for it; "
+                 f"there are {sorted(values)}")  # fmt: skip
         value = values.get(name, 0)
         try:
             shown = format(value.item() if isinstance(value, Tensor) else value, spec)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
-from ..errors import ConfigurationError, int_from, not_logged
+from ..errors import ConfigurationError, count, not_logged, warn
 from ..types import Trainer
 from .monitor import MonitorCallback
 
@@ -53,14 +52,13 @@ class EarlyStopping(MonitorCallback):
     ) -> None:
         if monitor is None:
             monitor = "early_stop_on"
-            warnings.warn(f"EarlyStopping() monitors {monitor!r}, which is deprecated; name what you log",
-                          DeprecationWarning, stacklevel=2)  # fmt: skip
+            warn(f"EarlyStopping() monitors {monitor!r}, which is deprecated; name what you log", DeprecationWarning)
         if not isinstance(monitor, str):
             raise ConfigurationError(f"EarlyStopping: monitor={monitor!r}; the name of a logged value is accepted")
         if math.isnan(min_delta):
             raise ConfigurationError(f"EarlyStopping: min_delta={min_delta!r}; a number is accepted")
         super().__init__(mode)
-        self.patience = int_from(0, "EarlyStopping: patience", patience)
+        self.patience = count("EarlyStopping: patience", patience)
         self.monitor, self.min_delta, self.verbose = monitor, min_delta, verbose
         self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold, self.divergence_threshold = stopping_threshold, divergence_threshold
@@ -85,7 +83,7 @@ class EarlyStopping(MonitorCallback):
             problem = not_logged("EarlyStopping", self.monitor, metrics)
             if self.strict:
                 raise ConfigurationError(problem)
-            warnings.warn(problem, stacklevel=2)
+            warn(problem)
             return
         before, current = self.best_score, float(metrics[self.monitor])
         reason = self._why_to_stop(current)

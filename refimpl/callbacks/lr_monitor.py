@@ -30,7 +30,7 @@ class LearningRateMonitor(Callback):
     """
 
     def __init__(self, logging_interval: str | None = None, log_momentum: bool = False) -> None:
-        one_of(("step", "epoch", None), "LearningRateMonitor: logging_interval", logging_interval)
+        one_of("LearningRateMonitor: logging_interval", logging_interval, ("step", "epoch", None))
         self.logging_interval, self.log_momentum = logging_interval, log_momentum
         self.lrs: dict[str, list[float]] = {}
         self.last_momentum_values: dict[str, float] = {}

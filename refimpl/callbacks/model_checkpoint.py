@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
 import uuid
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..callback import Callback
-from ..errors import CheckpointError, ConfigurationError, int_from, not_logged
-from ..saving.checkpoint import collected, write
+from ..errors import CheckpointError, ConfigurationError, count, not_logged, warn
+from ..saving.checkpoint import write
 from ..types import LightningModule, Trainer
 from .checkpoint_files import fields, filled, mark, marked
 from .monitor import MonitorCallback
 
-__all__ = ["ModelCheckpoint", "checkpoints_last", "chosen"]
+__all__ = ["ModelCheckpoint", "chosen"]
 
 _TEMPLATE = "{epoch}-{step}"
 _STATE = (
     "dirpath", "best_model_path", "best_model_score", "current_score", "best_k_models", "kth_best_model_path",
-    "kth_value", "last_model_path", "_newest", "_outdated", "_run", "_saves",
+    "kth_value", "last_model_path", "_newest", "_outdated", "_run", "_count",
 )  # fmt: skip
 
 
@@ -62,6 +60,7 @@ class ModelCheckpoint(MonitorCallback):
     never logged.
     """
 
+    _saves = True
     CHECKPOINT_NAME_LAST = "last"
     FILE_EXTENSION = ".ckpt"
     _when = "save_on_train_epoch_end"
@@ -86,11 +85,10 @@ class ModelCheckpoint(MonitorCallback):
     ) -> None:
         for name, retired in (("period", period), ("every_n_val_epochs", every_n_val_epochs)):
             if retired is not None:
-                warnings.warn(f"ModelCheckpoint({name}={retired!r}) is deprecated; use every_n_epochs",
-                              DeprecationWarning, stacklevel=2)  # fmt: skip
+                warn(f"ModelCheckpoint({name}={retired!r}) is deprecated; use every_n_epochs", DeprecationWarning)
                 every_n_epochs = retired
         super().__init__(mode)
-        self.save_top_k = int_from(-1, "ModelCheckpoint: save_top_k", save_top_k)
+        self.save_top_k = count("ModelCheckpoint: save_top_k", save_top_k, -1)
         if monitor is None and save_top_k > 1:
             raise ConfigurationError(
                 f"ModelCheckpoint: save_top_k={save_top_k!r}, monitor=None; more than 1 is accepted with a monitor "
@@ -100,8 +98,8 @@ class ModelCheckpoint(MonitorCallback):
         if interval is not None and not (isinstance(interval, timedelta) and interval > timedelta(0)):
             raise ConfigurationError(f"ModelCheckpoint: train_time_interval={interval!r}; "
                                      "a positive datetime.timedelta is accepted")  # fmt: skip
-        steps = int_from(0, "ModelCheckpoint: every_n_train_steps", every_n_train_steps or 0)
-        epochs = int_from(0, "ModelCheckpoint: every_n_epochs", every_n_epochs or 0)
+        steps = count("ModelCheckpoint: every_n_train_steps", every_n_train_steps or 0)
+        epochs = count("ModelCheckpoint: every_n_epochs", every_n_epochs or 0)
         whens = {"every_n_train_steps": steps, "train_time_interval": interval, "every_n_epochs": epochs}
         given = {name: value for name, value in whens.items() if value}
         if len(given) > 1:
@@ -121,7 +119,7 @@ class ModelCheckpoint(MonitorCallback):
         self.best_k_models: dict[str, Tensor] = {}
         self._newest = ""  # without a monitor, the file to remove for the next
         self._outdated: list[str] = []  # what the last save has taken the place of
-        self._run, self._saves = "", 0  # of this run, and how many saves it has made
+        self._run, self._count = "", 0  # of this run, and how many saves it has made
         self._later: dict[str, int] = {}  # files that the run made after the save it goes on from, and their steps
         self._missing: set[str] = set()  # those of the kept that it has removed or written over since
         self._due: dict[str, Any] | None = None  # the values of a save that waits for the batch or epoch to be over
@@ -146,7 +144,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, callback_state: Any) -> None:
         """Save it now: the moment is that of the checkpoint."""
-        checkpoint: dict[str, Any] = trainer.checkpoint
+        checkpoint: dict[str, Any] = trainer.run.checkpoint
         [own] = [kept for kept in checkpoint["callbacks"].values() if kept["on_save_checkpoint"] is callback_state]
 
         def collect() -> dict[str, Any]:
@@ -160,11 +158,8 @@ class ModelCheckpoint(MonitorCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide on the folder. Warns if this fit comes to no moment to save at."""
         if self.every_n_epochs and self.save_on_train_epoch_end is False and not trainer.enable_validation:
-            warnings.warn(
-                "ModelCheckpoint(save_on_train_epoch_end=False) saves after validations, and this fit has none: "
-                "nothing will be saved",
-                stacklevel=2,
-            )
+            warn("ModelCheckpoint(save_on_train_epoch_end=False) saves after validations, and this fit has none: "
+                 "nothing will be saved")  # fmt: skip
         folder = os.path.join(trainer.log_dir, "checkpoints") if self._folder is None else self._folder
         self.dirpath = os.path.abspath(folder)
         self._run, self._saved_at = uuid.uuid4().hex, time.monotonic()
@@ -173,7 +168,7 @@ class ModelCheckpoint(MonitorCallback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
                            batch_idx: int, dataloader_idx: int) -> None:  # fmt: skip
         """Save, if it is time, after a step."""
-        if not trainer.uncounted:
+        if not trainer.run.progress.uncounted:
             return
         interval = self.train_time_interval
         time_is_up = interval is not None and time.monotonic() - self._saved_at >= interval.total_seconds()
@@ -189,15 +184,15 @@ class ModelCheckpoint(MonitorCallback):
         """What was logged is looked at now; the file is written when the batch or the epoch is over."""
         if trainer.fast_dev_run:
             return
-        step = trainer.global_step + trainer.uncounted
+        step = trainer.global_step + trainer.run.progress.uncounted
         values = {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": step}
         if self.monitor is None or self.monitor in values:
-            self._due, collect = values, partial(collected, trainer, self.save_weights_only)
-            trainer.saves_due.append(partial(self._save, trainer, values, collect))
+            self._due, collect = values, partial(trainer.run.collected, self.save_weights_only)
+            trainer.run.progress.save_soon(partial(self._save, trainer, values, collect))
         elif not self._missed:
             self._missed = True
             problem = not_logged("ModelCheckpoint", self.monitor, trainer.callback_metrics)
-            warnings.warn(f"{problem}; until it is, nothing is saved", stacklevel=2)
+            warn(f"{problem}; until it is, nothing is saved")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last moment for the monitored value to be there."""
@@ -244,11 +239,11 @@ class ModelCheckpoint(MonitorCallback):
         return paths
 
     def _write(self, trainer: Trainer, paths: list[str], step: int, collect: Callable[[], dict[str, Any]]) -> None:
-        self._saves += 1
+        self._count += 1
         checkpoint = collect()
         for path in paths:
             if trainer.global_rank == 0:
-                write({**checkpoint, "saved_by": mark(self._run, self._saves, step, path, str(self.dirpath))}, path)
+                write({**checkpoint, "saved_by": mark(self._run, self._count, step, path, str(self.dirpath))}, path)
             for saver in trainer.checkpoint_callbacks:
                 saver._later.pop(path, None)
                 saver._missing.discard(path)
@@ -281,7 +276,7 @@ class ModelCheckpoint(MonitorCallback):
         """Find the files that this run saved after the checkpoint that it goes on from, or had yet to remove then."""
         for template in (self.filename or _TEMPLATE, self.CHECKPOINT_NAME_LAST):
             for path, number, step in marked(self._run, str(self.dirpath), template):
-                if number > self._saves:
+                if number > self._count:
                     self._later[path] = step
                 elif path in self._outdated:
                     os.unlink(path)
@@ -314,7 +309,7 @@ class ModelCheckpoint(MonitorCallback):
         kept = {path for saver in savers for path in saver._kept}
         later = {path for saver in savers for path in saver._later}
         name = self.format_checkpoint_name(values, template)
-        names = chain([name], (f"{name}-v{version}" for version in count(1)))
+        names = itertools.chain([name], (f"{name}-v{version}" for version in itertools.count(1)))
         paths = (os.path.abspath(f"{self.dirpath}/{name}{self.FILE_EXTENSION}") for name in names)
 
         def is_free(path: str) -> bool:
@@ -329,11 +324,6 @@ class ModelCheckpoint(MonitorCallback):
         Raises ConfigurationError for a format that does not fit its value.
         """
         return filled(filename or self.filename or _TEMPLATE, metrics, self.auto_insert_metric_name)
-
-
-def checkpoints_last(callbacks: Iterable[Callback]) -> list[Callback]:
-    """The callbacks in their order, those that save checkpoints at the end: they save what the others have done."""
-    return sorted(callbacks, key=lambda callback: isinstance(callback, ModelCheckpoint))
 
 
 def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_path: Any) -> Any:

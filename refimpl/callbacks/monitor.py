@@ -22,7 +22,7 @@ class MonitorCallback(Callback):
     _when: ClassVar[str]
 
     def __init__(self, mode: str) -> None:
-        one_of(("min", "max"), f"{type(self).__name__}: mode", mode)
+        one_of(f"{type(self).__name__}: mode", mode, ("min", "max"))
         self.mode = mode
 
     def _look(self, trainer: Trainer) -> None:

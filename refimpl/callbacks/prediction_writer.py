@@ -30,7 +30,7 @@ class BasePredictionWriter(Callback):
     """
 
     def __init__(self, write_interval: str = "batch") -> None:
-        one_of(tuple(_INTERVALS), "write_interval", write_interval)
+        one_of("write_interval", write_interval, tuple(_INTERVALS))
         for interval in _INTERVALS[write_interval]:
             method = f"write_on_{interval}_end"
             if getattr(type(self), method) is getattr(BasePredictionWriter, method):
@@ -59,13 +59,14 @@ class BasePredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing has been predicted."""
+        trainer.run.data.wrap(noting)
         self._indices: defaultdict[int, list[Sequence[Any] | None]] = defaultdict(list)
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
                              batch_idx: int, dataloader_idx: int) -> None:  # fmt: skip
         """Writes the batch's prediction, or remembers which samples it is of."""
-        noted = trainer.eval_loaders["predict"].indices[dataloader_idx]
-        indices = None if noted is None else noted.of(batch_idx)
+        noted = getattr(trainer.predict_dataloaders[dataloader_idx], "batch_sampler", None)
+        indices = noted.of(batch_idx) if isinstance(noted, NotedIndices) else None
         if self._on_epoch:
             self._indices[dataloader_idx].append(indices)
         if self._on_batch:
@@ -100,16 +101,16 @@ class NotedIndices:
         return self._waiting[0]
 
 
-def noting(loader: Any) -> tuple[Any, NotedIndices | None]:
-    """A loader like this one and what notes its indices; the loader itself and None where nobody knows them."""
+def noting(loader: Any) -> Any:
+    """A loader like this one whose batch sampler notes its indices; the loader itself where nobody knows them."""
     if (
         getattr(type(loader), "__iter__", None) is not DataLoader.__iter__
         or loader.batch_sampler is None
         or isinstance(loader.dataset, IterableDataset)
         or not getattr(loader, "in_order", True)
     ):
-        return loader, None
-    alike, noted = copy(loader), NotedIndices(loader.batch_sampler)
+        return loader
+    alike = copy(loader)
     # A DataLoader refuses these as assignments. Workers that stayed from before would not ask the new sampler.
-    vars(alike).update(batch_sampler=noted, persistent_workers=False)
-    return alike, noted
+    vars(alike).update(batch_sampler=NotedIndices(loader.batch_sampler), persistent_workers=False)
+    return alike

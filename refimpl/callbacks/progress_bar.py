@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..callback import Callback, module_of
-from ..errors import int_from
+from ..errors import count
 from ..types import LightningModule, Trainer
 
 __all__ = ["ProgressBar", "ProgressBarBase"]
@@ -119,7 +119,7 @@ class ProgressBar(ProgressBarBase):
 
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__()
-        self.refresh_rate = int_from(1, "ProgressBar: refresh_rate", refresh_rate)
+        self.refresh_rate = count("ProgressBar: refresh_rate", refresh_rate, 1)
         self.main_progress_bar: tqdm[Any] | None = None
         self._evaluation: tqdm[Any] | None = None
 
@@ -224,3 +224,6 @@ def _losses(outputs: Any) -> Iterator[Tensor]:
     loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
     if isinstance(loss, Tensor) and loss.numel() == 1:
         yield loss.reshape(())
+
+
+ProgressBarBase._kind = ProgressBarBase  # two bars would overwrite each other

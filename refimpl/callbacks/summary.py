@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from ..callback import Callback
 from ..errors import ConfigurationError
 from ..loggers.rules import is_metric
-from ..precision import in_precision
+from ..optimizers.precision import in_precision
 from ..saving.export import evaluating, forward_arguments
 from ..seed import kept_random_state
 from ..types import LightningModule, Trainer

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
-from ..devices import detach
+from ..batches import detach
 from ..errors import LogError
-from ..types import LightningModule
 from .rules import RULES, number
 
 __all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "settled", "syncs"]
@@ -117,9 +116,9 @@ class Entry:
                     f"log({self.name!r}) in {hook}: {setting}={now!r}, but before in this hook it was {before!r}; "
                     "use another name"
                 )
-        self.asked, self.settings = asked, settings
+        self.asked, self.settings, self.so_far = asked, settings, None
 
-    def state_dict(self, module: LightningModule) -> dict[str, Any]:
+    def state_dict(self, module: nn.Module) -> dict[str, Any]:
         """The entry as plain data; a metric as the name of its place in the module."""
         settings = self.settings._replace(reduce_fx=_named(self.settings.reduce_fx), sync_dist_group=None)
         metric = next((name for name, part in module.named_modules() if part is self.metric), None)
@@ -128,7 +127,7 @@ class Entry:
         return {**state, "settings": tuple(settings), "metric": metric}
 
     @classmethod
-    def of(cls, state: Mapping[str, Any], module: LightningModule) -> Entry:
+    def of(cls, state: Mapping[str, Any], module: nn.Module) -> Entry:
         """The entry that `state_dict` told of. What was asked is not known until the same hook logs again."""
         metric = None if state["metric"] is None else module.get_submodule(state["metric"])
         saved = {name: state[name] for name in _SAVED}
@@ -161,7 +160,7 @@ class Entry:
         """The epoch's value."""
         if self.metric is not None:
             value = self.metric.compute()
-        elif self.settings.reduce_fx is None:
+        elif self.so_far is not None:
             value = self.so_far
         elif callable(self.settings.reduce_fx):
             dtype, device = self.steps[0].dtype, self.steps[0].device
@@ -237,6 +236,15 @@ class Page:
     entries: dict[Place, Entry] = field(default_factory=dict)
     loaders: int = 0
     ended: bool = False
+
+    def leave_loader(self) -> None:
+        """A metric keeps one account, of the loader that it is logged over: it is computed, and starts anew."""
+        left = [each for each in self.entries.values() if each.metric is not None and each.settings.add_dataloader_idx]
+        for entry in left:
+            entry.so_far = entry.reduced()
+        for entry in left:
+            entry.metric.reset()
+            entry.metric = None
 
     def reset(self) -> None:
         """The metrics that were logged start anew with the next pass."""

@@ -7,48 +7,47 @@ synchronised with the device before somebody reads a value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import LogError
-from ..types import LightningModule
+from ..progress import Progress
 from . import rules
 from .entries import ADDS_LOADER, Entry, Page, Place, settled, syncs
-from .loggers import Publisher
+from .publisher import Publisher
 
 __all__ = ["Logbook"]
 
 
 class Logbook:
-    """The metrics of a trainer's runs, fed by `LightningModule.log`, read by callbacks and schedulers."""
+    """The metrics of one run, fed by `LightningModule.log`, read by callbacks, schedulers and loggers."""
 
-    def __init__(self) -> None:
-        self.batch: Any = None
+    def __init__(self, module: nn.Module, progress: Progress, publisher: Publisher | None = None) -> None:
+        self.module, self.progress, self.publisher = module, progress, publisher
         self.dataloader_idx: int | None = None
-        self.publisher: Publisher | None = None  # where there are loggers
         self._pages: list[Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
-        self._sized: Any = None
+        self._sized: Any = None  # the batch whose size is
         self._batch_size = 1
+        self._resumed: Mapping[str, Any] = {}
 
     # ---- written by the loops --------------------------------------------------------------------
 
     def open(self) -> None:
         """A pass begins."""
         self._pages.append(Page())
-        self.batch = self.dataloader_idx = None
-
-    def next_epoch(self) -> None:
-        """A training epoch is over, and the next one may follow in the same pass."""
-        self.close()
-        self._pages.append(Page())
+        self.dataloader_idx = None
 
     def enter_loader(self, dataloader_idx: int, several: bool) -> None:
-        """The pass comes to its next loader; only where there are several do names tell them apart."""
-        self._pages[-1].loaders = dataloader_idx + 1
+        """The pass comes to its next loader; only where there are several do names tell them apart. A metric that was
+        logged over the loader before is computed, and starts anew."""
+        page = self._pages[-1]
+        page.leave_loader()
+        page.loaders = dataloader_idx + 1
         self.dataloader_idx = dataloader_idx if several else None
 
     def end_epoch(self) -> None:
@@ -58,95 +57,108 @@ class Logbook:
             if entry.metric is None and entry.settings.on_epoch and syncs(entry.settings):
                 entry.synchronize()
         page.ended = True
-        self.batch = self._sized = self.dataloader_idx = None
-        self._batch_size = 1
+        self._sized, self._batch_size, self.dataloader_idx = None, 1, None
+
+    def next_epoch(self) -> None:
+        """A training epoch is over, and the next one may follow in the same pass."""
+        self.close()
+        self._pages.append(Page())
 
     def close(self, forget: bool = False) -> list[dict[str, float]]:
         """The pass is over; returns its epoch values, one dict per loader.
 
         With `forget` (the sanity check) nothing of it is kept.
         """
-        self.end_epoch()
         page = self._pages.pop()
         if not forget:
-            for kind, kept in self._kept.items():
-                kept.update(self._read(page, kind))
-            if self.publisher is not None:
-                self.publisher.epoch(self._read(page, "logged", ("epoch",)), within_batch=bool(self._pages))
+            self._keep(page)
         results = self._by_loader(page)
         page.reset()
         return results
+
+    def _keep(self, page: Page) -> None:
+        for kind, kept in self._kept.items():
+            kept.update(self._read(page, kind))
+        if self.publisher is not None:
+            self.publisher.epoch(self._read(page, "logged", ("epoch",)), within_batch=bool(self._pages))
 
     def abandon(self) -> None:
         """A run failed: drop the pages it left open."""
         for page in self._pages:
             page.reset()
         self._pages.clear()
-        self.batch = self._sized = self.dataloader_idx = None
-        self._batch_size = 1
+        self._sized, self._batch_size, self.dataloader_idx = None, 1, None
 
     # ---- saved in a checkpoint ---------------------------------------------------------------------
 
-    def state_dict(self, module: LightningModule) -> dict[str, Any]:
-        """What is known, and what the training epoch that runs has logged so far, as plain data."""
+    def state_dict(self) -> dict[str, Any]:
+        """What is known, what the training epoch that runs has logged so far, and what the metrics in the module, which
+        keep account of an epoch themselves, have seen; as plain data."""
         page = self._pages[0] if self._pages else Page()
-        entries = [(place, entry.state_dict(module)) for place, entry in page.entries.items()]
-        return {"kept": {kind: dict(kept) for kind, kept in self._kept.items()}, "page": entries}
+        return {
+            "kept": {kind: dict(kept) for kind, kept in self._kept.items()},
+            "page": [(place, entry.state_dict(self.module)) for place, entry in page.entries.items()],
+            "metrics": {name: _metric_state(metric) for name, metric in _metrics(self.module)},
+        }
 
-    def keep(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
-        """Know again what was known when the checkpoint was saved."""
-        for kind, values in kept.items():
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Know again what was known; what the epoch has logged waits for `rejoin`."""
+        for kind, values in state["kept"].items():
             self._kept[kind].update(values)
+        self._resumed = state
 
-    def reopen(self, entries: Sequence[tuple[Any, Mapping[str, Any]]], module: LightningModule) -> None:
-        """Go on with the page of the epoch that the checkpoint was saved in."""
-        self._pages[-1].entries = {tuple(place): Entry.of(state, module) for place, state in entries}
+    def rejoin(self) -> None:
+        """Go on with the page of the epoch in which the checkpoint was saved."""
+        entries = self._resumed["page"]
+        self._pages[-1].entries = {tuple(place): Entry.of(state, self.module) for place, state in entries}
+        metrics = dict(_metrics(self.module))
+        for name, saved in self._resumed["metrics"].items():
+            _set_metric_state(metrics[name], saved)
 
     # ---- written by the user ---------------------------------------------------------------------
 
-    def log(
-        self, module: LightningModule, name: str, value: Any, batch_size: int | None, asked: tuple[Any, ...]
-    ) -> None:
+    def log(self, name: str, value: Any, batch_size: int | None, asked: tuple[Any, ...]) -> None:
         """See `LightningModule.log`; `asked` holds the fields of `Settings`."""
-        hook, loader = rules.running_hook(), self.dataloader_idx
+        hook, loader, pages = rules.running_hook(), self.dataloader_idx, self._pages
         place = (hook, name, loader if asked[ADDS_LOADER] else None)
-        entry = self._pages[-1].entries.get(place) if hook and self._pages else None
+        entry = pages[-1].entries.get(place) if hook and pages else None
         if entry is None or entry.asked != asked:
-            if hook is None and not self._pages:
-                return rules.ignore(name, stacklevel=4)
+            if hook is None and not pages:
+                return rules.ignore(name)
             items = rules.items_of(value)
             if items is not None:
                 for key, item in items.items():
-                    self.log(module, f"{name}/{key}", item, batch_size, asked)
+                    self.log(f"{name}/{key}", item, batch_size, asked)
                 return None
             entry = self._entry(place, asked)
         if entry.loader != loader:
             entry.loader = None  # it is a value of several
-        if isinstance(value, Tensor):
-            if value.numel() != 1:
-                raise LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
+        if value.__class__ is Tensor or isinstance(value, Tensor):
+            if value.ndim:
+                if value.numel() != 1:
+                    raise LogError(f"log({name!r}): a tensor of shape {tuple(value.shape)}; a scalar is accepted")
+                value = value.reshape(())
             if not entry.settings.enable_graph:
                 value = value.detach()
             if value.dtype in rules.WIDENED:
                 value = value.to(rules.WIDENED[value.dtype])
-            if value.ndim:
-                value = value.reshape(())
         elif rules.is_metric(value):
             if entry.metric is not value:
-                rules.check_metric(name, value, module, entry.settings.metric_attribute)
+                rules.check_metric(name, value, self.module, entry.settings.metric_attribute)
             entry.metric, entry.latest, entry.weight = value, value._forward_cache, 1.0
             return None
         else:
             value = rules.number(name, value)
         if batch_size is None:
-            if self.batch is not self._sized:
-                self._sized, self._batch_size = self.batch, rules.size_of(self.batch)
+            batch = self.progress.batch
+            if batch is not self._sized:
+                self._sized, self._batch_size = batch, rules.size_of(batch)
             batch_size = self._batch_size
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = rules.given_size(name, batch_size)
         entry.latest = value
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
-            entry.add(value, batch_size, self._pages[-1].ended)
+            entry.add(value, batch_size, pages[-1].ended)
             return None
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
@@ -186,9 +198,10 @@ class Logbook:
         """Keep another process's callback metrics beside one's own, as tensors."""
         self._kept["callback"].update((name, torch.tensor(array)) for name, array in arrays.items())
 
-    def step_values(self) -> dict[str, float]:
-        """What loggers are given after a batch: the latest values of the running pass, and of its loader."""
-        return self._read(self._pages[-1], "logged", ("step",), self.dataloader_idx)
+    def publish_step(self) -> None:
+        """A batch is done: the loggers are given the latest values of the running pass, and of its loader."""
+        if self.publisher is not None and (step := self.publisher.step_of_batch()) is not None:
+            self.publisher.publish(self._read(self._pages[-1], "logged", ("step",), self.dataloader_idx), step)
 
     @staticmethod
     def _read(
@@ -211,7 +224,7 @@ class Logbook:
         """One dict per loader; what was logged in none of several, such as in an epoch's end, is in each."""
         loaders: list[dict[str, float]] = [{} for _ in range(page.loaders)]
         for entry in page.entries.values():
-            shown = {name: _plain(value) for name, (value, what) in entry.values(True).items() if what == "epoch"}
+            shown = {name: _plain(value) for name, (value, what) in entry.values(True).items() if what != "step"}
             for values in loaders if entry.loader is None else [loaders[entry.loader]]:
                 values.update(shown)
         return loaders
@@ -219,3 +232,25 @@ class Logbook:
 
 def _plain(value: Any) -> float:
     return float(value.detach() if isinstance(value, Tensor) else value)
+
+
+# ---- torchmetrics, which keep account of an epoch themselves ------------------------------------------------
+
+
+def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The metrics in the module, by name."""
+    torchmetrics = sys.modules.get("torchmetrics")
+    if torchmetrics is not None:
+        yield from ((n, part) for n, part in module.named_modules() if isinstance(part, torchmetrics.Metric))
+
+
+def _metric_state(metric: Any) -> dict[str, Any]:
+    return {"updates": metric._update_count, "values": {name: getattr(metric, name) for name in metric._defaults}}
+
+
+def _set_metric_state(metric: Any, saved: Mapping[str, Any]) -> None:
+    metric._update_count, metric._computed = saved["updates"], None
+    for name, value in saved["values"].items():
+        is_list = isinstance(value, list)
+        moved = [item.to(metric.device) for item in value] if is_list else value.to(metric.device)
+        setattr(metric, name, moved)

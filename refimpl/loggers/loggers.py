@@ -17,10 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigurationError
-from ..saving.hparams import logged_hparams
-from ..types import Trainer
 
-__all__ = ["CSVLogger", "Logger", "Publisher", "TensorBoardLogger", "loggers_of"]
+__all__ = ["CSVLogger", "Logger", "TensorBoardLogger", "loggers_of"]
 
 
 class Logger:
@@ -224,46 +222,6 @@ def loggers_of(given: Any, folder: str, silent: bool) -> list[Logger]:
     if not all(isinstance(logger, Logger) for logger in loggers):
         raise ConfigurationError(f"logger={given!r}; True, False, a Logger or a list of Loggers is accepted")
     return [SilentLogger() for _ in loggers] if silent else loggers
-
-
-class Publisher:
-    """Hands what is logged on to the loggers: a training step's values every `log_every_n_steps` steps, an
-    evaluation's with each of its batches, an epoch's at its end."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self._evaluated = 0  # batches in this run
-
-    def hyperparams(self) -> None:
-        """A fit starts: the hyperparameters of the data module and of the module, if there are any."""
-        params = logged_hparams(self.trainer.datamodule, self.trainer.module)
-        if params:
-            for logger in self.trainer.loggers:
-                logger.log_hyperparams(params)
-
-    def step(self) -> None:
-        """A batch is done."""
-        trainer = self.trainer
-        if trainer.training:
-            if trainer.updates and (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
-                self._publish(trainer.logbook.step_values(), trainer.global_step)
-        elif not trainer.sanity_checking:
-            self._publish(trainer.logbook.step_values(), self._evaluated)
-            self._evaluated += 1
-
-    def epoch(self, values: dict[str, float], within_batch: bool) -> None:
-        """A pass is over; it belongs to the step that runs, or else to the last one."""
-        step = self.trainer.global_step
-        self._publish(values, step if within_batch else max(0, step - 1))
-
-    def finalize(self, status: str) -> None:
-        """The run is over; `status` is the trainer's."""
-        for logger in self.trainer.loggers:
-            logger.finalize("success" if status == "finished" else status)
-
-    def _publish(self, values: dict[str, float], step: int) -> None:
-        for logger in self.trainer.loggers if values else ():
-            logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step)
 
 
 def _dict(params: Any) -> dict[str, Any]:

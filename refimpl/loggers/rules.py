@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter, index
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import LogError
-from ..types import LightningModule
+from ..errors import LogError, warn
 
 __all__ = [
     "REFUSED", "RULES", "WIDENED", "check_metric", "deprecated", "given_size", "ignore", "is_metric",
@@ -52,6 +50,7 @@ REFUSED = frozenset(
     "prepare_data setup teardown train_dataloader val_dataloader test_dataloader predict_dataloader "
     "configure_callbacks on_post_move_to_device configure_optimizers on_before_batch_transfer "
     "transfer_batch_to_device on_after_batch_transfer tbptt_split_batch optimizer_step optimizer_zero_grad "
+    "configure_gradient_clipping "
     "on_fit_start on_fit_end on_pretrain_routine_start on_pretrain_routine_end on_sanity_check_start "
     "on_sanity_check_end on_train_end on_validation_end on_test_end on_validation_model_eval "
     "on_validation_model_train on_test_model_eval on_test_model_train on_predict_model_eval on_predict_model_train "
@@ -60,30 +59,36 @@ REFUSED = frozenset(
 )
 
 
-def running_hook() -> str | None:
-    """The hook that called `log`: on the stack, the one nearest to the loop that called it.
+_KNOWN = REFUSED.union(RULES)
+_LOOPS = f"{__name__.partition('.')[0]}.loops"
 
-    Looking only when somebody logs keeps the loops free of bookkeeping.
+
+def running_hook() -> str | None:
+    """The hook that called `log`: on the stack, the one nearest to the loop that called it; None outside of a loop.
+
+    The loops could say which hook runs, but a loop calls a hook directly, and saying so would cost a call or a line for
+    each of the dozen hooks of a batch, in every run; looking costs the two or three frames between a hook that logs
+    and its loop. `dispatch.named` gives a frame of the hook's name to what has another. A thread has a stack of its
+    own: log from the hook that starts it.
     """
     frame = sys._getframe(3)  # skip this function, Logbook.log and LightningModule.log
     hook = None
-    while frame is not None and frame.f_globals.get("__name__") != "refimpl.loops":
-        name = frame.f_code.co_name
-        if name in RULES or name in REFUSED:
-            hook = name
+    while frame is not None and frame.f_globals.get("__name__") != _LOOPS:
+        if frame.f_code.co_name in _KNOWN:
+            hook = frame.f_code.co_name
         frame = frame.f_back  # type: ignore[assignment]
     return hook if frame is not None else None
 
 
-def ignore(name: str, stacklevel: int = 3) -> None:
+def ignore(name: str) -> None:
     """No run is going on: a module can be used by hand, and what it logs then goes nowhere."""
-    warnings.warn(f"self.log({name!r}) is ignored: no trainer is running this module", stacklevel=stacklevel)
+    warn(f"self.log({name!r}) is ignored: no trainer is running this module")
 
 
 def deprecated(**given: Any) -> None:
     """Arguments that the documentation lists without a meaning: nothing is done with them."""
     names = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
-    warnings.warn(f"self.log({names}) is deprecated and does nothing; see reduce_fx", DeprecationWarning, stacklevel=3)
+    warn(f"self.log({names}) is deprecated and does nothing; see reduce_fx", DeprecationWarning)
 
 
 # ---- values --------------------------------------------------------------------------------------------------
@@ -112,7 +117,7 @@ def is_metric(value: Any) -> bool:
     return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
 
 
-def check_metric(name: str, metric: Any, module: LightningModule, attribute: str | None) -> None:
+def check_metric(name: str, metric: Any, module: nn.Module, attribute: str | None) -> None:
     """A metric has to be an attribute of the module: that moves it to the device and keeps its state."""
     problem = f"log({name!r}, {type(metric).__name__}, metric_attribute={attribute!r})"
     if attribute is None:
@@ -147,8 +152,8 @@ def given_size(name: str, size: Any) -> int:
 
 def size_of(batch: Any) -> int:
     """The first dimension of the first tensor in the batch; 1 where there is none."""
-    tensor = next(_tensors(batch), None)
-    return tensor.size(0) if tensor is not None and tensor.ndim else 1
+    tensor = batch if batch.__class__ is Tensor else next(_tensors(batch), None)
+    return tensor.shape[0] if tensor is not None and tensor.ndim else 1
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from ..callback import Callback
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
 from ..errors import ConfigurationError
-from ..trainer.options import callbacks_of
+from ..receivers import callbacks_of
 
 __all__ = ["RETIRED_OPTIONS", "retired_keywords", "retired_options"]
 

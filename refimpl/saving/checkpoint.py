@@ -9,35 +9,19 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import torch
 
-from ..callback import Callback
-from ..datamodule import LightningDataModule
 from ..errors import CheckpointError
-from ..types import LightningModule, Trainer
-from ..version import __version__
-from .hparams import init_arguments, plain_hparams
-from .resume import loop_state, restore_loops
+from ..types import LightningModule
+from .hparams import init_arguments
 
 Module = TypeVar("Module", bound="LightningModule")
 
-__all__ = [
-    "check_resumable",
-    "collected",
-    "load_from_checkpoint",
-    "read",
-    "restore_module",
-    "restore_training",
-    "write",
-]
-
-_OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
-
+__all__ = ["load_from_checkpoint", "read", "write"]
 
 # ---- the file --------------------------------------------------------------------------------------------
 
@@ -91,111 +75,6 @@ def _why_unreadable(error: Exception) -> str:
     return f"is no checkpoint, or a damaged one: {said.splitlines()[0]:.200}"
 
 
-# ---- a run, out and in -------------------------------------------------------------------------------------
-
-
-def collected(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
-    """Everything that the trainer's run needs to go on, or with `weights_only` the module alone; then the data
-    module's and the module's `on_save_checkpoint` add to it. ("on_save_checkpoint")"""
-    module = trainer.module
-    checkpoint: dict[str, Any] = {
-        _OURS: __version__,
-        "epoch": trainer.current_epoch,
-        "global_step": trainer.global_step + trainer.uncounted,
-        "state_dict": module.state_dict(),
-        **_hyperparameters(module),
-        **(_hyperparameters(trainer.datamodule) if trainer.datamodule else {}),
-    }
-    if not weights_only:
-        checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        checkpoint["lr_schedulers"] = [
-            {"passed": each.passed, "is_due": each.is_due, "state": _state_of(each.scheduler)}
-            for each in trainer.schedules
-        ]
-        checkpoint["scaler"] = trainer.scaler and trainer.scaler.scaler.state_dict()
-        checkpoint["loops"] = loop_state(trainer)
-        checkpoint["callbacks"] = _callback_states(trainer, checkpoint)
-    for owner in (trainer.datamodule, module):
-        if hook := getattr(owner, "on_save_checkpoint", None):
-            hook(checkpoint)
-    return checkpoint
-
-
-def restore_module(trainer: Trainer) -> None:
-    """Give the data module and the module what the checkpoint holds of them, and in a fit the callbacks; `setup`
-    has built the module. ("on_load_checkpoint")
-
-    Raises CheckpointError for weights that do not fit the module.
-    """
-    checkpoint, module = trainer.checkpoint, trainer.module
-    if checkpoint is None:
-        return
-    for owner in (trainer.datamodule, module):
-        if hook := getattr(owner, "on_load_checkpoint", None):
-            hook(checkpoint)
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{trainer.ckpt_path!r} does not fit {type(module).__name__}: {error}") from None
-    if trainer.state.fn != "fit":
-        trainer.checkpoint = None
-    elif _OURS in checkpoint:
-        _restore_callbacks(trainer, checkpoint["callbacks"])
-
-
-def restore_training(trainer: Trainer) -> None:
-    """Give the optimizers, the schedulers, the loss scaler and the loops what the checkpoint holds of them.
-
-    Raises CheckpointError where `configure_optimizers` returned another number of them, or of their parameters.
-    """
-    checkpoint, trainer.checkpoint = trainer.checkpoint, None
-    if checkpoint is None or _OURS not in checkpoint:
-        return
-    for what, ours in (("optimizer_states", trainer.optimizers), ("lr_schedulers", trainer.schedules)):
-        if len(checkpoint[what]) != len(ours):
-            raise CheckpointError(
-                f"{trainer.ckpt_path!r} holds {len(checkpoint[what])} {what}, but configure_optimizers returned "
-                f"{len(ours)}"
-            )
-    for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"]):
-        try:
-            optimizer.load_state_dict(state)
-        except ValueError as error:
-            kind = type(optimizer).__name__
-            raise CheckpointError(f"{trainer.ckpt_path!r} does not fit the optimizer {kind}: {error}") from None
-    for schedule, state in zip(trainer.schedules, checkpoint["lr_schedulers"]):
-        schedule.passed, schedule.is_due = state["passed"], state["is_due"]
-        if state["state"] is not None:
-            schedule.scheduler.load_state_dict(state["state"])
-    if trainer.scaler and checkpoint["scaler"]:
-        trainer.scaler.scaler.load_state_dict(checkpoint["scaler"])
-    restore_loops(trainer, checkpoint["loops"])
-
-
-def check_resumable(trainer: Trainer) -> None:
-    """Before a fit starts: is this a checkpoint to go on from?
-
-    Raises CheckpointError for one without the state of the training. That of a Lightning release gives its
-    weights, with a warning that says what is skipped.
-    """
-    checkpoint = trainer.checkpoint
-    assert checkpoint is not None
-    if _LIGHTNING in checkpoint and _OURS not in checkpoint:
-        skipped = sorted(checkpoint.keys() - {"state_dict", _LIGHTNING, "hyper_parameters", "hparams_name"})
-        warnings.warn(
-            f"{trainer.ckpt_path!r} was written by pytorch-lightning {checkpoint[_LIGHTNING]}: its weights are loaded, "
-            f"and training begins at epoch 0; skipped are {', '.join(skipped)}",
-            stacklevel=6,
-        )
-    elif "optimizer_states" not in checkpoint:
-        raise CheckpointError(
-            f"{trainer.ckpt_path!r} holds weights only, and no state of a training to go on with; to begin a "
-            f"training with these weights, use {type(trainer.module).__name__}.load_from_checkpoint"
-        )
-    else:
-        trainer.current_epoch, trainer.global_step = checkpoint["epoch"], checkpoint["global_step"]
-
-
 def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, strict: bool, weights_only: bool,
                          overrides: Mapping[str, Any]) -> Module:  # fmt: skip
     """For `LightningModule.load_from_checkpoint`."""
@@ -207,57 +86,3 @@ def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, stri
     except RuntimeError as error:
         raise CheckpointError(f"{source!r} does not fit {cls.__name__}: {error}") from None
     return module
-
-
-def _hyperparameters(owner: LightningModule | LightningDataModule) -> dict[str, Any]:
-    """What a checkpoint keeps of them; what is no plain data is left out, with a warning."""
-    kept, left_out = plain_hparams(owner)
-    if left_out:
-        warnings.warn(
-            f"the hyperparameters {', '.join(left_out)} of {type(owner).__name__} are no plain data, and not in the "
-            "checkpoint: give them to load_from_checkpoint, or save_hyperparameters(ignore=...)",
-            stacklevel=2,
-        )
-    return kept
-
-
-# ---- callbacks -----------------------------------------------------------------------------------------------
-
-
-def _keyed(callbacks: Iterable[Callback]) -> Iterator[tuple[str, Callback]]:
-    """Each callback with the name of its class; the second of a class is "EarlyStopping#1"."""
-    seen: dict[str, int] = {}
-    for callback in callbacks:
-        kind = type(callback).__qualname__
-        count = seen[kind] = seen.get(kind, -1) + 1
-        yield f"{kind}#{count}" if count else kind, callback
-
-
-def _callback_states(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What each callback's `state_dict` returned, and its `on_save_checkpoint`, if that is anything."""
-    states: dict[str, Any] = {}
-    for key, callback in _keyed(trainer.callbacks):
-        save = getattr(callback, "on_save_checkpoint", None)  # which may be set to None, as any hook
-        returned = save and save(trainer, trainer.module, checkpoint)
-        kept = {"state_dict": callback.state_dict(), "on_save_checkpoint": returned}
-        if kept["state_dict"] or returned is not None:
-            states[key] = kept
-    return states
-
-
-def _restore_callbacks(trainer: Trainer, states: Mapping[str, Any]) -> None:
-    callbacks = dict(_keyed(trainer.callbacks))
-    for key, state in states.items():
-        if key not in callbacks:
-            warnings.warn(f"{trainer.ckpt_path!r} holds the state of {key}, a callback that is not there", stacklevel=2)
-            continue
-        if state["state_dict"]:
-            callbacks[key].load_state_dict(state["state_dict"])
-        load = getattr(callbacks[key], "on_load_checkpoint", None)
-        if load and state["on_save_checkpoint"] is not None:
-            load(trainer, trainer.module, state["on_save_checkpoint"])
-
-
-def _state_of(scheduler: Any) -> Any:
-    """A scheduler's state; None for one of the user's own that has none to tell."""
-    return scheduler.state_dict() if hasattr(scheduler, "state_dict") else None

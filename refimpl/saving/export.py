@@ -14,9 +14,9 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from ..devices import move
+from ..batches import move
 from ..errors import ConfigurationError
-from ..precision import doubled
+from ..optimizers.precision import doubled
 from ..types import LightningModule
 
 __all__ = ["evaluating", "forward_arguments", "megabytes", "to_onnx", "to_torchscript"]

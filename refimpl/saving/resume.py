@@ -1,135 +1,171 @@
-"""Going on in the middle of a run: what a checkpoint says of the loops, and how a run comes back to that point.
+"""A run in a checkpoint, and back: what each of its parts has to tell, and what it goes on from.
 
-A run that was resumed does, from there on, what one that never stopped does, bit by bit. Between two epochs it
-takes the random state. In mid-epoch the loaders are iterated from the random state in which they were before, past
-the batches that are done; what those left behind (outputs, logged values, gradients of an open window) is put back.
+A run that was resumed does, from there on, what one that never stopped does, bit by bit. Between two epochs its parts
+take their states as they are. In mid-epoch the loaders are iterated from the random state in which they were before,
+past the batches that are done; then each part takes back what those left behind (`rejoin`): outputs, logged values,
+gradients of an open window.
 """
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor, nn
+from ..callback import Callback
+from ..datamodule import LightningDataModule
+from ..errors import CheckpointError, warn
+from ..types import LightningModule, Trainer
+from ..version import __version__
+from .hparams import plain_hparams
 
-from ..optimization import step_plateaus
-from ..seed import random_state, set_random_state
-from ..types import Trainer
+__all__ = [
+    "Part",
+    "callback_states",
+    "collected",
+    "is_resumable",
+    "restore_callbacks",
+    "restore_module",
+    "restore_parts",
+]
 
-__all__ = ["generators_of", "loop_state", "rejoin", "restore_loops"]
+_OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
+# What the period has at the top of a checkpoint, and whose it is; the other states of the parts are under "loops".
+_AT_THE_TOP = {
+    "epoch": "progress",
+    "global_step": "progress",
+    "optimizer_states": "optimization",
+    "lr_schedulers": "optimization",
+    "scaler": "optimization",
+}
 
 
-def loop_state(trainer: Trainer) -> dict[str, Any]:
-    """Where the run is, as plain data."""
-    loader, module = trainer.train_loader, trainer.module
-    starts = loader.starts if loader else []
-    in_epoch = bool(starts)
-    asked: dict[str, Any] = {**trainer.eval_loaders, **({"train": loader} if loader else {})}
-    validation = trainer.eval_loaders["val"].loaders if "val" in trainer.eval_loaders else []
-    each = [generators_of(one) for one in loader.each] if loader else []
-    state: dict[str, Any] = {
-        "in_epoch": in_epoch,
-        "batches_done": trainer.batches_done,
-        "asked": {stage: loaders.epoch for stage, loaders in asked.items()},  # in which epoch
-        "val_generators": [[g.get_state() for g in generators_of(one)] for one in validation],
-        "loader_starts": starts or [{"generators": [g.get_state() for g in generators]} for generators in each],
-        "random_state": random_state(),
-        "turns": trainer.turns and trainer.turns.state_dict(),
-        "logged": trainer.logbook.state_dict(module),
+class Part(Protocol):
+    """A part of a run that has a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state as plain data."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+
+
+# ---- out -------------------------------------------------------------------------------------------------------
+
+
+def collected(
+    module: LightningModule, datamodule: LightningDataModule | None, parts: Mapping[str, Part], weights_only: bool
+) -> dict[str, Any]:
+    """Everything that a run needs to go on, but for its callbacks', or with `weights_only` the module alone."""
+    loops = {name: part.state_dict() for name, part in parts.items()}
+    at_the_top = {key: loops[part].pop(key) for key, part in _AT_THE_TOP.items()}
+    checkpoint: dict[str, Any] = {
+        _OURS: __version__,
+        "epoch": at_the_top["epoch"],
+        "global_step": at_the_top["global_step"],
+        "state_dict": module.state_dict(),
+        **_hyperparameters(module),
+        **(_hyperparameters(datamodule) if datamodule else {}),
     }
-    if in_epoch:
-        state["outputs"] = _plain_outputs(trainer.outputs)
-        state["metrics"] = {name: _metric_state(metric) for name, metric in _metrics(module)}
-        state["empty_windows"] = [block.is_empty for block in trainer.blocks]
-        if not module.automatic_optimization or not all(state["empty_windows"]):
-            state["gradients"] = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
-    return state
+    return checkpoint if weights_only else {**checkpoint, **at_the_top, "loops": loops}
 
 
-def restore_loops(trainer: Trainer, state: Mapping[str, Any]) -> None:
-    """The parts that are there before the first epoch; the rest waits in `trainer.resuming` for `rejoin`."""
-    trainer.resuming, trainer.asked_before = state, dict(state["asked"])
-    trainer.val_generators = state["val_generators"]
-    trainer.logbook.keep(state["logged"]["kept"])
-    if trainer.turns and state["turns"]:
-        trainer.turns.load_state_dict(state["turns"])
+def _hyperparameters(owner: LightningModule | LightningDataModule) -> dict[str, Any]:
+    """What a checkpoint keeps of them; what is no plain data is left out, with a warning."""
+    kept, left_out = plain_hparams(owner)
+    if left_out:
+        warn(
+            f"the hyperparameters {', '.join(left_out)} of {type(owner).__name__} are no plain data, and not in the "
+            "checkpoint: give them to load_from_checkpoint, or save_hyperparameters(ignore=...)"
+        )
+    return kept
 
 
-def rejoin(trainer: Trainer) -> Iterator[tuple[int, Any]]:
-    """The numbered batches of the epoch in which the checkpoint was saved, from the first that was not done on."""
-    state, module, loader = trainer.resuming, trainer.module, trainer.train_loader
-    assert state is not None and loader is not None
-    trainer.resuming = None
-    loader.replay = list(state["loader_starts"])
-    numbered = enumerate(loader.batches())
-    if not state["in_epoch"]:
-        return numbered
-    trainer.batches_done = done = state["batches_done"]
-    for _ in islice(numbered, done):
-        pass
-    trainer.logbook.reopen(state["logged"]["page"], module)
-    trainer.outputs.extend(state["outputs"])
-    metrics = dict(_metrics(module))
-    for name, saved in state["metrics"].items():
-        _set_metric_state(metrics[name], saved)
-    for block, is_empty in zip(trainer.blocks, state["empty_windows"]):
-        block.is_empty = is_empty
-    parameters = dict(module.named_parameters())
-    for name, gradient in state.get("gradients", {}).items():
-        parameters[name].grad = gradient.to(parameters[name].device)
-    step_plateaus(trainer)  # of the last batch done, if it was saved before they had
-    set_random_state(state["random_state"])
-    return numbered
+# ---- in --------------------------------------------------------------------------------------------------------
 
 
-def generators_of(loader: Any) -> list[torch.Generator]:
-    """The loader's own sources of randomness, each once."""
-    owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
-    found = {id(g): g for owner in owners if isinstance(g := getattr(owner, "generator", None), torch.Generator)}
-    return list(found.values())
+def is_resumable(path: Any, checkpoint: Mapping[str, Any], module: LightningModule) -> bool:
+    """Before a fit starts: whether this is a checkpoint to go on from. That of a Lightning release gives its weights,
+    with a warning that says what is skipped.
+
+    Raises CheckpointError for one without the state of the training.
+    """
+    if _LIGHTNING in checkpoint and _OURS not in checkpoint:
+        skipped = sorted(checkpoint.keys() - {"state_dict", _LIGHTNING, "hyper_parameters", "hparams_name"})
+        warn(
+            f"{path!r} was written by pytorch-lightning {checkpoint[_LIGHTNING]}: its weights are loaded, "
+            f"and training begins at epoch 0; skipped are {', '.join(skipped)}"
+        )
+        return False
+    if "optimizer_states" not in checkpoint:
+        raise CheckpointError(
+            f"{path!r} holds weights only, and no state of a training to go on with; to begin a "
+            f"training with these weights, use {type(module).__name__}.load_from_checkpoint"
+        )
+    return True
 
 
-def _plain_outputs(outputs: list[Any]) -> list[Any]:
-    """The outputs that `training_epoch_end` waits for; none, with a warning, if they are more than data."""
-    if all(_is_plain(output) for output in outputs):
-        return outputs
-    warnings.warn(
-        "a checkpoint in mid-epoch cannot keep what training_step returned, since it is more than tensors, numbers, "
-        "strings and containers of these: after resuming, training_epoch_end is given the later outputs only",
-        stacklevel=2,
-    )
-    return []
+def restore_module(
+    path: Any, checkpoint: dict[str, Any], module: LightningModule, datamodule: LightningDataModule | None
+) -> None:
+    """Give the data module and the module what the checkpoint holds of them; `setup` has built the module.
+    ("on_load_checkpoint")
+
+    Raises CheckpointError for weights that do not fit the module.
+    """
+    for owner in (datamodule, module):
+        if hook := getattr(owner, "on_load_checkpoint", None):
+            hook(checkpoint)
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path!r} does not fit {type(module).__name__}: {error}") from None
 
 
-def _is_plain(value: Any) -> bool:
-    if type(value) is dict:
-        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float, str, Tensor, nn.Parameter)
+def restore_parts(path: Any, checkpoint: Mapping[str, Any], parts: Mapping[str, Part]) -> None:
+    """Give some parts their states. Raises CheckpointError for one that does not fit."""
+    for name, part in parts.items():
+        at_the_top = {key: checkpoint[key] for key, owner in _AT_THE_TOP.items() if owner == name}
+        try:
+            part.load_state_dict({**checkpoint["loops"][name], **at_the_top})
+        except CheckpointError as error:
+            raise CheckpointError(f"{path!r} {error}") from None
 
 
-# ---- torchmetrics, which keep account of an epoch themselves ------------------------------------------------
+# ---- callbacks -------------------------------------------------------------------------------------------------
 
 
-def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The metrics in the module, by name."""
-    torchmetrics = sys.modules.get("torchmetrics")
-    if torchmetrics is not None:
-        yield from ((n, part) for n, part in module.named_modules() if isinstance(part, torchmetrics.Metric))
+def callback_states(callbacks: Iterable[Callback], trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What each callback's `state_dict` returned, and its `on_save_checkpoint`, if that is anything."""
+    states: dict[str, Any] = {}
+    for key, callback in _keyed(callbacks):
+        save = getattr(callback, "on_save_checkpoint", None)  # which may be set to None, as any hook
+        returned = save and save(trainer, trainer.module, checkpoint)
+        kept = {"state_dict": callback.state_dict(), "on_save_checkpoint": returned}
+        if kept["state_dict"] or returned is not None:
+            states[key] = kept
+    return states
 
 
-def _metric_state(metric: Any) -> dict[str, Any]:
-    return {"updates": metric._update_count, "values": {name: getattr(metric, name) for name in metric._defaults}}
+def restore_callbacks(
+    path: Any, checkpoint: Mapping[str, Any], callbacks: Iterable[Callback], trainer: Trainer
+) -> None:
+    """Give the callbacks their states; warns of one that is not there."""
+    keyed = dict(_keyed(callbacks))
+    for key, state in checkpoint["callbacks"].items():
+        if key not in keyed:
+            warn(f"{path!r} holds the state of {key}, a callback that is not there")
+            continue
+        if state["state_dict"]:
+            keyed[key].load_state_dict(state["state_dict"])
+        load = getattr(keyed[key], "on_load_checkpoint", None)
+        if load and state["on_save_checkpoint"] is not None:
+            load(trainer, trainer.module, state["on_save_checkpoint"])
 
 
-def _set_metric_state(metric: Any, saved: Mapping[str, Any]) -> None:
-    metric._update_count, metric._computed = saved["updates"], None
-    for name, value in saved["values"].items():
-        is_list = isinstance(value, list)
-        moved = [item.to(metric.device) for item in value] if is_list else value.to(metric.device)
-        setattr(metric, name, moved)
+def _keyed(callbacks: Iterable[Callback]) -> Iterator[tuple[str, Callback]]:
+    """Each callback with the name of its class; the second of a class is "EarlyStopping#1"."""
+    seen: dict[str, int] = {}
+    for callback in callbacks:
+        kind = type(callback).__qualname__
+        count = seen[kind] = seen.get(kind, -1) + 1
+        yield f"{kind}#{count}" if count else kind, callback

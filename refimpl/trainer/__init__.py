@@ -1,5 +1,1 @@
 """What the user holds: the trainer, its options, and what can be read off it."""
-
-from .trainer import Trainer
-
-__all__ = ["Trainer"]

@@ -3,82 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-import torch
+from ..errors import ConfigurationError, count, one_of
+from ..loaders.combined import MODES
+from ..optimizers.precision import PRECISIONS
 
-from ..callback import Callback
-from ..combined import MODES
-from ..errors import ConfigurationError
-from ..precision import PRECISIONS
-
-__all__ = ["Options", "callbacks_of", "device_of", "resolved", "windows"]
-
-
-class Options:
-    """The options of a trainer as its constructor leaves them: every value is one that the engine accepts."""
-
-    fast_dev_run: int  # batches; 0 for a whole run
-    max_epochs: int  # -1 for no limit, here and in max_steps
-    min_epochs: int
-    max_steps: int
-    min_steps: int
-    max_time: float | None  # seconds
-    limit_train_batches: int | float
-    limit_val_batches: int | float
-    limit_test_batches: int | float
-    limit_predict_batches: int | float
-    val_check_interval: int | float
-    check_val_every_n_epoch: int
-    num_sanity_val_steps: int
-    gradient_clip_val: float  # 0 for no clipping
-    gradient_clip_algorithm: str
-    track_grad_norm: float | None  # the order of the norm
-    enable_progress_bar: bool
-    enable_model_summary: bool
-    detect_anomaly: bool
-    terminate_on_nan: bool
-    log_every_n_steps: int
-    default_root_dir: str
-    precision: int | str
-    overfit_batches: int | float  # 0 for none
-    multiple_trainloader_mode: str
-    reload_dataloaders_every_n_epochs: int  # 0 for never
-    truncated_bptt_steps: int  # 0 for whole batches; of modules that have none of their own
-    deterministic: bool
-    benchmark: bool
-
-
-def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options among `given`, the arguments of the trainer's constructor, as `Options` has them.
-
-    Raises ConfigurationError for a value that is not accepted, naming it and what is.
-    """
-    meant = _as_meant(given)
-    return {name: check(name, meant[name]) for name, check in _CHECKS.items()}
-
-
-def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with what one of them says about others: `fast_dev_run` cuts everything short, and
-    training without any limit ends after 1000 epochs."""
-    fast = given["fast_dev_run"]
-    batches = count("fast_dev_run", int(fast) if isinstance(fast, bool) else fast, least=0)
-    meant = {**given, "fast_dev_run": batches}
-    meant["limit_train_batches"] = limit("overfit_batches", given["overfit_batches"]) or given["limit_train_batches"]
-    if batches:
-        meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
-        meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
-        meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
-    meant |= {name: 0 for name in ("min_epochs", "min_steps", "truncated_bptt_steps") if meant[name] is None}
-    if meant["max_steps"] is None:
-        meant["max_steps"] = -1
-    if meant["max_epochs"] is None:
-        meant["max_epochs"] = 1000 if meant["max_steps"] == -1 and meant["max_time"] is None else -1
-    return meant
+__all__ = ["Options", "count"]
 
 
 # ---- what is accepted, and what becomes of it -----------------------------------------------------------
@@ -89,13 +23,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, bool):
         return value
     return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
-
-
-def count(name: str, value: Any, least: int) -> int:
-    number = plain(value)
-    if type(number) is not int or number < least:
-        raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
-    return number
 
 
 def limit(name: str, value: Any) -> int | float:
@@ -121,20 +48,13 @@ def at_least_0(name: str, value: Any) -> float:
     raise ConfigurationError(f"{name}={value!r}; None or a number from 0 is accepted")
 
 
-def one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> Any:
-    if not any(type(value) is type(known) and value == known for known in accepted):
-        shown = ", ".join(map(repr, accepted[:-1]))
-        raise ConfigurationError(f"{name}={value!r}; {shown} or {accepted[-1]!r} is accepted")
-    return value
-
-
 def flag(name: str, value: Any) -> bool:
     if value not in (True, False):
         raise ConfigurationError(f"{name}={value!r}; True or False is accepted")
     return bool(value)
 
 
-def precision(name: str, value: Any) -> int | str:
+def number_of_bits(name: str, value: Any) -> int | str:
     """A number of bits, also where it is text, or "bf16"."""
     return one_of(name, int(value) if value in ("16", "32", "64") else plain(value), PRECISIONS)  # type: ignore[no-any-return]
 
@@ -179,79 +99,83 @@ def folder(name: str, value: Any) -> str:
         raise ConfigurationError(f"{name}={value!r}; a path is accepted") from None
 
 
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "fast_dev_run": partial(count, least=0),
-    "max_epochs": partial(count, least=-1),
-    "min_epochs": partial(count, least=0),
-    "max_steps": partial(count, least=-1),
-    "min_steps": partial(count, least=0),
-    "max_time": duration,
-    "limit_train_batches": limit,
-    "limit_val_batches": limit,
-    "limit_test_batches": limit,
-    "limit_predict_batches": limit,
-    "overfit_batches": limit,
-    "multiple_trainloader_mode": partial(one_of, accepted=MODES),
-    "reload_dataloaders_every_n_epochs": partial(count, least=0),
-    "val_check_interval": interval,
-    "check_val_every_n_epoch": partial(count, least=1),
-    "num_sanity_val_steps": partial(count, least=-1),
-    "gradient_clip_val": at_least_0,
-    "gradient_clip_algorithm": partial(one_of, accepted=("norm", "value")),
-    "track_grad_norm": norm_order,
-    "enable_progress_bar": flag,
-    "enable_model_summary": flag,
-    "detect_anomaly": flag,
-    "terminate_on_nan": flag,
-    "log_every_n_steps": partial(count, least=1),
-    "default_root_dir": folder,
-    "precision": precision,
-    "truncated_bptt_steps": partial(count, least=0),
-    "deterministic": flag,
-    "benchmark": flag,
-}
+# ---- the options --------------------------------------------------------------------------------------------
 
 
-def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
-    several = isinstance(given, Iterable) and not isinstance(given, Callback)
-    callbacks: list[Any] = [] if given is None else list(given) if several else [given]  # type: ignore[arg-type]
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            hint = " (not the class)" if isinstance(callback, type) else ""
-            raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
-    return callbacks
+class _Checked:
+    """An option: what is set passes its check. Read it is as any attribute, since there is no `__get__`."""
+
+    def __init__(self, check: Callable[..., Any], **settings: Any) -> None:
+        self.check, self.settings = check, settings
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, options: Any, value: Any) -> None:
+        vars(options)[self.name] = self.check(self.name, value, **self.settings)
 
 
-def device_of(accelerator: Any, devices: Any, gpus: Any, num_processes: Any) -> torch.device:
-    """The one device that this engine runs on, by any of the ways to name it.
+def _checked(check: Callable[..., Any], **settings: Any) -> Any:
+    return _Checked(check, **settings)
 
-    Raises ConfigurationError for more than one, and for one that is not there.
+
+class Options:
+    """The options of a trainer, each checked as it is set, here and by users later on: `trainer.max_epochs += 1`.
+
+    Made of the arguments of the trainer's constructor. Raises ConfigurationError for a value that is not accepted,
+    naming it and what is.
     """
-    asked = {"accelerator": accelerator, "devices": devices, "gpus": gpus, "num_processes": num_processes}
-    shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
-    devices, gpus, num_processes = map(_counted, (devices, gpus, num_processes))
-    named_gpu = gpus not in (None, 0, [])
-    if accelerator not in (None, "auto", "cpu", "gpu", "cuda") or (accelerator == "cpu" and named_gpu):
-        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted, and gpus not on the CPU")
-    which = gpus if named_gpu else devices
-    if which == -1:
-        which = torch.cuda.device_count() or 1  # all that there are
-    several = which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1)
-    if several or num_processes not in (None, 1):
-        raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
-    if not named_gpu and (accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())):
-        return torch.device("cpu")
-    index = which[0] if isinstance(which, (list, tuple)) else 0
-    if type(index) is not int or not 0 <= index < torch.cuda.device_count():
-        raise ConfigurationError(f"{shown}: torch finds {torch.cuda.device_count()} GPUs here")
-    return torch.device("cuda", index)
+
+    fast_dev_run: int = _checked(count)  # batches; 0 for a whole run
+    max_epochs: int = _checked(count, least=-1)  # -1 for no limit, here and in max_steps
+    min_epochs: int = _checked(count)
+    max_steps: int = _checked(count, least=-1)
+    min_steps: int = _checked(count)
+    max_time: float | None = _checked(duration)  # seconds
+    limit_train_batches: int | float = _checked(limit)
+    limit_val_batches: int | float = _checked(limit)
+    limit_test_batches: int | float = _checked(limit)
+    limit_predict_batches: int | float = _checked(limit)
+    overfit_batches: int | float = _checked(limit)  # 0 for none
+    multiple_trainloader_mode: str = _checked(one_of, accepted=MODES)
+    reload_dataloaders_every_n_epochs: int = _checked(count)  # 0 for never
+    val_check_interval: int | float = _checked(interval)
+    check_val_every_n_epoch: int = _checked(count, least=1)
+    num_sanity_val_steps: int = _checked(count, least=-1)
+    accumulate_grad_batches: Any = _checked(windows)  # batches per window by the epoch from which on they hold
+    gradient_clip_val: float = _checked(at_least_0)  # 0 for no clipping
+    gradient_clip_algorithm: str = _checked(one_of, accepted=("norm", "value"))
+    track_grad_norm: float | None = _checked(norm_order)
+    enable_progress_bar: bool = _checked(flag)
+    enable_model_summary: bool = _checked(flag)
+    detect_anomaly: bool = _checked(flag)
+    terminate_on_nan: bool = _checked(flag)
+    log_every_n_steps: int = _checked(count, least=1)
+    default_root_dir: str = _checked(folder)
+    precision: int | str = _checked(number_of_bits)
+    deterministic: bool = _checked(flag)
+    benchmark: bool = _checked(flag)
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        meant = _as_meant(given)
+        for name in Options.__annotations__:
+            setattr(self, name, meant[name])
 
 
-def _counted(devices: Any) -> Any:
-    """The number of devices, or the list of their indices, also where a command line gave it as text: "1", "0,"."""
-    if not isinstance(devices, str) or devices == "auto":
-        return devices
-    try:
-        return [int(part) for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
-    except ValueError:
-        return devices
+def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with what one of them says about others: `fast_dev_run` cuts everything short, and
+    training without any limit ends after 1000 epochs."""
+    fast = given["fast_dev_run"]
+    batches = count("fast_dev_run", int(fast) if isinstance(fast, bool) else fast)
+    meant = {**given, "fast_dev_run": batches}
+    meant["limit_train_batches"] = limit("overfit_batches", given["overfit_batches"]) or given["limit_train_batches"]
+    if batches:
+        meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
+        meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
+        meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
+    meant |= {name: 0 for name in ("min_epochs", "min_steps") if meant[name] is None}
+    if meant["max_steps"] is None:
+        meant["max_steps"] = -1
+    if meant["max_epochs"] is None:
+        meant["max_epochs"] = 1000 if meant["max_steps"] == -1 and meant["max_time"] is None else -1
+    return meant

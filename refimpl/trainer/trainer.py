@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-import torch
-
 from .. import loops
 from ..callback import Callback
-from ..callback_list import with_defaults
+from ..callbacks.model_checkpoint import ModelCheckpoint, chosen
+from ..callbacks.progress_bar import ProgressBar
+from ..callbacks.summary import ModelSummary
 from ..datamodule import LightningDataModule
-from ..dispatch import Hooks
-from ..loggers.logbook import Logbook
+from ..devices import Devices, device_of
+from ..errors import ConfigurationError
 from ..loggers.loggers import Logger, loggers_of
 from ..loggers.tables import results_table
 from ..module import LightningModule
-from ..optimization import Turns
-from ..period.arguments import TakesArguments
-from ..period.retired import RETIRED_OPTIONS, retired_keywords, retired_options
-from ..precision import LossScaler
-from ..run import run
-from ..saving.checkpoint import collected, write
-from .options import device_of, resolved
-from .states import RunningStage, TrainerState, TrainerStatus, TrainerView
+from ..receivers import callbacks_of
+from ..run import Run
+from ..saving.checkpoint import write
+from .options import Options
+from .view import TrainerView
 
 __all__ = ["Trainer"]
 
 
-class Trainer(TakesArguments, TrainerView):
+# Type checkers take the trainer of the hooks for what users hold, a class above this one: hence `ignore[arg-type]`.
+class Trainer(TrainerView):
     """Runs a `LightningModule` as the documentation's pseudocode says.
 
     Args:
@@ -68,30 +66,15 @@ class Trainer(TakesArguments, TrainerView):
         detect_anomaly: torch's anomaly detection while training, which names the operation that made a NaN.
         terminate_on_nan: raise ValueError as soon as the loss or a parameter is NaN or infinite.
         precision: 32; 64; 16 for autocast to float16 with a scaled loss, "bf16" for autocast to bfloat16.
-        accelerator, devices, gpus, num_processes: the device: "cpu", which is the default, or "gpu", with devices=1
-            or [index]; gpus=1 or gpus=[index]; "auto" for a GPU if there is one. One process, one device.
-        truncated_bptt_steps: of modules that have none of their own; deprecated.
-        resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.
+        accelerator, devices: the device: "cpu", which is the default, or "gpu", with devices=1 or [index]; "auto" for a
+            GPU if there is one. One process, one device.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
-    The period's retired spellings (`checkpoint_callback`, `weights_summary`, `progress_bar_refresh_rate`, ...) are
-    taken with a warning.
-
     Raises:
-        ConfigurationError: an option's value is not accepted; TypeError: an option is unknown. Both
-            name what was given and what is accepted.
+        ConfigurationError: an option's value is not accepted; the message says what is.
     """
 
-    _unlisted = RETIRED_OPTIONS
-
-    # What a run attaches: the receivers of every hook, the loaders that it was given by stage, and when its time
-    # is up (of `time.monotonic`).
-    hooks: Hooks
-    given_loaders: dict[str, Any]
-    deadline: float | None
-
-    @retired_options
     def __init__(
         self,
         *,
@@ -127,55 +110,20 @@ class Trainer(TakesArguments, TrainerView):
         precision: int | str = 32,
         accelerator: str | None = None,
         devices: int | str | Sequence[int] | None = None,
-        gpus: int | str | Sequence[int] | None = None,
-        num_processes: int | None = None,
-        truncated_bptt_steps: int | None = None,
-        resume_from_checkpoint: str | os.PathLike[str] | None = None,
         deterministic: bool = False,
         benchmark: bool = False,
     ) -> None:
-        vars(self).update(resolved(locals()))
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.resume_from_checkpoint = resume_from_checkpoint
-        self.scaler: LossScaler | None = None
+        self.options = Options(locals())
+        callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
+        self.run = Run(self.options, Devices(device_of(accelerator, devices), self.options), callbacks)
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
-        self.callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
-        self.module_callbacks: list[Callback] = []  # those of configure_callbacks, for one run
-        self.replaced_callbacks: list[tuple[int, Callback]] = []  # by them, with their places
-        for callback in self.callbacks:
-            callback.on_init_start(self)
-
-        self.state = TrainerState()
-        self.current_epoch = self.global_step = 0
-        self.should_stop = self.interrupted = False
-        self.device, self.gpus = device_of(accelerator, devices, gpus, num_processes), gpus
-        self.logbook = Logbook()
-        self.module = None  # type: ignore[assignment]  # given by the first run
-        self.datamodule, self.train_loader, self.eval_loaders = None, None, {}
-        self.checks_val = False
-        self.optimizers: list[torch.optim.Optimizer] = []
-        self.schedules = []
-        self.has_plateaus = False  # schedules per step that react to a logged value
-        self.turns: Turns | None = None  # where optimizers have frequencies
-        self.split_idx = 0  # with truncated_bptt_steps, which piece of the batch it is
-        self.updates = True  # whether the batch that runs is followed by an update of the parameters
-        self.batches_done = 0  # in this epoch
-        self.uncounted = False  # whether the last of them made a step that global_step does not count yet
-        self.blocks: list[loops.OptimizerBlock] = []
-        self.outputs: list[Any] = []  # of this epoch, for training_epoch_end
-        self.saves_due: list[Callable[[], None]] = []  # once the batch, or the epoch, is over
-        self.ckpt_path: Any = None
-        self.checkpoint: Any = None  # what is to be restored, as it was read
-        self.resuming: Mapping[str, Any] | None = None  # of it what the first epoch begins with
-        self.asked_before: dict[str, int] = {}  # the epochs in which the loaders of a stage were, when it was saved
-        self.val_generators: list[list[torch.Tensor]] = []  # the states of those in the validation loaders, then
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
-        for callback in self.callbacks:
-            callback.on_init_end(self)
+        for hook in ("on_init_start", "on_init_end"):
+            for callback in self.callbacks:
+                getattr(callback, hook)(self)
 
     # ---- the four things it does -----------------------------------------------------------------
 
-    @retired_keywords(train_dataloader="train_dataloaders")
     def fit(
         self,
         model: LightningModule,
@@ -195,11 +143,9 @@ class Trainer(TakesArguments, TrainerView):
         """
         loaders = {"train": train_dataloaders, "val": val_dataloaders}
         self.fitted = None
-        path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
-        run(self, "fit", loops.fit, model, loaders, datamodule, path, weights_only)
+        self._run("fit", model, loaders, datamodule, ckpt_path, weights_only)
         self.fitted = self.module
 
-    @retired_keywords(val_dataloaders="dataloaders")
     def validate(
         self,
         model: LightningModule | None = None,
@@ -214,10 +160,9 @@ class Trainer(TakesArguments, TrainerView):
 
         `ckpt_path` is that of `test`; by default the best checkpoint is loaded where no model is given.
         """
-        given = model, {"val": dataloaders}, datamodule, ckpt_path, weights_only
-        return self._tabulated(run(self, "validate", loops.evaluate, *given), verbose)
+        loaders = {"val": dataloaders}
+        return self._tabulated(self._run("validate", model, loaders, datamodule, ckpt_path, weights_only), verbose)
 
-    @retired_keywords(test_dataloaders="dataloaders")
     def test(
         self,
         model: LightningModule | None = None,
@@ -235,8 +180,25 @@ class Trainer(TakesArguments, TrainerView):
         they are. Raises CheckpointError for a checkpoint that cannot be used, such as one that has gone missing.
         ("Test loop")
         """
-        given = model, {"test": dataloaders}, datamodule, ckpt_path, weights_only
-        return self._tabulated(run(self, "test", loops.evaluate, *given), verbose)
+        loaders = {"test": dataloaders}
+        return self._tabulated(self._run("test", model, loaders, datamodule, ckpt_path, weights_only), verbose)
+
+    def _run(
+        self,
+        function: str,
+        model: LightningModule | None,
+        loaders: dict[str, Any],
+        datamodule: LightningDataModule | None,
+        ckpt_path: Any,
+        weights_only: bool,
+        return_predictions: bool = True,
+    ) -> Any:
+        if self.state.status == "running":
+            raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
+        path = chosen(self, function, model, ckpt_path)  # type: ignore[arg-type]
+        loop = loops.fit if function == "fit" else loops.evaluate
+        given = model, loaders, datamodule, path, weights_only, return_predictions
+        return self.run.enter(self, function, loop, *given)  # type: ignore[arg-type]
 
     def _tabulated(self, results: list[dict[str, float]] | None, verbose: bool) -> list[dict[str, float]]:
         """What an evaluation has found, printed; nothing if it was interrupted."""
@@ -245,7 +207,6 @@ class Trainer(TakesArguments, TrainerView):
             self.print(table)
         return results or []
 
-    @retired_keywords()
     def predict(
         self,
         model: LightningModule | None = None,
@@ -260,10 +221,9 @@ class Trainer(TakesArguments, TrainerView):
         With `return_predictions=False` nothing is kept, and None is returned: for predictions that a callback writes
         away (`BasePredictionWriter`). `ckpt_path` is that of `validate`.
         """
-        self.return_predictions = return_predictions is not False
-        given = model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only
-        results = run(self, "predict", loops.evaluate, *given)
-        if not self.return_predictions or results is None:
+        kept = return_predictions is not False
+        results = self._run("predict", model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only, kept)
+        if not kept or results is None:
             return None
         return results[0] if len(results) == 1 else results  # type: ignore[no-any-return]
 
@@ -275,47 +235,27 @@ class Trainer(TakesArguments, TrainerView):
         """
         if self.module is None:
             raise RuntimeError("save_checkpoint needs a module: call fit, validate, test or predict first")
-        write(collected(self, weights_only), filepath)
-
-    # ---- what the loops ask for ------------------------------------------------------------------
-
-    def move_module(self) -> None:
-        """The module goes to the device, once `setup` has built it, at precision 64 as float64."""
-        self.module.to(self.device)
-        if self.precision == 64:
-            self.module.double()
-
-    def open(self, stage: str) -> None:
-        """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
-        self.state.passes.append(RunningStage(stage))
-        self.logbook.open()
-
-    def close(self) -> list[dict[str, float]]:
-        """The pass is over; returns its epoch values, one dict per loader."""
-        return self.logbook.close(forget=self.state.passes.pop() == "sanity_check")
-
-    def abandon(self) -> None:
-        """The run failed, in whatever passes were open."""
-        self.state.passes.clear()
-        self.logbook.abandon()
-
-    def epoch_is_done(self) -> None:
-        """A training epoch is over, to the last hook."""
-        self.current_epoch += 1
-        self.batches_done = 0
-        if self.train_loader:
-            self.train_loader.starts.clear()
-        self.save_due()
-
-    def save_due(self) -> None:
-        """Save what is due: nothing is in progress now."""
-        while self.saves_due:
-            self.saves_due.pop(0)()
-
-    def finish(self) -> None:
-        """All loops have run; only teardown follows."""
-        self.state.status = TrainerStatus.FINISHED
+        write(self.run.collected(weights_only), filepath)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, above a progress bar if there is one."""
         (self.progress_bar_callback or builtins).print(*args, **kwargs)
+
+
+def with_defaults(
+    given: Callback | Iterable[Callback] | None, progress_bar: bool, summary: bool, checkpointing: bool
+) -> list[Callback]:
+    """Those given, and one of each kind that is enabled and not among them.
+
+    Raises ConfigurationError for checkpoints switched off beside a callback that saves them.
+    """
+    callbacks = callbacks_of(given)
+    if not checkpointing and any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
+    enabled: dict[type[Callback], bool] = {
+        ModelSummary: summary, ProgressBar: progress_bar, ModelCheckpoint: checkpointing
+    }  # fmt: skip
+    for kind, is_enabled in enabled.items():
+        if is_enabled and not any(isinstance(callback, kind._kind or kind) for callback in callbacks):
+            callbacks.append(kind())
+    return callbacks

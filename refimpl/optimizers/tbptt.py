@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .devices import detach
-from .errors import ConfigurationError
-from .types import Trainer
+from ..batches import detach
+from ..errors import ConfigurationError
 
-__all__ = ["checked_splits", "hiddens_of", "split_batch", "steps_of"]
-
-
-def steps_of(trainer: Trainer) -> int:
-    """The module's `truncated_bptt_steps`, or else the trainer's; 0 for none.
-
-    Raises ConfigurationError for anything but an int from 0.
-    """
-    steps = trainer.module.truncated_bptt_steps or trainer.truncated_bptt_steps
-    if type(steps) is not int or steps < 0:
-        raise ConfigurationError(f"truncated_bptt_steps is {steps!r}; an int from 1 is accepted, or 0 for none")
-    return steps
+__all__ = ["checked_splits", "hiddens_of", "split_batch"]
 
 
 def split_batch(batch: Any, split_size: int) -> list[Any]:
@@ -33,6 +22,8 @@ def split_batch(batch: Any, split_size: int) -> list[Any]:
     is in every piece. Raises ConfigurationError for different lengths, and where nothing has time.
     ("tbptt_split_batch")
     """
+    if batch.__class__ is Tensor and batch.ndim > 1:
+        return list(torch.split(batch, split_size, dim=1))
     alone = not isinstance(batch, (list, tuple, Mapping))
     parts = {0: batch} if alone else dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch))
     times = {key: length for key, part in parts.items() if (length := _time(part)) is not None}
@@ -79,8 +70,9 @@ def hiddens_of(output: Any) -> Any:
 
     Raises ConfigurationError where there are none.
     """
-    if isinstance(output, Mapping) and "hiddens" in output:
-        return detach(output["hiddens"])
+    if (output.__class__ is dict or isinstance(output, Mapping)) and "hiddens" in output:
+        hiddens = output["hiddens"]
+        return hiddens.detach() if hiddens.__class__ is Tensor else detach(hiddens)
     given = f"a dict with the keys {list(output)}" if isinstance(output, Mapping) else type(output).__name__
     raise ConfigurationError(
         f"training_step returned {given}; with truncated_bptt_steps, a dict with 'loss' and 'hiddens' is accepted"

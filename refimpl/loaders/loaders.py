@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
 
-from .errors import DataError
+from ..errors import DataError, warn
 
-__all__ = ["check", "length", "limited", "no_batch", "unshuffled"]
+__all__ = ["check", "generators_of", "keeps_its_length", "length", "limited", "no_batch", "unshuffled"]
 
 
 def length(loader: Any) -> int | None:
@@ -28,6 +30,23 @@ def length(loader: Any) -> int | None:
         return len(loader)
     except (TypeError, NotImplementedError):
         return None
+
+
+def keeps_its_length(loader: Any) -> bool:
+    """Whether as many batches will come as `len(loader)` says: of a list, and of a DataLoader with torch's samplers,
+    over data with indices. The length of any other loader is what somebody wrote."""
+    if type(loader) in (list, tuple):
+        return True
+    if type(loader) is not DataLoader or isinstance(loader.dataset, IterableDataset):
+        return False
+    return type(loader.sampler) in _SAMPLERS and type(loader.batch_sampler) in (BatchSampler, type(None))
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The loader's own sources of randomness, each once."""
+    owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    found = {id(g): g for owner in owners if isinstance(g := getattr(owner, "generator", None), torch.Generator)}
+    return list(found.values())
 
 
 def limited(batches: int | None, limit: int | float, what: str) -> int | None:
@@ -77,26 +96,35 @@ def no_batch(loader: Any, name: str) -> DataError:
 
 
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+_SAMPLERS = (SequentialSampler, *_SHUFFLING)
 
 
 def unshuffled(loader: Any, name: str) -> Any:
     """The loader with its samples in order, the same in every pass; a warning says so.
 
-    That is a copy of a DataLoader whose sampler is one of torch's random ones; any other loader is returned
-    as it is. A SubsetRandomSampler leaves its subset, in the order in which it was given.
+    That is a copy of a DataLoader whose sampler is one of torch's random ones, or a batch sampler around one; any other
+    loader is returned as it is. A SubsetRandomSampler leaves its subset, in the order in which it was given.
     """
-    batches = getattr(loader, "batch_sampler", None)
-    sampler = getattr(loader if batches is None else batches, "sampler", None)
-    if not isinstance(loader, DataLoader) or not isinstance(sampler, _SHUFFLING):
+    if not isinstance(loader, DataLoader):
         return loader
-    warnings.warn(f"{name}: overfit_batches takes the same batches in every epoch; shuffling is off", stacklevel=2)
-    data: Any = loader.dataset
-    in_order = sampler.indices if isinstance(sampler, SubsetRandomSampler) else SequentialSampler(data)
+    samplers = {key: _in_order(getattr(loader, key), loader.dataset) for key in ("sampler", "batch_sampler")}
+    if all(sampler is getattr(loader, key) for key, sampler in samplers.items()):
+        return loader
+    warn(f"{name}: overfit_batches takes the same batches in every epoch; shuffling is off")
     replaced = copy(loader)
     replaced._iterator = None  # of persistent workers, which would go on with the old sampler
-    if batches is not None:
-        batches = copy(batches)
-        batches.sampler = in_order
     # A DataLoader refuses to have these set, since workers that run would not learn of it; here none do.
-    vars(replaced).update(sampler=in_order, batch_sampler=batches)
+    vars(replaced).update(samplers)
     return replaced
+
+
+def _in_order(sampler: Any, data: Any) -> Any:
+    """The sampler, or one in its place that draws nothing."""
+    if isinstance(sampler, _SHUFFLING):
+        return sampler.indices if isinstance(sampler, SubsetRandomSampler) else SequentialSampler(data)
+    inner = getattr(sampler, "sampler", None)  # a batch sampler's
+    if inner is None or _in_order(inner, data) is inner:
+        return sampler
+    ordered = copy(sampler)
+    ordered.sampler = _in_order(inner, data)
+    return ordered

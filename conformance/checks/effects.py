@@ -1,0 +1,139 @@
+"""What calls carry and do: their arguments, the effects seen at them, what is logged, changes of the parameters."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..numerics import agrees, close
+from ..spec.oracle import OWN_WORDS, Expected
+from ..trace import Event
+from .base import AtHooks, Check, Line, shown
+
+__all__ = ["Argument", "Changes", "Effect", "Logged", "Updates"]
+
+
+class Argument(AtHooks):
+    """The argument `field` of `hooks` is what the contract says, at the `at` of each call ("B", "E");
+    with `absent`, it is not there where the contract has none. A number that only the scenario's formulas
+    tell is judged where it was recorded."""
+
+    def __init__(self, hooks: list[str], field: str, at: str = "B", absent: bool = False) -> None:
+        super().__init__(hooks, at)
+        self.field, self.absent = field, absent
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        assert expected is not None
+        wanted, got = expected.args.get(self.field), event.args.get(self.field)
+        if self.absent:
+            self.exercised = self.exercised or wanted is None
+            if wanted is None and got is not None:
+                self.fail(event.seq, f"{event.receiver}.{event.hook} has {self.field}={got} where none is due",
+                          shown(expected), shown(event))
+            return
+        if wanted is None and self.field != "raised":
+            return
+        if isinstance(wanted, float) and self.field not in event.args:
+            return
+        self.exercised = True
+        if not (got if wanted == OWN_WORDS else agrees(got, wanted)):
+            given = f"{self.field}={got}" if self.field in event.args else f"no {self.field}"
+            wants = "none" if wanted is None else wanted
+            self.fail(event.seq, f"{event.receiver}.{event.hook} has {given} where {self.field}={wants} is due",
+                      shown(expected), shown(event))
+
+
+class Effect(AtHooks):
+    """At the begin or end of `hooks`, the effect `field` is `value` ("oracle": what the contract says)."""
+
+    def __init__(self, hooks: list[str], field: str, value: Any = "oracle", at: str = "BE") -> None:
+        super().__init__(hooks, at)
+        self.field, self.value = field, value
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        assert expected is not None
+        if self.field not in event.fx or "raised" in event.args:
+            return
+        wanted = expected.fx.get(self.field) if self.value == "oracle" else self.value
+        if wanted is None:
+            return
+        self.exercised = True
+        got = event.fx[self.field]
+        if agrees(got, wanted) or (wanted == "clear" and got in ("none", "zero")):
+            return
+        verb = "begin" if event.ph == "B" else "end"
+        self.fail(event.seq, f"{self.field} is {got}, not {wanted}, at the {verb} of {event.receiver}.{event.hook}",
+                  f"{self.field}={wanted}", f"{shown(event)} with {self.field}={got}")
+
+
+class Logged(AtHooks):
+    """At the begin or end of `hooks`, the logged values whose names match one of `names` are what the contract
+    says; one that is due is there."""
+
+    def __init__(self, hooks: list[str], names: list[str], at: str = "B") -> None:
+        super().__init__(hooks, at)
+        self.names = names
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        assert expected is not None
+        if "metrics" not in event.fx or "values" not in expected.fx or "raised" in event.args:
+            return
+        seen = dict(zip(event.fx["metrics"], event.fx.get("values", ())))
+        for name, wanted in zip(expected.fx["metrics"], expected.fx["values"]):
+            if not any(fnmatchcase(name, pattern) for pattern in self.names):
+                continue
+            self.exercised = True
+            got = seen.get(name)
+            if not isinstance(got, (int, float)) or not close(got, wanted):
+                moment = "begin" if event.ph == "B" else "end"
+                what = "not there" if got is None else got
+                self.fail(event.seq, f"{name} is {what}, not {wanted:.6g}, at the {moment} of "
+                          f"{event.receiver}.{event.hook}", f"{name}={wanted:.6g}", f"{shown(event)} with {name}={got}")
+
+
+class Changes(Check):
+    """The parameters change at the end of `only_at`, and nowhere else."""
+
+    def __init__(self, only_at: list[str]) -> None:
+        super().__init__()
+        self.only_at = frozenset(only_at)
+        self.before: int | None = None
+
+    def sees(self, line: Line) -> bool:
+        return True
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        now = event.fx.get("params")
+        if now is None:
+            return
+        if self.before is not None and now != self.before:
+            self.exercised = True
+            if event.ph != "E" or event.hook not in self.only_at:
+                self.fail(event.seq, "the parameters change outside of the optimizer's step",
+                          "the same parameters as at the event before", shown(event))
+        self.before = now
+
+
+class Updates(Check):
+    """Across each call of `hook`, the parameters change exactly if the contract says so."""
+
+    def __init__(self, hook: str) -> None:
+        super().__init__()
+        self.hook, self.hooks = hook, frozenset({hook})
+        self.seen_begin = self.expected_begin = 0
+
+    def sees(self, line: Line) -> bool:
+        return line.hook == self.hook and line.scope is not None
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        assert expected is not None
+        if "params" not in event.fx:
+            return
+        if event.ph == "B":
+            self.seen_begin, self.expected_begin = event.fx["params"], expected.fx["params"]
+            return
+        changed, wanted = event.fx["params"] != self.seen_begin, expected.fx["params"] != self.expected_begin
+        self.exercised = True
+        if changed != wanted:
+            was, due = ("change", "stay") if changed else ("stay", "change")
+            self.fail(event.seq, f"the parameters {was} in this {self.hook}", f"parameters that {due}", shown(event))

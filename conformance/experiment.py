@@ -1,0 +1,221 @@
+"""What an experiment consists of: the loaders, the module, the options, and what is made to happen in it.
+
+`scenario.py` makes one of a file's or a header's tables. Both are loaded into the trainer's own world, so they
+need only the standard library of Python 3.8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from .hooks import OWN_STEPS
+
+__all__ = ["LOSSES", "OPTIONAL_HOOKS", "STEPS", "TRAINER_DEFAULTS", "Data", "Log", "Model", "Scenario", "When"]
+
+STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
+OPTIONAL_HOOKS = tuple(hook for hook in OWN_STEPS if hook.endswith("_end"))
+# The trainer options a scenario may set, with the values that hold where it does not.
+TRAINER_DEFAULTS: Dict[str, Any] = {
+    "max_epochs": 1,
+    "min_epochs": 0,
+    "max_steps": -1,
+    "min_steps": 0,
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,
+    "limit_test_batches": 1.0,
+    "limit_predict_batches": 1.0,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
+    "multiple_trainloader_mode": "max_size_cycle",
+    "reload_dataloaders_every_n_epochs": 0,
+    "overfit_batches": 0,
+    "fast_dev_run": False,
+    "accumulate_grad_batches": 1,
+    "precision": 32,
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The loaders: numbers of batches per loader.
+
+    `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source`
+    says who provides the loaders: the "module", a "datamodule", or the "argument" of the call. `batch`
+    is a batch's form: "tuple", "dict", "nested" (a dict of a list and a tuple) or "custom" (an object
+    with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have a second
+    dimension of that length, in which a row's x differs and its y does not.
+
+    `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
+    they lie: a "list", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first of them
+    and b with the others. `shuffle` has the training loaders give their rows in a random order, which only
+    `overfit_batches` undoes.
+    """
+
+    train: int = 3
+    train_loaders: Tuple[int, ...] = ()
+    structure: str = "list"
+    shuffle: bool = False
+    val: Tuple[int, ...] = ()
+    test: Tuple[int, ...] = ()
+    predict: Tuple[int, ...] = ()
+    sized: bool = True
+    source: str = "module"
+    batch: str = "tuple"
+    batch_size: int = 2
+    last: int = 2
+    time: int = 0
+
+    @property
+    def nesting(self) -> int:
+        """In how many lists or dicts the batches of the training loaders lie."""
+        return 0 if not self.train_loaders else 2 if self.structure == "nested" else 1
+
+
+@dataclass(frozen=True)
+class Log:
+    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
+    done so before. What is not given has the hook's default; `batch_size` 0 leaves it to the batch."""
+
+    hook: str
+    name: str
+    on_step: Optional[bool] = None
+    on_epoch: Optional[bool] = None
+    reduce_fx: str = "mean"
+    batch_size: int = 0
+    add_dataloader_idx: bool = True
+
+
+# What `logs = true` is short for.
+LOSSES = (
+    Log("training_step", "train_loss"),
+    Log("validation_step", "eval_loss"),
+    Log("test_step", "eval_loss"),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the module defines beyond the hooks that every recording module has.
+
+    `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
+    output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
+    included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for
+    one of the type of the trainer's. `logs` are calls of `self.log`; true is short for the steps' losses, as
+    "train_loss" and "eval_loss".
+
+    `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
+    the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs. With `manual`
+    the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
+    then the steps of the schedulers. `truncated_bptt_steps` is the module's property of that name; its
+    hidden states count the pieces of a batch.
+
+    `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
+    scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
+    `monitor` with `strict`, for one that halves the rate where that value is on a plateau; without `lr_dict` as it
+    is. `overrides`, of OVERRIDES, are hooks that the module has its own way.
+    """
+
+    defines: Tuple[str, ...] = ()
+    lacks: Tuple[str, ...] = ()
+    returns: str = "tensor"
+    eval_returns: str = ""
+    optimizer: str = "sgd"
+    scheduler: str = "none"
+    dtype: str = "float64"
+    callbacks: Tuple[str, ...] = ()
+    starts_in_eval: bool = False
+    logs: Tuple[Log, ...] = ()
+    optimizers: int = 1
+    frequencies: Tuple[int, ...] = ()
+    manual: bool = False
+    truncated_bptt_steps: int = 0
+    form: str = ""
+    lr_dict: bool = True
+    scheduler_frequency: int = 1
+    monitor: str = ""
+    strict: bool = True
+    overrides: Tuple[str, ...] = ()
+
+    @property
+    def returns_form(self) -> str:
+        """The form of what `configure_optimizers` returns; "none" where there is no optimizer."""
+        if self.form or self.optimizer == "none":
+            return self.form or "none"
+        one, many = ("dict", "dicts") if self.frequencies or self.scheduler != "none" else ("optimizer", "list")
+        return one if self.optimizers == 1 else many
+
+    @property
+    def monitors_nothing(self) -> bool:
+        """Whether the value that a strict scheduler is to be given is logged nowhere: then the fit ends."""
+        names = {log.name + fork for log in self.logs for fork in ("", "_step", "_epoch")}
+        return self.monitor not in ("", *names) and self.strict
+
+
+@dataclass(frozen=True)
+class When:
+    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS."""
+
+    hook: str
+    do: str
+    nth: int = 0
+    receiver: str = "module"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks.
+
+    "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
+    new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
+
+    `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
+    """
+
+    name: str
+    title: str = ""
+    calls: Tuple[str, ...] = ("fit",)
+    needs: Tuple[str, ...] = ()
+    callbacks: int = 1
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    when: Tuple[When, ...] = ()
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain data, as `scenario_of` takes it and as a trace's header carries it."""
+        row: Dict[str, Any] = _plain(asdict(self))
+        return row
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """A trainer option, or what the documentation's trainer takes for it."""
+        return self.trainer.get(name, TRAINER_DEFAULTS.get(name, default))
+
+    def loaders(self, stage: str) -> Tuple[int, ...]:
+        """Numbers of batches of the stage's loaders: "train", "val", "test" or "predict"."""
+        if stage == "train":
+            return self.data.train_loaders or ((self.data.train,) if self.data.train else ())
+        batches: Tuple[int, ...] = getattr(self.data, stage)
+        return batches
+
+    def train_batches(self) -> int:
+        """How many batches a training epoch has but for limits: as many as the only loader, the longest, or the
+        shortest."""
+        batches = self.loaders("train") or (0,)
+        return min(batches) if self.option("multiple_trainloader_mode") == "min_size" else max(batches)
+
+    def defines(self, hook: str) -> bool:
+        """Whether the module defines `hook`, one of the steps or of the optional hooks."""
+        if hook in self.model.lacks:
+            return False
+        if hook in OPTIONAL_HOOKS:
+            return hook in self.model.defines
+        return any(hook == step and (self.loaders(stage) or stage == "predict") for stage, step in STEPS.items())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

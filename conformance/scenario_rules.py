@@ -1,0 +1,294 @@
+"""What a scenario may say, and the refusals.
+
+Part of reading scenarios, so it needs only the standard library of Python 3.8.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Scenario, When
+from .hooks import HOOKS
+from .near import did_you_mean
+from .optimizers import FORMS, OVERRIDES, discord
+
+__all__ = ["ACTS_IN", "EPOCH_HOOKS", "LOGGING_HOOKS", "MOST_CALLBACKS", "ScenarioError", "check", "check_name"]
+
+CALLS = ("fit", "validate", "test", "predict", "save", "resume")
+# What trainers can lack altogether, so that a scenario cannot be run on them.
+NEEDS = ("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode")
+# What a hook of the scenario can be told to do, once, at its nth call.
+ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
+# The actions that mean something in a few hooks only.
+ACTS_IN = {
+    "return-none": tuple(STEPS.values()),
+    "return-minus-1": ("on_train_batch_start",),
+    "skip-closure": ("optimizer_step",),
+    "save": ("on_train_batch_end",),
+}
+# The hooks that may log: those of a batch, and those of a whole pass, which log per epoch only.
+BATCH_HOOKS = (
+    *("on_train_batch_start", "training_step", "training_step_end", "on_before_zero_grad", "on_before_backward"),
+    *("on_after_backward", "on_before_optimizer_step", "on_train_batch_end"),
+    *("on_validation_batch_start", "validation_step", "validation_step_end", "on_validation_batch_end"),
+    *("on_test_batch_start", "test_step", "test_step_end", "on_test_batch_end"),
+)
+EPOCH_HOOKS = (
+    *("on_train_start", "on_validation_start", "on_test_start", "on_epoch_start", "on_epoch_end"),
+    *("on_train_epoch_start", "training_epoch_end", "on_train_epoch_end"),
+    *("on_validation_epoch_start", "validation_epoch_end", "on_validation_epoch_end"),
+    *("on_test_epoch_start", "test_epoch_end", "on_test_epoch_end"),
+)
+LOGGING_HOOKS = (*BATCH_HOOKS, *EPOCH_HOOKS)
+# Limits, so that whoever reads a scenario of somebody else's can say what it is in bounded time and memory.
+MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS = 1000, 8, 1000, 1000
+MOST_BYTES = 200  # of a name
+MOST = 2**53 - 1  # the greatest integer that every JSON reader keeps exactly
+
+
+class ScenarioError(ValueError):
+    """A scenario is malformed; the message names the scenario, the value and what is accepted."""
+
+
+def check_name(name: str) -> None:
+    """Raises ScenarioError if it cannot be that of a file."""
+    if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", ".."):
+        raise ScenarioError("%.80r: a scenario's name becomes a file's, and cannot hold a path" % name)
+    if len(name.encode("utf-8", "replace")) > MOST_BYTES:
+        raise ScenarioError("%.80r: a scenario's name becomes a file's, and has at most %d bytes" % (name, MOST_BYTES))
+
+
+def check(scenario: Scenario) -> None:
+    """Raises ScenarioError for the first thing in it that means nothing, or does not go together with the rest."""
+    name = scenario.name
+    _check_calls(scenario)
+    if not 0 <= scenario.callbacks <= MOST_CALLBACKS:
+        raise ScenarioError("%s: callbacks: %r; 0 to %d are accepted" % (name, scenario.callbacks, MOST_CALLBACKS))
+    _check_data(scenario)
+    _check_model(name, scenario.model)
+    _check_truncation(name, scenario.data, scenario.model)
+    _check_needs(scenario)
+    for log in scenario.model.logs:
+        _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
+    for option, value in scenario.trainer.items():
+        _check_option(name, option, value)
+    if discord(scenario):
+        raise ScenarioError("%s: %s" % (name, discord(scenario)))
+    _check_plan(scenario)
+    for event in scenario.when:
+        _check_when(name, event)
+
+
+def _one_of(where: str, value: Any, accepted: Any) -> None:
+    if value not in accepted:
+        known = ", ".join(map(repr, accepted)) if len(accepted) <= 16 else "the %d known" % len(accepted)
+        raise ScenarioError("%s: %.80r is none of %s%s" % (where, value, known, did_you_mean(value, accepted)))
+
+
+def _each_of(where: str, values: Any, accepted: Any) -> None:
+    for value in values:
+        _one_of(where, value, accepted)
+
+
+def _natural(where: str, value: Any, least: int = 0, most: int = MOST) -> None:
+    if type(value) is not int or value < least:
+        raise ScenarioError("%s: %.80r; an int from %d is accepted" % (where, value, least))
+    if value > most:
+        raise ScenarioError("%s: %.80r; at most %d is accepted" % (where, value, most))
+
+
+def _share(where: str, value: Any, least: int) -> None:
+    """A count of batches from `least`, or a fraction of them, 0.0 included if `least` is 0."""
+    if type(value) is int and value >= least:
+        _natural(where, value, least)
+    elif not (isinstance(value, float) and 0 <= value <= 1 and (value > 0 or least == 0)):
+        fractions = "in (0, 1]" if least else "in [0, 1]"
+        raise ScenarioError("%s: %.80r; an int from %d or a float %s is accepted" % (where, value, least, fractions))
+
+
+def _saves(scenario: Scenario) -> bool:
+    return "save" in scenario.calls or any(event.do == "save" for event in scenario.when)
+
+
+def _check_calls(scenario: Scenario) -> None:
+    name, calls = scenario.name, scenario.calls
+    if not calls:
+        raise ScenarioError("%s: calls is empty; name one of %s" % (name, ", ".join(CALLS)))
+    _each_of(name + ": calls", calls, CALLS)
+    for call in calls:
+        if call == "resume" and not (_saves(scenario) and calls[0] == "fit"):
+            raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
+        if call == "resume" and scenario.option("fast_dev_run"):
+            raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
+        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call)
+        if not scenario.loaders(stage):
+            raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
+        if call == "validate" and "validation_step" in scenario.model.lacks:
+            raise ScenarioError("%s: validate needs the validation_step that model.lacks takes away" % name)
+
+
+def _check_data(scenario: Scenario) -> None:
+    name, data = scenario.name, scenario.data
+    _natural(name + ": data.train", data.train)
+    for stage in ("val", "test", "predict"):
+        for batches in scenario.loaders(stage):
+            _natural("%s: data.%s" % (name, stage), batches, 1)
+    _natural(name + ": data.batch_size", data.batch_size, 1, MOST_ROWS)
+    _natural(name + ": data.last", data.last, 1)
+    if data.last > data.batch_size:
+        raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
+    _natural(name + ": data.time", data.time, 0, MOST_ROWS)
+    _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
+    _one_of(name + ": data.batch", data.batch, ("tuple", "dict", "nested", "custom"))
+    _check_train_loaders(scenario)
+
+
+def _check_train_loaders(scenario: Scenario) -> None:
+    """What goes together with several training loaders, and with shuffling."""
+    name, data = scenario.name, scenario.data
+    _one_of(name + ": data.structure", data.structure, ("list", "dict", "nested"))
+    for batches in data.train_loaders:
+        _natural(name + ": data.train_loaders", batches, 1)
+    if len(data.train_loaders) > MOST_LOADERS or (data.structure == "nested" and len(data.train_loaders) == 1):
+        accepted = "%d to %d are accepted" % (2 if data.structure == "nested" else 1, MOST_LOADERS)
+        raise ScenarioError("%s: %d data.train_loaders; %s" % (name, len(data.train_loaders), accepted))
+    if data.train_loaders and (data.batch != "tuple" or scenario.model.truncated_bptt_steps):
+        raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
+    if data.shuffle and (not scenario.option("overfit_batches") or not data.sized):
+        raise ScenarioError("%s: data.shuffle needs overfit_batches and loaders with a length" % name)
+
+
+def _check_model(name: str, model: Model) -> None:
+    """What each key of the model may be, and what goes together beside the `discord` of its optimization."""
+    _each_of(name + ": model.defines", model.defines, OPTIONAL_HOOKS)
+    _each_of(name + ": model.lacks", model.lacks, ("validation_step", "predict_step"))
+    _one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
+    _one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
+    _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "lbfgs", "none"))
+    _one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
+    if model.scheduler != "none" and model.optimizer == "none":
+        raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
+    _one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
+    _each_of(name + ": model.callbacks", model.callbacks, ("new", "same"))
+    _one_of(name + ": model.optimizers", model.optimizers, (1, 2))
+    if model.optimizers > 1 and model.optimizer == "none":
+        raise ScenarioError('%s: model.optimizers=%d, and model.optimizer="none"' % (name, model.optimizers))
+    if model.frequencies and len(model.frequencies) != model.optimizers:
+        count = len(model.frequencies)
+        raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
+    for frequency in model.frequencies:
+        _natural(name + ": model.frequencies", frequency, 1, MOST_TURNS)
+    _one_of(name + ": model.form", model.form, ("", *FORMS))
+    _natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
+    _each_of(name + ": model.overrides", model.overrides, OVERRIDES)
+    if model.manual and (model.optimizer == "none" or model.scheduler == "epoch" or model.frequencies):
+        raise ScenarioError("%s: model.manual needs an optimizer, and no frequencies or scheduler per epoch" % name)
+
+
+def _check_truncation(name: str, data: Data, model: Model) -> None:
+    """What goes together with truncated backpropagation."""
+    _natural(name + ": model.truncated_bptt_steps", model.truncated_bptt_steps)
+    if not model.truncated_bptt_steps:
+        return
+    if not data.time or data.batch not in ("tuple", "dict") or model.returns != "dict" or model.manual:
+        raise ScenarioError(
+            '%s: model.truncated_bptt_steps needs data.time, data.batch "tuple" or "dict", model.returns="dict", '
+            "and automatic optimization" % name
+        )
+    if "training_step_end" in model.defines:
+        raise ScenarioError("%s: model.truncated_bptt_steps: training_step_end would lose the hiddens" % name)
+
+
+def _check_needs(scenario: Scenario) -> None:
+    """That it says what a trainer must be able to do."""
+    _each_of(scenario.name + ": needs", scenario.needs, NEEDS)
+    model = scenario.model
+    several = model.optimizers > 1 and not model.manual
+    for uses, what, need in (
+        (several, "model.optimizers=%d" % model.optimizers, "several-optimizers"),
+        (_saves(scenario), "it saves a checkpoint", "checkpoints"),
+        ("multiple_trainloader_mode" in scenario.trainer, "multiple_trainloader_mode", "multiple-trainloader-mode"),
+        (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
+    ):
+        if uses and need not in scenario.needs:
+            raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
+
+
+def _check_log(where: str, log: Log, model: Model) -> None:
+    _one_of(where + ": hook", log.hook, LOGGING_HOOKS)
+    if log.hook in OPTIONAL_HOOKS and log.hook not in model.defines:
+        raise ScenarioError("%s: add %r to model.defines" % (where, log.hook))
+    _one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "min", "max", "sum"))
+    _natural(where + ": batch_size", log.batch_size)
+    if log.on_step and log.hook in EPOCH_HOOKS:
+        raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
+    if log.on_step is log.on_epoch is False:
+        raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
+    if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
+        raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
+
+
+_LEAST = {
+    "accumulate_grad_batches": 1,
+    "max_epochs": -1,
+    "min_epochs": 0,
+    "max_steps": -1,
+    "min_steps": 0,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": -1,
+    "reload_dataloaders_every_n_epochs": 0,
+}
+
+
+def _check_option(name: str, option: str, value: Any) -> None:
+    _one_of(name + ": trainer", option, tuple(TRAINER_DEFAULTS))
+    where = "%s: trainer.%s" % (name, option)
+    if option in _LEAST:
+        _natural(where, value, _LEAST[option])
+    elif option.startswith("limit_") or option in ("val_check_interval", "overfit_batches"):
+        _share(where, value, least=int(option == "val_check_interval"))
+    elif option == "fast_dev_run" and not isinstance(value, bool):
+        _natural(where, value)
+    elif option == "precision":
+        _one_of(where, value, (32, "bf16"))
+    elif option == "multiple_trainloader_mode":
+        _one_of(where, value, ("max_size_cycle", "min_size"))
+
+
+def _check_plan(scenario: Scenario) -> None:
+    """That the options leave something to do, and an end: what a trainer refuses is no scenario."""
+    name, sized = scenario.name + ": trainer.", scenario.data.sized
+    loaders = {stage: scenario.loaders(stage) for stage in STEPS}
+    loaders["train"] = (scenario.train_batches(),) if loaders["train"] else ()
+    limits = [("limit_%s_batches" % stage, stage) for stage in STEPS]
+    for option, stage in [*limits, ("overfit_batches", "train")]:
+        limit = scenario.option(option)
+        for batches in loaders[stage] if isinstance(limit, float) and 0 < limit < 1 else ():
+            where = "%s%s=%r" % (name, option, limit)
+            if not sized:
+                raise ScenarioError("%s needs loaders with a length: give an int, or set data.sized" % where)
+            if int(batches * limit) == 0:
+                raise ScenarioError("%s leaves nothing of a loader of %d" % (where, batches))
+    interval, limit = scenario.option("val_check_interval"), scenario.option("limit_train_batches")
+    if isinstance(interval, float) and interval < 1 and not sized:
+        where = "%sval_check_interval=%r" % (name, interval)
+        raise ScenarioError("%s needs a loader with a length: give an int, or set data.sized" % where)
+    if isinstance(interval, int):
+        batches = scenario.train_batches() if sized else interval  # of unknown length: perhaps that many
+        limit = scenario.option("overfit_batches") or limit
+        most = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        if 0 < most < interval:
+            raise ScenarioError("%sval_check_interval=%d: an epoch has %d batches" % (name, interval, most))
+    stops = any(event.do == "stop" for event in scenario.when)
+    if scenario.option("max_epochs") == scenario.option("max_steps") == -1 and not stops:
+        raise ScenarioError(name + "max_epochs=-1 trains without end: set max_steps, or a `when` that stops")
+
+
+def _check_when(name: str, event: When) -> None:
+    _one_of(name + ": when.do", event.do, ACTIONS)
+    _one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
+    if not re.fullmatch(r"module|datamodule|scheduler(:\d)?|callback:\d{1,4}", event.receiver):
+        accepted = "module, datamodule, scheduler, scheduler:N or callback:N is accepted"
+        raise ScenarioError("%s: when.receiver: %.80r; %s" % (name, event.receiver, accepted))
+    _natural(name + ": when.nth", event.nth)

@@ -1,0 +1,187 @@
+"""The lines of a training batch that the pseudocode names or leaves out: from optimizer to optimizer, from piece to
+piece, and what becomes of the outputs. [R<n>] are rows of `docs/interpretations.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .optimization import Optimization
+from .oracle import Events
+
+__all__ = ["Batch"]
+
+
+class Batch(Optimization):
+    """What `train_loop` does with a batch between the transfer hooks and `on_train_batch_end`."""
+
+    def optimizer_blocks(self, where: dict[str, Any]) -> Events:
+        """The block of each optimizer [R7]; with frequencies that of the one whose window it is, so many
+        each, from one epoch into the next [R19]; with truncated_bptt_steps on each piece of the batch [R40]."""
+        if self.s.model.manual:
+            return (yield from self.manual_step(where))
+        self.owners = self.owners or self.whose_window()
+        if self.s.model.truncated_bptt_steps:
+            output = yield from self.piece_by_piece(where)
+        else:
+            output = yield from self.each_in_turn(where)
+        if self.updating:
+            self.owners = []
+        return output
+
+    def each_in_turn(self, where: dict[str, Any]) -> Events:
+        """The block of each owner, while only its parameters require gradients [R7]."""
+        if self.s.model.optimizers == 1:
+            return (yield from self.optimizer_block(where, 0))
+        outputs = []
+        for optimizer_idx in self.owners:
+            self.optimizer_idx = optimizer_idx
+            block = self.optimizer_block({**where, "optimizer_idx": optimizer_idx}, optimizer_idx)
+            outputs.append((yield from block))
+        self.optimizer_idx = None
+        return outputs[0] if self.frequencies else self.listed(outputs)
+
+    def piece_by_piece(self, where: dict[str, Any]) -> Events:
+        """The blocks on each piece of the batch. A window of several batches is updated with its last
+        piece; without accumulation each piece is [R40]."""
+        size, pieces = self.s.model.truncated_bptt_steps, self.pieces()
+        yield from self.hook("tbptt_split_batch", batch=where["batch"], split_size=size)
+        closes, outputs = self.updating, []
+        self.hiddens = dict.fromkeys(range(self.s.model.optimizers), "none")
+        for self.piece in pieces:
+            self.updating = closes and (self.options["accumulate_grad_batches"] == 1 or self.piece == pieces[-1])
+            outputs.append((yield from self.each_in_turn(where)))
+        self.piece = None
+        return self.listed(outputs)
+
+    @staticmethod
+    def listed(outputs: list[str]) -> str:
+        """The form of a list of outputs; if none of them is there, none."""
+        if set(outputs) == {"none"}:
+            return "none"
+        if all(output.startswith("list:") for output in outputs):
+            return "lists:" + ",".join(output[len("list:") :] for output in outputs)
+        return f"list:{len(outputs)}"
+
+    def collected(self, outputs: list[str]) -> str:
+        """The form of an epoch's outputs: of each batch what on_train_batch_end got, but none of those
+        that are none."""
+        if not outputs or not all(output.startswith("list") for output in outputs):
+            return f"list:{len(outputs)}"
+        forms = [output.partition(":") for output in outputs]
+        return "lists:" + ",".join(n if form == "list" else str(n.count(",") + 1) for form, _, n in forms)
+
+    def whose_window(self) -> list[int]:
+        """The optimizers that train on the batches of this window."""
+        cycle = [index for index, times in enumerate(self.frequencies) for _ in range(times)]
+        if not cycle:
+            return list(range(self.s.model.optimizers))
+        owner = cycle[self.turn % len(cycle)]
+        self.turn += 1
+        self.used.add(owner)
+        return [owner]
+
+    def closes_window(self, batch_idx: int, batches: int) -> bool:
+        """Whether an update follows: after so many batches, and at the epoch's end [R8]."""
+        return (batch_idx + 1) % int(self.options["accumulate_grad_batches"]) == 0 or batch_idx + 1 == batches
+
+    def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
+        """training_step to optimizer_step: the step's span encloses its closure's [R1]. Without an update
+        the gradients are accumulated [R8]."""
+        self.output, self.stepped = "none", False
+        if self.s.model.truncated_bptt_steps:
+            where = {**where, "hiddens": self.hiddens[optimizer_idx]}
+        if self.s.model.optimizer == "none":  # fit runs without any optimizer [R25]
+            yield from self.training_step(where)
+        elif not self.updating:
+            yield from self.accumulate(where, optimizer_idx)
+        else:
+            closure = partial(self.closure, where, optimizer_idx)
+            step = partial(self.optimizer_update, closure, optimizer_idx)
+            rests = self.rests(optimizer_idx, where["batch_idx"])
+            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
+            yield from self.hook("optimizer_step", None if rests else step, **now, **self.flags())
+            self.is_empty.add(optimizer_idx)
+        self.withheld = False
+        if self.stepped and self.s.model.scheduler == "step":
+            yield from self.pass_scheduler(optimizer_idx)  # [R16]
+        if self.s.model.truncated_bptt_steps and self.output != "none":
+            before = where["hiddens"]
+            self.hiddens[optimizer_idx] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
+        return self.output
+
+    def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+        """`optimizer.step(closure)`."""
+        self.warm_up(optimizer_idx)
+        update = partial(self.update, closure, optimizer_idx)
+        yield from self.span(self.numbered("optimizer", optimizer_idx), "step", update, {})
+
+    def update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+        """The parameters change after the closure, if there were gradients. L-BFGS evaluates it again when it has
+        changed them [R70]."""
+        yield from closure()
+        moves = self.stepped and self.numbers.update(optimizer_idx)
+        self.updates += moves
+        if moves and self.s.model.optimizer == "lbfgs":
+            yield from closure()
+
+    def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
+        yield from self.accumulate(where, optimizer_idx)
+        if optimizer_idx in self.is_empty:  # no parameter change [R9]
+            self.withheld = True  # how a trainer keeps the optimizer from a change is its own affair
+            return
+
+        yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
+        self.stepped = True
+
+    def accumulate(self, where: dict[str, Any], optimizer_idx: int) -> Events:
+        """The lines up to on_after_backward; gradients are cleared once in a window [R8]."""
+        told = yield from self.training_step(where)
+        if told == "return-none":  # no zero_grad, no backward for this batch [R9]
+            return
+
+        if optimizer_idx in self.is_empty or self.options["accumulate_grad_batches"] == 1:
+            yield from self.hook("on_before_zero_grad", optimizer=self.numbered("optimizer", optimizer_idx))
+            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
+            yield from self.hook("optimizer_zero_grad", **now)
+            self.is_empty.discard(optimizer_idx)
+
+        yield from self.hook("on_before_backward", **self.loss())
+        yield from self.hook("backward", **self.loss(), **self.of(optimizer_idx))
+        yield from self.hook("on_after_backward")
+
+    def training_step(self, where: dict[str, Any]) -> Events:
+        told = yield from self.hook("training_step", **where)
+        output = "none" if told == "return-none" else self.s.model.returns
+        self.output = yield from self.step_end("training", output)
+        return told
+
+    def manual_step(self, where: dict[str, Any]) -> Events:
+        """Manual optimization: nothing but training_step; the scenario's does the lines itself [R41]."""
+        told = yield from self.hook("training_step", self.manual_lines, **where)
+        return (yield from self.step_end("training", "none" if told == "return-none" else self.s.model.returns))
+
+    def manual_lines(self) -> Events:
+        """What the scenario's training_step calls: for each optimizer zero_grad, manual_backward, step."""
+        for optimizer_idx in range(self.s.model.optimizers):
+            self.optimizer_idx = optimizer_idx if self.s.model.optimizers > 1 else None
+            self.grads[optimizer_idx], self.stepped = "clear", True
+            self.numbers.zero_grad(optimizer_idx)
+            try:
+                yield from self.hook("on_before_backward", **self.loss())
+                yield from self.hook("backward", **self.loss())
+                yield from self.hook("on_after_backward")
+                hook = partial(self.hook, "on_before_optimizer_step", **self.of(optimizer_idx))
+                yield from self.optimizer_update(hook, optimizer_idx)
+            finally:
+                self.optimizer_idx = None  # toggle_model() has ended
+        for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler == "step" else 0):
+            yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
+
+    def step_end(self, name: str, output: str) -> Events:
+        """What `*_step_end` returns is the output from there on: in the scenarios, the other form."""
+        if not self.s.defines(f"{name}_step_end"):
+            return output
+        yield from self.hook(f"{name}_step_end", outputs=output)
+        return {"none": "none", "tensor": "dict", "dict": "tensor"}[output]

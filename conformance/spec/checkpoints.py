@@ -1,0 +1,68 @@
+"""Saving a checkpoint, and going on from it: what the oracle keeps of a run. [R43] is a row of
+`docs/interpretations.md`."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from ..numerics import Numbers
+from .oracle import Events, Oracle
+
+__all__ = ["Checkpoints"]
+
+KEPT = tuple("loaded turn owners is_empty used batches_done epoch_outputs grads numbers logged passed due".split())
+
+
+class Checkpoints(Oracle):
+    """What a checkpoint holds, and what a fit that resumes is given."""
+
+    def save(self) -> Events:
+        """`trainer.save_checkpoint()`."""
+        yield from self.span("trainer", "save_checkpoint", self.keep, {})
+
+    def keep(self) -> Events:
+        """Everything of the training, up to the last batch that is done [R43]."""
+        yield from self.hook("on_save_checkpoint")
+        self.saved = {name: deepcopy(getattr(self, name)) for name in KEPT}
+        self.saved.update(epoch=self.epoch, step=self.step + self.uncounted)
+
+    def new_trainer(self) -> None:
+        """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
+        self.epoch = self.step = self.uncounted = 0
+        self.training, self.attached = not self.s.model.starts_in_eval, False
+        self.grads = ["none"] * self.s.model.optimizers
+        self.times_logged = {}
+        self.nothing_logged()
+        self.options["max_epochs"] += self.options["max_epochs"] != -1
+
+    def load(self) -> Events:
+        """What a fit that goes on from a checkpoint is given: the weights, and all that belongs to them [R43]."""
+        if not self.resuming:
+            return
+        yield from self.hook("on_load_checkpoint")
+        self.updates += self.resuming["numbers"].layers != Numbers(self.s).layers
+        self.numbers = deepcopy(self.resuming["numbers"])
+
+    def go_on(self) -> None:
+        """The optimizers are there: the cycle of their turns begins, or goes on, and what was logged is known again."""
+        saved = self.resuming
+        self.turn, self.passed, self.due = saved.get("turn", 0), dict(saved.get("passed", {})), {*saved.get("due", ())}
+        if saved:
+            self.logged.kept = dict(saved["logged"].kept)
+            self.asked_before = dict(saved["loaded"])
+        else:
+            self.numbers.configure()
+
+    def rejoin(self) -> int:
+        """The first batch of this epoch: after resuming in mid-epoch that which was not done [R43]."""
+        saved, self.resuming = self.resuming, {}
+        if not saved.get("batches_done"):
+            return 0
+        self.used, self.owners, self.is_empty = map(deepcopy, (saved["used"], saved["owners"], saved["is_empty"]))
+        self.epoch_outputs.extend(saved["epoch_outputs"])
+        for page in saved["logged"].passes[:1]:  # none if it was saved after an exception
+            self.logged.passes[0] = deepcopy(page)
+        self.batches_done = int(saved["batches_done"])
+        if self.s.model.manual or self.is_empty != set(range(self.s.model.optimizers)):  # gradients of an open window
+            self.grads = list(saved["grads"])
+        return self.batches_done

@@ -1,0 +1,92 @@
+"""Which batches there are, and when things happen: the limits, the validations, the end of the training.
+
+[R<n>] are rows of `docs/interpretations.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .oracle import Oracle
+
+__all__ = ["Plan"]
+
+
+class Plan(Oracle):
+    """The questions that the loops of `pseudocode.py` ask before a line."""
+
+    def limited(self, stage: str, batches: int) -> int:
+        """How many of a loader's batches are used."""
+        limit = self.options[f"limit_{stage}_batches"]
+        return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+    def validates(self) -> bool:
+        wanted = self.options["limit_val_batches"] != 0
+        return wanted and bool(self.s.loaders("val")) and self.s.defines("validation_step")
+
+    def should_check_val(self, batch_idx: int, batches: int) -> bool:
+        """Every val_check_interval batches of every check_val_every_n_epoch-th epoch, and before a
+        stop that somebody asked for [R26]."""
+        if not self.validates() or (self.epoch + 1) % self.options["check_val_every_n_epoch"]:
+            return False
+        if self.may_stop(running=int(self.updating)):
+            return True
+        interval = self.options["val_check_interval"]
+        if interval == 1.0 and isinstance(interval, float):
+            return batch_idx + 1 == batches
+        every = interval if isinstance(interval, int) else max(1, int(batches * interval))
+        return (batch_idx + 1) % every == 0
+
+    def steps_are_done(self) -> bool:
+        most: int = self.options["max_steps"]
+        return most != -1 and self.step >= most
+
+    def another_epoch(self) -> bool:
+        most = self.options["max_epochs"]
+        if most != -1 and self.epoch >= most:
+            return False
+        if self.steps_are_done() or self.options["limit_train_batches"] == 0:
+            return False
+        return not self.may_stop()
+
+    def may_stop(self, running: int = 0) -> bool:
+        """Asked to stop, and min_epochs and min_steps are met; `running` steps are not counted yet."""
+        minima_met = self.epoch >= self.options["min_epochs"] and self.step + running >= self.options["min_steps"]
+        return self.should_stop and bool(minima_met)
+
+    def is_training(self, stage: str) -> bool:
+        """Whether the stage's batches are those of training: with overfit_batches, a fit's validation's are [R62]."""
+        return stage == "train" or (stage == "val" and self.overfits)
+
+    def loaders(self, stage: str) -> list[int]:
+        """The batches of each of a stage's loaders that are used; training loaders make one of all."""
+        if self.is_training(stage):
+            return [self.limited("train", self.s.train_batches())]
+        return [self.limited(stage, batches) for batches in self.s.loaders(stage)]
+
+    def batches(self, stage: str, at_most: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The batches of a stage's loaders in order: the loader's index, and what says which it is."""
+        for index, batches in enumerate(self.loaders(stage)):
+            for batch_idx in range(batches if at_most is None else min(batches, at_most)):
+                batch = self.train_batch(batch_idx) if self.is_training(stage) else f"{stage}/{index}/{batch_idx}"
+                yield index, {"batch": batch, "batch_idx": batch_idx}
+
+    def train_batch(self, batch_idx: int) -> str:
+        """Which batch of the training loader that is; of several which of each, the shorter ones starting anew, in
+        the structure of the loaders [R60]."""
+        each = [f"train/{index}/{batch_idx % n}" for index, n in enumerate(self.s.loaders("train"))]
+        if not self.s.data.train_loaders:
+            return each[0]
+        if self.s.data.structure == "list":
+            return f"[{','.join(each)}]"
+        if self.s.data.structure == "nested":
+            each = [f"[{each[0]}]", f"[{','.join(each[1:])}]"]
+        return "{" + ",".join(map(":".join, zip("abcdefgh", each))) + "}"
+
+    def is_due(self, stage: str, asked: int | None = None) -> bool:
+        """Whether a stage's loaders are asked for: the first time, and again so many epochs after `asked`, by default
+        the epoch in which they were [R61]."""
+        every = self.options["reload_dataloaders_every_n_epochs"]
+        asked = self.loaded.get(stage) if asked is None else asked
+        return asked is None or (every > 0 and self.epoch - asked >= every)

@@ -1,0 +1,79 @@
+"""A batch or an output of any nesting: moved to a device, detached, changed tensor by tensor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["detach", "move", "transformed"]
+
+
+def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
+    """`batch` on `device`, its structure and values unchanged.
+
+    Moves tensors, anything with `.to(device)`, and what lists, tuples, named tuples, mappings and
+    torchtext's batches hold; returns other values as they are. The unused last argument lets this function stand for
+    the hook `transfer_batch_to_device` where nobody overrides it. ("transfer_batch_to_device")
+    """
+    kind = type(batch)
+    if kind is Tensor:
+        return batch if batch.device == device else batch.to(device)
+    if callable(getattr(kind, "to", None)):  # of the class: a field may be called "to"
+        moved = batch.to(device)
+        return batch if moved is None else moved  # an in-place `.to` that returns nothing
+    if kind is tuple or kind is list:
+        return kind([move(item, device) for item in batch])
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return kind(*(move(item, device) for item in batch))
+    if isinstance(batch, (list, tuple)):
+        return kind(move(item, device) for item in batch)
+    if isinstance(batch, Mapping):
+        return _rebuild(batch, {key: move(value, device) for key, value in batch.items()})
+    if kind.__name__ == "Batch" and kind.__module__.startswith("torchtext."):  # the fields are attributes
+        moved = copy(batch)
+        vars(moved).update((name, move(field, device)) for name, field in vars(batch).items() if name in batch.fields)
+        return moved
+    return batch
+
+
+def detach(output: Any) -> Any:
+    """`output` with every tensor detached from its graph, so that keeping it keeps no activations."""
+    return transformed(output, Tensor.detach)
+
+
+def transformed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with every tensor in its mappings, lists and tuples changed; its structure stays."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return _rebuild(value, {key: transformed(item, change) for key, item in value.items()})
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(transformed(item, change) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(transformed(item, change) for item in value)
+    return value
+
+
+def _rebuild(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+    """`items` in a mapping of the original's kind, with its attributes."""
+    kind: Any = type(original)
+    if kind is dict:
+        return items
+    if not isinstance(original, dict):
+        return kind(items)
+    rebuilt = kind.__new__(kind)  # not the constructor, which may want other arguments
+    if isinstance(original, defaultdict):
+        rebuilt.default_factory = original.default_factory
+    attributes = getattr(original, "__dict__", None)
+    if attributes is original:  # keys are attributes: `self.__dict__ = self`
+        rebuilt.__dict__ = rebuilt
+    elif attributes:
+        rebuilt.__dict__.update(attributes)
+    for key, value in items.items():
+        rebuilt[key] = value
+    return rebuilt

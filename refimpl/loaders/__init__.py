@@ -1,0 +1,1 @@
+"""Loaders: what one is, and several as one."""

@@ -1,0 +1,1 @@
+"""What a batch's gradients go through: optimizers and their schedules, precision, truncated and manual optimization."""

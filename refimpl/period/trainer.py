@@ -1,0 +1,91 @@
+"""The trainer as scripts of the period use it: retired spellings, options from the command line, a few attributes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..datamodule import LightningDataModule
+from ..errors import ConfigurationError
+from ..module import LightningModule
+from ..trainer import trainer as engine
+from ..trainer.options import count
+from .arguments import TakesArguments
+from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
+
+__all__ = ["Trainer"]
+
+
+def with_the_engines(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor whose signature shows the options of the engine's trainer, too, in the place of `**options`."""
+    (_, *own, _), options = (inspect.signature(f).parameters.values() for f in (init, engine.Trainer.__init__))
+    init.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    return init
+
+
+def on_gpus(gpus: Any, accelerator: str | None = None, devices: Any = None, **others: Any) -> dict[str, Any]:
+    """The options of today that `gpus` stands for; none where it asks for no GPU."""
+    if gpus in (None, 0, "0", []):
+        return {}
+    if accelerator not in (None, "auto", "gpu", "cuda") or devices not in (None, "auto", gpus):
+        given = f"accelerator={accelerator!r}, devices={devices!r}"
+        raise ConfigurationError(f"gpus={gpus!r} contradicts {given}; leave gpus out")
+    return {"accelerator": "gpu", "devices": gpus}
+
+
+class Trainer(TakesArguments, engine.Trainer):
+    __doc__ = f"""{engine.Trainer.__doc__}
+    Options of the period:
+        gpus: 1, [index], "index," or -1 for a GPU, as `accelerator="gpu"` and `devices` say it; 0 for none.
+        num_processes: 1.
+        truncated_bptt_steps: of modules that have none of their own; deprecated.
+        resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.
+
+    The retired spellings (`checkpoint_callback`, `weights_summary`, `progress_bar_refresh_rate`, ...) are taken with a
+    warning.
+    """
+
+    _unlisted = RETIRED_OPTIONS
+
+    @retired_options
+    @with_the_engines
+    def __init__(
+        self,
+        *,
+        gpus: int | str | Sequence[int] | None = None,
+        num_processes: int | None = None,
+        truncated_bptt_steps: int | None = None,
+        resume_from_checkpoint: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
+        if num_processes not in (None, 1, "1"):
+            raise ConfigurationError(f"num_processes={num_processes!r}: this engine runs in one process; 1 is accepted")
+        self.gpus, self.resume_from_checkpoint = gpus, resume_from_checkpoint
+        self.truncated_bptt_steps = count("truncated_bptt_steps", truncated_bptt_steps or 0, least=0)
+        super().__init__(**{**options, **on_gpus(gpus, **options)})
+
+    @retired_keywords(train_dataloader="train_dataloaders")
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool = True,
+    ) -> None:
+        path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
+        steps = 0 if getattr(model, "truncated_bptt_steps", True) else self.truncated_bptt_steps
+        try:
+            if steps:
+                model.truncated_bptt_steps = steps
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
+        finally:
+            if steps:
+                model.truncated_bptt_steps = 0
+
+    validate = retired_keywords(val_dataloaders="dataloaders")(engine.Trainer.validate)
+    test = retired_keywords(test_dataloaders="dataloaders")(engine.Trainer.test)
+    predict = retired_keywords()(engine.Trainer.predict)

@@ -1,0 +1,222 @@
+"""Progress: how far a run is, what is due after a batch, and when training stops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .trainer.options import Options
+
+__all__ = ["END", "Progress", "RunningStage", "TrainerFn", "TrainerState", "TrainerStatus"]
+
+#: What follows an epoch's last batch.
+END = object()
+
+
+class TrainerFn(StrEnum):
+    """The trainer's method that was called last."""
+
+    FITTING = "fit"
+    VALIDATING = "validate"
+    TESTING = "test"
+    PREDICTING = "predict"
+
+
+class TrainerStatus(StrEnum):
+    """How far it is."""
+
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"  # by Ctrl-C
+    FAILED = "failed"  # by an exception
+
+
+class RunningStage(StrEnum):
+    """The pass that runs."""
+
+    TRAINING = "train"
+    SANITY_CHECKING = "sanity_check"
+    VALIDATING = "validate"
+    TESTING = "test"
+    PREDICTING = "predict"
+
+
+@dataclass
+class TrainerState:
+    """What the trainer is doing. Each of these equals its text, as in `trainer.state.status == "finished"`."""
+
+    fn: TrainerFn | None = None
+    status: TrainerStatus = TrainerStatus.INITIALIZING
+    passes: list[RunningStage] = field(default_factory=list, repr=False)  # a validation runs inside of the training
+
+    function = property(lambda self: self.fn, doc="Another name of `fn`.")
+    stage = property(lambda self: self.passes[-1] if self.passes else None, doc="The pass that runs; None between.")
+    finished = property(lambda self: self.status == TrainerStatus.FINISHED, doc="Whether the last run came to its end.")
+
+
+class Progress:
+    """Where a trainer is, from one run to the next: function and pass, epoch, batch and step."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.state = TrainerState()
+        self.current_epoch = self.global_step = 0
+        self.should_stop = self.interrupted = False
+        self.batch: Any = None  # at hand, as the loader left it; None between batches
+        self.batch_idx = -1
+        self.batches_done = 0  # in this epoch
+        self.updates = self.is_last = False  # does an update follow this batch? is it the epoch's last?
+        self.uncounted = False  # whether the batch has made a step that global_step does not count yet
+        self._check_every: int | None = None  # batches; None: after an epoch's last one
+        self._is_due_at_end = True
+        self._due: list[Callable[[], None]] = []
+        self._deadline: float | None = None
+
+    # ---- a run, its passes ---------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A run is prepared: nobody has asked it to stop."""
+        self.should_stop = self.interrupted = self.uncounted = self.updates = self.is_last = False
+        self.batches_done, self.batch_idx, self.batch = 0, -1, None
+        self._due.clear()
+        limit = self.options.max_time
+        self._deadline = None if limit is None else time.monotonic() + limit
+
+    def run(self, function: str) -> None:
+        """It has begun."""
+        self.state = TrainerState(TrainerFn(function), TrainerStatus.RUNNING)
+
+    def open(self, stage: str) -> None:
+        """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
+        self.state.passes.append(RunningStage(stage))
+        self.batch = None
+
+    def close(self) -> RunningStage:
+        """The pass is over; returns which it was."""
+        return self.state.passes.pop()
+
+    def end(self, status: TrainerStatus) -> None:
+        """The run is over, in whatever passes were open."""
+        self.state.status, self.batch = status, None
+        self.interrupted = status == TrainerStatus.INTERRUPTED
+        self.state.passes.clear()
+
+    def go_to(self, epoch: int) -> None:
+        """The next fit begins with this epoch."""
+        self.current_epoch = epoch
+
+    def ask_to_stop(self, stop: bool = True) -> None:
+        """Training is to end, once the minima are met."""
+        self.should_stop = stop
+
+    # ---- a training ------------------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> int:
+        """How many batches are accumulated for an update, in the epoch that runs."""
+        windows = self.options.accumulate_grad_batches
+        return windows[max(epoch for epoch in windows if epoch <= self.current_epoch)]  # type: ignore[no-any-return]
+
+    def epochs(self) -> Iterator[int]:
+        """The numbers of the epochs to train, from `current_epoch` on, until training is to stop."""
+        while not self.is_over():
+            yield self.current_epoch
+
+    def end_epoch(self) -> None:
+        """A training epoch is over, to the last hook."""
+        self.current_epoch += 1
+        self.batches_done = 0
+
+    def batches(
+        self, batches: Iterable[tuple[Any, Any]], promised: int | None, check_every: int | None
+    ) -> Iterator[tuple[int, Any]]:
+        """Number a training epoch's batches, those that are not done; each comes with the one that follows, or `END`.
+
+        A batch is over, and its step counted, when the loop comes back for the next one. A validation is due after
+        `check_every` of them, None: after the last one; fewer may come than were `promised`.
+        """
+        self._check_every, self._is_due_at_end = check_every, check_every is None or (promised or 1) % check_every == 0
+        window, options = self.window, self.options
+        try:
+            for batch_idx, (batch, following) in enumerate(batches, self.batches_done):
+                self.batch_idx, self.batch, self.is_last = batch_idx, batch, following is END
+                self.updates = window == 1 or self.is_last or (batch_idx + 1) % window == 0
+                yield batch_idx, batch
+                self.global_step += self.updates
+                self.uncounted = False
+                if self._due:
+                    self.save_due()
+                # Asked only where somebody set what it is about: this runs after every batch.
+                asked = self.should_stop or options.max_steps != -1 or self._deadline is not None
+                if asked and self._leaves_epoch():
+                    break
+        finally:
+            self.batch = None
+
+    def batch_is_trained(self) -> None:
+        """The batch at hand has been trained on; its step is counted once its validation has run."""
+        self.batches_done, self.uncounted = self.batch_idx + 1, self.updates
+
+    def numbered(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Number the batches that an evaluation takes from one of its loaders."""
+        for numbered in enumerate(batches):
+            self.batch = numbered[1]
+            yield numbered
+        self.batch = None
+
+    def should_check_val(self) -> bool:
+        """Whether a validation follows this training batch: one that is due, or the last before a stop."""
+        if (self.current_epoch + 1) % self.options.check_val_every_n_epoch:
+            return False
+        if self._may_stop(self.global_step + self.updates):
+            return True
+        if self.is_last and self._is_due_at_end:
+            return True
+        return self._check_every is not None and (self.batch_idx + 1) % self._check_every == 0
+
+    # ---- when it stops ---------------------------------------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether no epoch follows."""
+        options = self.options
+        if options.limit_train_batches == 0 or -1 != options.max_epochs <= self.current_epoch:
+            return True
+        return self._leaves_epoch()
+
+    def _leaves_epoch(self) -> bool:
+        """Whether training ends after this batch, wherever in its epoch."""
+        if -1 != self.options.max_steps <= self.global_step:
+            return True
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return True
+        return self._may_stop(self.global_step)
+
+    def _may_stop(self, steps_done: int) -> bool:
+        """Whether somebody asked training to stop, and the minima are met; until then it goes on."""
+        options = self.options
+        return self.should_stop and self.current_epoch >= options.min_epochs and steps_done >= options.min_steps
+
+    # ---- checkpoints -----------------------------------------------------------------------------------------
+
+    def save_soon(self, save: Callable[[], None]) -> None:
+        """Call `save` once the batch, or the epoch, is over: then nothing is in progress."""
+        self._due.append(save)
+
+    def save_due(self) -> None:
+        """Save what is due."""
+        while self._due:
+            self._due.pop(0)()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many epochs and steps are done, and batches of the epoch that runs."""
+        steps = self.global_step + self.uncounted
+        return {"epoch": self.current_epoch, "global_step": steps, "batches_done": self.batches_done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.current_epoch, self.global_step = state["epoch"], state["global_step"]
+        self.batches_done = state["batches_done"]

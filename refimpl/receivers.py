@@ -1,0 +1,82 @@
+"""Who receives the hooks of a run: the module, its data module, and the callbacks, of the trainer and of the module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from .callback import Callback
+from .datamodule import LightningDataModule
+from .dispatch import resolve
+from .errors import ConfigurationError
+from .hooks import Hooks
+from .optimizers.precision import in_precision
+from .trainer.options import Options
+from .types import LightningModule, Trainer
+
+__all__ = ["Receivers", "callbacks_of"]
+
+
+def callbacks_of(given: Callback | Iterable[Callback] | None) -> list[Callback]:
+    """The callbacks in what the user gave: one, several, or None.
+
+    Raises ConfigurationError for anything else.
+    """
+    several = isinstance(given, Iterable) and not isinstance(given, Callback)
+    callbacks: list[Any] = [] if given is None else list(given) if several else [given]  # type: ignore[arg-type]
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            hint = " (not the class)" if isinstance(callback, type) else ""
+            raise ConfigurationError(f"callbacks holds {callback!r}; an instance of Callback{hint} is accepted")
+    return callbacks
+
+
+class Receivers:
+    """The callbacks of a trainer, and for each run what its loops call: `hooks`."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.hooks = Hooks()
+        self._of_module: list[Callback] = []  # for one run
+        self._replaced: list[tuple[int, Callback]] = []  # by them, with their places
+        self.take(callbacks)
+
+    def take(self, callbacks: Iterable[Callback]) -> None:
+        """These take part from the next run on; those that save the run at the end: they save what the others did."""
+        self.callbacks = sorted(callbacks, key=lambda callback: callback._saves)
+
+    def resolve(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        datamodule: LightningDataModule | None,
+        options: Options,
+        device: torch.device,
+    ) -> Hooks:
+        """A run begins: what its loops call, the steps in its precision. The last run's module has taken its callbacks
+        with it, and those that they replaced come back."""
+        self.callbacks = [cb for cb in self.callbacks if all(cb is not other for other in self._of_module)]
+        for place, callback in self._replaced:
+            self.callbacks.insert(place, callback)
+        self._of_module, self._replaced, self.hooks = [], [], Hooks()
+
+        def fill() -> None:
+            made = vars(resolve(trainer, module, datamodule, self.callbacks))
+            for step in ("training_step", "validation_step", "test_step", "predict_step"):
+                made[step] = made[step] and in_precision(made[step], options.precision, device)
+            vars(self.hooks).update(made)  # the loops hold on to this object
+
+        self.hooks._fill = fill
+        fill()
+        return self.hooks
+
+    def add(self, configured: Iterable[Callback] | Callback | None) -> None:
+        """Take in what `configure_callbacks` returned, for this run: each replaces those of its kind."""
+        new = callbacks_of(configured)
+        kinds = {type(callback) for callback in new} | {cb._kind for cb in new if cb._kind}
+        replaced = [(i, cb) for i, cb in enumerate(self.callbacks) if {type(cb), cb._kind} & kinds]
+        kept = [cb for cb in self.callbacks if all(cb is not other for _, other in replaced)]
+        self._of_module, self._replaced = new, replaced
+        self.take([*kept, *new])
+        self.hooks._fill()
