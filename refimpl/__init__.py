@@ -20,6 +20,7 @@ from .datamodule import LightningDataModule
 from .errors import CheckpointError, ConfigurationError, DataError, HookError, LogError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
+from .period.imports import install
 from .period.trainer import Trainer
 from .saving.hparams import HyperparametersMixin
 from .seed import seed_everything
@@ -52,3 +53,5 @@ __all__ = [
     "summarize",
     "utilities",
 ]
+
+install()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["detach", "move", "transformed"]
+__all__ = ["detach", "move", "rebuilt", "transformed"]
 
 
 def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
@@ -33,7 +33,7 @@ def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
     if isinstance(batch, (list, tuple)):
         return kind(move(item, device) for item in batch)
     if isinstance(batch, Mapping):
-        return _rebuild(batch, {key: move(value, device) for key, value in batch.items()})
+        return rebuilt(batch, {key: move(value, device) for key, value in batch.items()})
     if kind.__name__ == "Batch" and kind.__module__.startswith("torchtext."):  # the fields are attributes
         moved = copy(batch)
         vars(moved).update((name, move(field, device)) for name, field in vars(batch).items() if name in batch.fields)
@@ -51,7 +51,7 @@ def transformed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
-        return _rebuild(value, {key: transformed(item, change) for key, item in value.items()})
+        return rebuilt(value, {key: transformed(item, change) for key, item in value.items()})
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(transformed(item, change) for item in value))
     if isinstance(value, (list, tuple)):
@@ -59,7 +59,7 @@ def transformed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def _rebuild(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+def rebuilt(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
     """`items` in a mapping of the original's kind, with its attributes."""
     kind: Any = type(original)
     if kind is dict:

@@ -115,6 +115,12 @@ def statuses(trace: Path, status: Status) -> set[str]:
     return {verdict.clause for verdict in judge_file(trace, load_clauses()) if verdict.status is status}
 
 
+def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    run(code, tmp_path)
+    assert [path.name[:8] for path in tmp_path.glob("lightning_logs/version_0/checkpoints/*")] == ["epoch=2-"]
+
+
 def test_the_example_of_logging_runs(tmp_path: Path) -> None:
     run(blocks("logging.md")["logged.py"], tmp_path)
     assert [path.name for path in (tmp_path / "logs" / "lightning_logs").iterdir()] == ["version_0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import re
@@ -12,13 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from models import Line, pairs, quiet
 
-from refimpl import ConfigurationError, Trainer
+import refimpl
+from refimpl import ConfigurationError, ProgressBar, Trainer
+from refimpl.period.imports import MODULES
 from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, RENAMED
 from refimpl.period.retired_hooks import CALLED, REFUSED
 from refimpl.trainer import trainer as engine
 from refimpl.trainer import view
 from refimpl.trainer.options import Options
+from refimpl.trainer.supporters import CombinedLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "drop-in.md").read_text(encoding="utf-8")
@@ -116,6 +121,128 @@ def test_the_engines_trainer_knows_nothing_of_the_period() -> None:
         engine.Trainer(resume_from_checkpoint="last.ckpt")  # type: ignore[call-arg]
 
 
+def test_what_is_read_of_a_trainer_of_the_period(tmp_path: Path) -> None:
+    class Logs(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("seen", 1.0, prog_bar=True)
+            return super().training_step(batch, batch_idx)
+
+        def on_test_start(self) -> None:
+            seen.append((trainer.tested_ckpt_path, trainer.evaluating))
+
+    seen: list[Any] = []
+    trainer, path = quiet(default_root_dir=tmp_path), tmp_path / "x.ckpt"
+    assert (trainer.tested_ckpt_path, trainer.progress_bar_dict, trainer.root_gpu) == (None, {}, None)
+    trainer.fit(Logs(), pairs(1), pairs(1))
+    trainer.save_checkpoint(path)
+    assert trainer.progress_bar_dict == {"seen": 1.0} and trainer.weights_save_path == str(tmp_path)
+    assert not trainer.evaluating and trainer.tune(Logs()) == {}
+    for function, attribute in (("validate", "validated"), ("test", "tested"), ("predict", "predicted")):
+        getattr(trainer, function)(dataloaders=pairs(1), ckpt_path=path)
+        loaded = {name: getattr(trainer, f"{name}_ckpt_path") for name in ("validated", "tested", "predicted")}
+        assert loaded == {**dict.fromkeys(loaded), attribute: path}
+    assert seen == [(path, True)]
+    trainer.test(dataloaders=pairs(1), ckpt_path=None)
+    assert trainer.tested_ckpt_path is None
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(Logs(), pairs(1), pairs(1))
+    assert trainer.global_step == trainer.fit_loop.global_step == 2
+    bar = ProgressBar()
+    shown = quiet(callbacks=bar, enable_progress_bar=True)
+    shown.fit(Logs(), pairs(1), pairs(1))
+    assert shown.progress_bar_dict == bar.get_metrics(shown, shown.module)
+
+
+def test_the_trainers_truncated_bptt_steps_leaves_the_module_as_it_was() -> None:
+    module = Line()
+    with pytest.warns(DeprecationWarning, match="use the module's attribute"):
+        trainer = quiet(truncated_bptt_steps=3)
+    with pytest.raises(ConfigurationError, match="truncated_bptt_steps is 3"):
+        trainer.fit(module, pairs(1), pairs(1))
+    assert module.truncated_bptt_steps == 0
+
+
+@pytest.mark.parametrize("reduce_fx, value", [("avg", 1.0), ("MEAN", 1.0), ("Avg", 1.0), ("Max", 2.0), ("SUM", 3.0)])
+def test_reductions_as_the_period_spelled_them(reduce_fx: str, value: float) -> None:
+    class Logs(Line):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+            self.log("v", float(batch_idx), reduce_fx=reduce_fx)
+
+    assert quiet().validate(Logs(), pairs(3)) == [{"v": value}]
+
+
+# ---- imports --------------------------------------------------------------------------------------------------
+
+
+def test_import_lines_of_the_period_and_a_logger_of_its_own(tmp_path: Path) -> None:
+    printed, _ = run("imports", tmp_path)
+    # But for what 1.5.10 shows of the logger before its end, it prints the very same with this script, unchanged.
+    assert printed == [
+        "mean torch.Size([2])", "finalize success", "hyperparameters {'optimizer/lr': 0.1, 'optimizer/name': 'sgd'}",
+        "0 ['epoch', 'loss']", "1 ['epoch', 'loss']", "validated on [3] batches, as well as 1 epoch", "3 3",
+        "True True None", "True True True",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_a_module_of_the_period_has_the_names_of_todays(path: str) -> None:
+    module = importlib.import_module(f"refimpl.{path}")
+    assert eval(f"refimpl.{path}") is module and module.__name__ == f"refimpl.{path}"
+    for today in MODULES[path]:
+        source = importlib.import_module(f"refimpl.{today}")
+        assert source.__all__ and set(source.__all__) <= set(module.__all__)
+        assert all(getattr(module, name) is getattr(source, name) for name in source.__all__)
+
+
+def test_every_name_of_a_module_of_the_period_can_be_imported_at_once() -> None:
+    names: dict[str, Any] = {}
+    exec("from refimpl.core import *", names)
+    assert names.keys() - {"__builtins__"} == {"LightningDataModule", "LightningModule"}
+
+
+@pytest.mark.parametrize("line, told", [
+    ("from refimpl import Trainr", r"refimpl has no 'Trainr'; there is .*; did you mean 'Trainer'\?"),
+    ("import refimpl.cor", "refimpl has no 'cor'; there is"),
+    ("from refimpl.core import Module", "refimpl.core has no 'Module'; there is LightningDataModule, LightningModule"),
+    ("from refimpl.core.saving import ModelIO", "refimpl.core has no 'saving'; there is LightningDataModule"),
+    ("from refimpl.loggers import FileLogger", "refimpl.loggers has no 'FileLogger'; there is CSVLogger, "),
+    ("from refimpl.utilities.distributed import rank_zero", r"did you mean 'rank_zero_only'|there is .*rank_zero_only"),
+    ("from refimpl.metrics import functional as FM", "refimpl has no 'metrics': torchmetrics has it now"),
+    ("from refimpl.utilities.cli import LightningCLI", "refimpl.utilities has no 'cli': there is no LightningCLI"),
+    ("from refimpl.plugins import DDPPlugin", "refimpl has no 'plugins': one process trains on one device"),
+    ("from refimpl.loggers import WandbLogger", "refimpl.loggers has no 'WandbLogger': a class of your own"),
+    ("from refimpl.loggers.wandb import WandbLogger", "refimpl.loggers has no 'wandb': a class of your own"),
+])  # fmt: skip
+def test_a_name_that_is_not_there_is_told_with_those_that_are(line: str, told: str) -> None:
+    with pytest.raises(ImportError, match=told):
+        exec(line)
+
+
+def test_an_attribute_that_is_not_there_is_told_with_those_that_are() -> None:
+    for module, name in ((refimpl, "Trainr"), (refimpl.core, "Module"), (refimpl.loggers, "logs")):  # type: ignore
+        with pytest.raises(AttributeError, match=f"{module.__name__} has no '{name}'; there is"):
+            getattr(module, name)
+    assert not hasattr(refimpl.core, "__wrapped__")  # type: ignore[attr-defined]
+
+
+def test_importing_the_engine_imports_nothing_of_what_the_period_might_ask_for() -> None:
+    code = "import torch, sys; there = set(sys.modules); import refimpl; print(*sorted(set(sys.modules) - there))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    added = set(done.stdout.split())
+    assert not added & {"refimpl.core", "refimpl.trainer.supporters", "refimpl.utilities.types"}
+    assert not {name.partition(".")[0] for name in added} & {"tensorboard", "torchmetrics", "omegaconf", "onnx"}
+
+
+@pytest.mark.parametrize("mode, lengths", [("min_size", [2, 2]), ("max_size_cycle", [3, 3])])
+def test_a_combined_loader_of_a_script(mode: str, lengths: list[int]) -> None:
+    loader = CombinedLoader([range(3), {"a": "xy"}], mode)
+    assert [len(loader), len(list(loader))] == lengths
+    assert next(iter(loader)) == [0, {"a": "x"}] and loader.loaders[0] == range(3)
+    with pytest.raises(ConfigurationError, match="mode='longest'; 'max_size_cycle' or 'min_size' is accepted"):
+        CombinedLoader([], "longest")
+    assert CombinedLoader([range(3)]).mode == "min_size"
+
+
 # ---- docs/drop-in.md ------------------------------------------------------------------------------------
 
 
@@ -163,6 +290,13 @@ def test_everything_that_can_be_read_is_there_and_listed() -> None:
     shown = {name for name, value in vars(view.TrainerView).items() if isinstance(value, property)}
     properties = shown - set(Options.__annotations__)
     assert properties - {"stage"} <= listed
+
+
+def test_the_table_of_modules_is_complete() -> None:
+    rows = {path: set(quoted(row[1])) for row in table("Modules of the time") for path in quoted(row[0])}
+    assert set(rows) == set(MODULES) | {"callbacks.early_stopping", "callbacks.model_checkpoint", "trainer.states"}
+    for path, names in rows.items():
+        assert names and names <= set(importlib.import_module(f"refimpl.{path}").__all__), path
 
 
 def test_every_retired_hook_is_named() -> None:

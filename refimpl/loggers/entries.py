@@ -21,7 +21,7 @@ _RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "min": torch.minimum, "max": torch.maximum, "sum": torch.add
 }  # fmt: skip
 _REDUCTIONS: dict[Any, str] = {
-    **{name: name for name in ("mean", *_RUNNING)}, "default": "mean",
+    **{name: name for name in ("mean", *_RUNNING)}, "default": "mean", "avg": "mean",
     torch.mean: "mean", torch.min: "min", torch.max: "max", torch.sum: "sum", min: "min", max: "max", sum: "sum",
 }  # fmt: skip
 _OPERATIONS = {"min": distributed.ReduceOp.MIN, "max": distributed.ReduceOp.MAX}
@@ -72,7 +72,7 @@ def settled(name: str, hook: str | None, asked: tuple[Any, ...]) -> Settings:
 def _reduction(name: str, given: Any) -> Any:
     """ "mean", "min", "max", "sum", or a callable."""
     try:
-        known = _REDUCTIONS.get(given)
+        known = _REDUCTIONS.get(given.lower() if isinstance(given, str) else given)
     except TypeError:  # a callable that cannot be hashed
         known = None
     if known is not None or callable(given):

@@ -35,6 +35,11 @@ def on_gpus(gpus: Any, accelerator: str | None = None, devices: Any = None, **ot
     return {"accelerator": "gpu", "devices": gpus}
 
 
+def loaded_by(function: str) -> property:
+    doc = f"The checkpoint that the {function} loads, if one runs or ran last; None otherwise. [R96]"
+    return property(lambda self: self.ckpt_path if self.state.fn == function else None, doc=doc)
+
+
 class Trainer(TakesArguments, engine.Trainer):
     __doc__ = f"""{engine.Trainer.__doc__}
     Options of the period:
@@ -89,3 +94,21 @@ class Trainer(TakesArguments, engine.Trainer):
     validate = retired_keywords(val_dataloaders="dataloaders")(engine.Trainer.validate)
     test = retired_keywords(test_dataloaders="dataloaders")(engine.Trainer.test)
     predict = retired_keywords()(engine.Trainer.predict)
+
+    def tune(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Nothing is searched for: the options that ask for it are refused."""
+        return {}
+
+    # ---- what scripts read -----------------------------------------------------------------------
+
+    validated_ckpt_path, tested_ckpt_path, predicted_ckpt_path = map(loaded_by, ("validate", "test", "predict"))
+    evaluating = property(lambda self: self.validating or self.testing, doc="Whether a validation or a test runs.")
+    fit_loop = property(lambda self: self, doc="The trainer, which has the loop's `max_epochs`, `global_step`, ...")
+    root_gpu = property(lambda self: self.device.index, doc="The index of the GPU; None on the CPU.")
+    weights_save_path = property(lambda self: self.default_root_dir, doc="Where checkpoints lie that have no folder.")
+
+    @property
+    def progress_bar_dict(self) -> dict[str, Any]:
+        """What stands behind the progress bar."""
+        bar = self.progress_bar_callback
+        return bar.get_metrics(self, self.module) if bar and self.module else self.progress_bar_metrics
