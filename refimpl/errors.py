@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "DataError",
     "HookError",
     "LogError",
+    "count",
     "did_you_mean",
     "not_logged",
+    "one_of",
     "shown",
     "warn",
 ]
@@ -50,6 +53,21 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
 def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
     """What is wrong where `who` waits for a value that nobody has logged."""
     return f"{who} monitors {name!r}, which was not logged; logged were {sorted(logged)}"
+
+
+def count(name: str, value: Any, least: int = 0) -> int:
+    """An argument that counts, also where it is another library's int. Raises ConfigurationError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
+    return int(value)
+
+
+def one_of(name: str, value: Any, accepted: Sequence[Any]) -> Any:
+    """An argument of which a few values are accepted. Raises ConfigurationError for any other, listing them."""
+    if not any(type(value) is type(known) and value == known for known in accepted):
+        listed = ", ".join(map(repr, accepted[:-1]))
+        raise ConfigurationError(f"{name}={value!r}; {listed} or {accepted[-1]!r} is accepted")
+    return value
 
 
 def shown(value: Any) -> str:

@@ -11,7 +11,7 @@ from ..datamodule import LightningDataModule
 from ..errors import ConfigurationError
 from ..module import LightningModule
 from ..trainer import trainer as engine
-from ..trainer.options import count
+from ..errors import count
 from .arguments import TakesArguments
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
 from .retired_hooks import PeriodReceivers
