@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from .batches import move
-from .callback import Callback
+from .callback import Callback, attach
 from .datamodule import LightningDataModule
 from .errors import HookError
 from .hooks import CheckpointHooks, DataHooks, Hooks, ModelHooks
@@ -29,7 +29,9 @@ Call = Callable[..., Any]
 
 
 # Called by others than the loops: as the trainer is made, when there is no module yet; as a checkpoint is.
-_ELSEWHERE = {"on_init_start", "on_init_end", "state_dict", "load_state_dict", *public(CheckpointHooks)}
+_ELSEWHERE = {"on_init_start", "on_init_end", "state_dict", "load_state_dict", "log", "log_dict"}.union(
+    public(CheckpointHooks)
+)
 # Methods of the module that are no hooks: the user calls them.
 _CALLED_BY_USERS = set(
     "log log_dict print get_progress_bar_dict optimizers lr_schedulers manual_backward toggle_optimizer "
@@ -85,6 +87,8 @@ def resolve(
         for hook in _ELSEWHERE.intersection(_HOOKS[base]):
             if method := overridden(receiver, hook, base):
                 fitted(method, hook, base)
+    for callback in callbacks:
+        attach(callback, module)
     hooks = Hooks()
     for hook in dict.fromkeys([*CALLBACK_HOOKS, *MODULE_HOOKS]):
         data = overridden(datamodule, hook, LightningDataModule) if hook in DATA_HOOKS else None

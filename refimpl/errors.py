@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from types import FrameType
 from typing import Any
 
@@ -15,9 +16,11 @@ __all__ = [
     "DataError",
     "HookError",
     "LogError",
+    "count",
     "did_you_mean",
     "not_logged",
     "of_the_engine",
+    "one_of",
     "shown",
     "warn",
 ]
@@ -57,6 +60,21 @@ def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
 def of_the_engine(frame: FrameType) -> bool:
     """Whether it is a function of the engine that runs there, and not one of the user's or of a library."""
     return str(frame.f_globals.get("__name__")).startswith(__name__.partition(".")[0] + ".")
+
+
+def count(name: str, value: Any, least: int = 0) -> int:
+    """An argument that counts, also where it is another library's int. Raises ConfigurationError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
+    return int(value)
+
+
+def one_of(name: str, value: Any, accepted: Sequence[Any]) -> Any:
+    """An argument of which a few values are accepted. Raises ConfigurationError for any other, listing them."""
+    if not any(type(value) is type(known) and value == known for known in accepted):
+        listed = ", ".join(map(repr, accepted[:-1]))
+        raise ConfigurationError(f"{name}={value!r}; {listed} or {accepted[-1]!r} is accepted")
+    return value
 
 
 def shown(value: Any) -> str:

@@ -2,10 +2,11 @@
 
 from ..callback import Callback
 from .early_stopping import EarlyStopping
+from .lambda_callback import LambdaCallback
 from .lr_monitor import LearningRateMonitor
 from .model_checkpoint import ModelCheckpoint
 from .prediction_writer import BasePredictionWriter
-from .progress_bar import ProgressBar
+from .progress_bar import ProgressBar, ProgressBarBase
 from .summary import ModelSummary
 
 TQDMProgressBar = ProgressBar  # as 1.5 names it
@@ -14,9 +15,11 @@ __all__ = [
     "BasePredictionWriter",
     "Callback",
     "EarlyStopping",
+    "LambdaCallback",
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
     "ProgressBar",
+    "ProgressBarBase",
     "TQDMProgressBar",
 ]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
-from ..callback import Callback
-from ..errors import ConfigurationError
-from ..types import LightningModule, Trainer
+from ..errors import ConfigurationError, count, not_logged, warn
+from ..types import Trainer
+from .monitor import MonitorCallback
 
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(MonitorCallback):
     """Sets `trainer.should_stop` once a logged value has not improved for a while. ("configure_callbacks")
 
     Args:
-        monitor: the name that the value is logged under.
-        min_delta: a change of at most this much is no improvement.
+        monitor: the name that the value is logged under; to leave it out, for "early_stop_on", is deprecated.
+        min_delta: a change of at most this much is no improvement; below 0, a small one for the worse is one.
         patience: stop after so many checks in a row without an improvement.
         verbose: print each improvement, and why training stops.
         mode: "min" if the value should fall, "max" if it should rise.
@@ -26,8 +25,8 @@ class EarlyStopping(Callback):
         check_finite: stop as soon as the value is NaN or infinite.
         stopping_threshold: stop as soon as the value is better than this.
         divergence_threshold: stop as soon as the value is worse than this.
-        check_on_train_epoch_end: check as a training epoch ends, rather than as a validation does; by default,
-            if there is one validation in each epoch, at its end.
+        check_on_train_epoch_end: check as a training epoch ends, rather than as a validation does; by default, if
+            there is one validation in each epoch, at its end, or none at all.
 
     `best_score` is the best value so far, `wait_count` the number of checks since, `stopped_epoch` the epoch
     in which it stopped training, from 0, or None.
@@ -36,9 +35,11 @@ class EarlyStopping(Callback):
     value that was not logged.
     """
 
+    _when = "check_on_train_epoch_end"
+
     def __init__(
         self,
-        monitor: str,
+        monitor: str | None = None,
         min_delta: float = 0.0,
         patience: int = 3,
         verbose: bool = False,
@@ -49,16 +50,17 @@ class EarlyStopping(Callback):
         divergence_threshold: float | None = None,
         check_on_train_epoch_end: bool | None = None,
     ) -> None:
+        if monitor is None:
+            monitor = "early_stop_on"
+            warn(f"EarlyStopping() monitors {monitor!r}, which is deprecated; name what you log", DeprecationWarning)
         if not isinstance(monitor, str):
             raise ConfigurationError(f"EarlyStopping: monitor={monitor!r}; the name of a logged value is accepted")
-        if mode not in ("min", "max"):
-            raise ConfigurationError(f"EarlyStopping: mode={mode!r}; 'min' or 'max' is accepted")
-        if type(patience) is not int or patience < 0:
-            raise ConfigurationError(f"EarlyStopping: patience={patience!r}; an int from 0 is accepted")
-        if not min_delta >= 0:
-            raise ConfigurationError(f"EarlyStopping: min_delta={min_delta!r}; a number from 0 is accepted")
-        self.monitor, self.min_delta, self.patience, self.verbose = monitor, min_delta, patience, verbose
-        self.mode, self.strict, self.check_finite = mode, strict, check_finite
+        if math.isnan(min_delta):
+            raise ConfigurationError(f"EarlyStopping: min_delta={min_delta!r}; a number is accepted")
+        super().__init__(mode)
+        self.patience = count("EarlyStopping: patience", patience)
+        self.monitor, self.min_delta, self.verbose = monitor, min_delta, verbose
+        self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold, self.divergence_threshold = stopping_threshold, divergence_threshold
         self.check_on_train_epoch_end = check_on_train_epoch_end
         self.best_score = math.inf if mode == "min" else -math.inf
@@ -73,31 +75,15 @@ class EarlyStopping(Callback):
         """Go on from what `state_dict` returned."""
         vars(self).update({name: state[name] for name in self.state_dict()})
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check, if this is when."""
-        if self._at_train_epoch_end(trainer):
-            self._check(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check, if this is when; not after the sanity check, and not in `validate`."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self._at_train_epoch_end(trainer):
-            self._check(trainer)
-
-    def _at_train_epoch_end(self, trainer: Trainer) -> bool:
-        if self.check_on_train_epoch_end is not None:
-            return self.check_on_train_epoch_end
-        once = type(trainer.val_check_interval) is float and trainer.val_check_interval == 1.0  # 1 counts batches
-        return once and trainer.check_val_every_n_epoch == 1
-
-    def _check(self, trainer: Trainer) -> None:
+    def _look(self, trainer: Trainer) -> None:
         metrics = trainer.callback_metrics
         if trainer.fast_dev_run:
             return
         if self.monitor not in metrics:
-            problem = f"EarlyStopping monitors {self.monitor!r}, which was not logged; logged were {sorted(metrics)}"
+            problem = not_logged("EarlyStopping", self.monitor, metrics)
             if self.strict:
                 raise ConfigurationError(problem)
-            warnings.warn(problem, stacklevel=2)
+            warn(problem)
             return
         before, current = self.best_score, float(metrics[self.monitor])
         reason = self._why_to_stop(current)
@@ -110,17 +96,15 @@ class EarlyStopping(Callback):
         """Why to stop at this value, empty for going on."""
         if self.check_finite and not math.isfinite(current):
             return "it is not finite; training stops"
-        if self.stopping_threshold is not None and self._better(current, self.stopping_threshold):
+        rank = self._rank
+        if self.stopping_threshold is not None and rank(current) < rank(self.stopping_threshold):
             return f"the threshold of {self.stopping_threshold} is reached; training stops"
-        if self.divergence_threshold is not None and self._better(self.divergence_threshold, current):
+        if self.divergence_threshold is not None and rank(self.divergence_threshold) < rank(current):
             return f"it is worse than {self.divergence_threshold}; training stops"
-        if self._better(current, self.best_score, by=self.min_delta):
+        if rank(current) + self.min_delta < rank(self.best_score):
             self.best_score, self.wait_count = current, 0
             return ""
         self.wait_count += 1
         if self.wait_count < self.patience:
             return ""
         return f"no better than {self.best_score:.6g} in {self.wait_count} checks; training stops"
-
-    def _better(self, one: float, other: float, by: float = 0.0) -> bool:
-        return one + by < other if self.mode == "min" else one - by > other

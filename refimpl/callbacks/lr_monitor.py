@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..callback import Callback
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, one_of
 from ..types import LightningModule, Trainer
 
 __all__ = ["LearningRateMonitor"]
@@ -23,57 +23,58 @@ class LearningRateMonitor(Callback):
             None for that which the scheduler steps in, and the epoch where there is no scheduler.
         log_momentum: the momentum, too, or Adam's first beta, as `lr-SGD-momentum`.
 
-    `lrs` holds what it has given so far, a list of values by name.
+    `lrs` holds the rates that it has given so far, a list by name, `last_momentum_values` the latest momentum by name,
+    `lr_sch_names` the name of each optimizer.
 
     Raises ConfigurationError for another interval, and, as training starts, where there is no logger.
     """
 
     def __init__(self, logging_interval: str | None = None, log_momentum: bool = False) -> None:
-        if logging_interval not in (None, "step", "epoch"):
-            raise ConfigurationError(
-                f"LearningRateMonitor: logging_interval={logging_interval!r}; 'step', 'epoch' or None is accepted"
-            )
+        one_of("LearningRateMonitor: logging_interval", logging_interval, ("step", "epoch", None))
         self.logging_interval, self.log_momentum = logging_interval, log_momentum
         self.lrs: dict[str, list[float]] = {}
+        self.last_momentum_values: dict[str, float] = {}
+        self.lr_sch_names: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the optimizers and their schedules."""
         if not trainer.loggers:
             raise ConfigurationError("LearningRateMonitor needs a logger, and this Trainer has logger=False")
-        self.lrs, self._step = {}, 0
+        self.lrs, self.last_momentum_values, self._step = {}, {}, 0
         self._intervals = [self._interval_of(trainer, index) for index in range(len(trainer.optimizers))]
-        self._names = _names(trainer)
+        self.lr_sch_names = _names(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rates of the epoch that begins."""
-        self._log(trainer, "epoch")
+        self._give(trainer, "epoch")
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any,
+                             batch_idx: int, dataloader_idx: int) -> None:  # fmt: skip
         """The rates of the step that begins, if it is one that is logged."""
         step = trainer.global_step + 1
         if step % trainer.log_every_n_steps == 0 and step != self._step:  # which may be of several batches
             self._step = step
-            self._log(trainer, "step")
+            self._give(trainer, "step")
 
     def _interval_of(self, trainer: Trainer, optimizer_idx: int) -> str:
-        own = [each["interval"] for each in trainer.lr_schedulers if each["opt_idx"] == optimizer_idx]
+        own = [schedule["interval"] for schedule in trainer.lr_schedulers if schedule["opt_idx"] == optimizer_idx]
         return self.logging_interval or ("step" if "step" in own else "epoch")
 
-    def _log(self, trainer: Trainer, interval: str) -> None:
-        values: dict[str, float] = {}
-        for optimizer, name, own in zip(trainer.optimizers, self._names, self._intervals):
+    def _give(self, trainer: Trainer, interval: str) -> None:
+        rates: dict[str, float] = {}
+        momenta: dict[str, float] = {}
+        for optimizer, name, own in zip(trainer.optimizers, self.lr_sch_names, self._intervals):
             groups = optimizer.param_groups if own == interval else []
             for number, group in enumerate(groups, 1):
                 shown = name if len(groups) == 1 else f"{name}/{group.get('name', f'pg{number}')}"
-                values[shown] = float(group["lr"])
+                rates[shown] = float(group["lr"])
                 if self.log_momentum:
-                    values[f"{shown}-momentum"] = float(group.get("momentum", group.get("betas", (0.0,))[0]))
-        for name, value in values.items():
-            self.lrs.setdefault(name, []).append(value)
-        for logger in trainer.loggers if values else ():
-            logger.log_metrics({"epoch": trainer.current_epoch, **values}, trainer.global_step)
+                    momenta[f"{shown}-momentum"] = float(group.get("momentum", group.get("betas", (0.0,))[0]))
+        for name, rate in rates.items():
+            self.lrs.setdefault(name, []).append(rate)
+        self.last_momentum_values.update(momenta)
+        for logger in trainer.loggers if rates else ():
+            logger.log_metrics({"epoch": trainer.current_epoch, **rates, **momenta}, trainer.global_step)
 
 
 def _names(trainer: Trainer) -> list[str]:

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
-import warnings
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..callback import Callback
-from ..errors import CheckpointError, ConfigurationError
+from ..errors import CheckpointError, ConfigurationError, count, not_logged, warn
 from ..saving.checkpoint import write
 from ..types import LightningModule, Trainer
+from .checkpoint_files import fields, filled, mark, marked
+from .monitor import MonitorCallback
 
 __all__ = ["ModelCheckpoint", "chosen"]
 
+_TEMPLATE = "{epoch}-{step}"
 _STATE = (
-    "best_model_path", "best_model_score", "current_score", "best_k_models", "kth_best_model_path", "kth_value",
-    "last_model_path",
+    "dirpath", "best_model_path", "best_model_score", "current_score", "best_k_models", "kth_best_model_path",
+    "kth_value", "last_model_path", "_newest", "_outdated", "_run", "_count",
 )  # fmt: skip
 
 
-class ModelCheckpoint(Callback):
+class ModelCheckpoint(MonitorCallback):
     """Saves the run as it goes, and keeps the best `save_top_k` by a logged value. ("configure_callbacks")
 
     When: every `every_n_train_steps` steps, every `train_time_interval`, or every `every_n_epochs` epochs, which is
     the default, with 1; of an epoch at its end, or with `save_on_train_epoch_end=False` at that of its
     validations; by default at the latter if there is not just one, at the epoch's end. The file is written as soon
-    as the batch or the epoch is over, so that a run which is resumed from it does what this one does.
+    as the batch or the epoch is over, so that a run which is resumed from it does what this one does. [R44]
 
     Args:
         dirpath: the folder; by default `checkpoints` in the logger's folder of this version.
         filename: without the extension, with `{epoch}`, `{step}` and names of logged values to fill in, such as
             "{epoch}-{val_loss:.2f}", which makes "epoch=0-val_loss=0.32.ckpt". A file that is there already is
             not written over: "-v1" is added.
-        monitor: the name of a logged value; None keeps the newest.
+        monitor: the name of a logged value, "epoch" or "step"; None keeps the newest.
         verbose: print what is saved.
         save_last: save `last.ckpt`, too, each time.
         save_top_k: how many to keep; -1 for all, 0 for none.
@@ -52,13 +53,17 @@ class ModelCheckpoint(Callback):
         auto_insert_metric_name: write "epoch=0" for "{epoch}", and not just "0".
 
     `best_model_path`, `best_model_score` and `last_model_path` tell of its files, `best_k_models` of all that it keeps.
+    A fit that goes on in the same folder ends with the files of one that never stopped: those that the run had saved
+    later, before it was killed, are written over, or removed once the fit has come as far. [R81]
 
-    Raises ConfigurationError for arguments that make no sense, and at the first save for a name that was not logged.
+    Raises ConfigurationError for arguments that make no sense, and, when training is over, for a monitor that was
+    never logged.
     """
 
     _saves = True
     CHECKPOINT_NAME_LAST = "last"
     FILE_EXTENSION = ".ckpt"
+    _when = "save_on_train_epoch_end"
 
     def __init__(
         self,
@@ -80,79 +85,88 @@ class ModelCheckpoint(Callback):
     ) -> None:
         for name, retired in (("period", period), ("every_n_val_epochs", every_n_val_epochs)):
             if retired is not None:
-                warnings.warn(f"ModelCheckpoint({name}={retired!r}) is deprecated; use every_n_epochs",
-                              DeprecationWarning, stacklevel=2)  # fmt: skip
+                warn(f"ModelCheckpoint({name}={retired!r}) is deprecated; use every_n_epochs", DeprecationWarning)
                 every_n_epochs = retired
-        if type(save_top_k) is not int or save_top_k < -1 or (monitor is None and save_top_k > 1):
+        super().__init__(mode)
+        self.save_top_k = count("ModelCheckpoint: save_top_k", save_top_k, -1)
+        if monitor is None and save_top_k > 1:
             raise ConfigurationError(
-                f"ModelCheckpoint: save_top_k={save_top_k!r}, monitor={monitor!r}; an int from -1 is accepted, and "
-                "more than 1 with a monitor only, by which to tell the best"
+                f"ModelCheckpoint: save_top_k={save_top_k!r}, monitor=None; more than 1 is accepted with a monitor "
+                "only, by which to tell the best"
             )
-        if mode not in ("min", "max"):
-            raise ConfigurationError(f"ModelCheckpoint: mode={mode!r}; 'min' or 'max' is accepted")
-        whens = {"every_n_train_steps": every_n_train_steps, "every_n_epochs": every_n_epochs}
-        for name, number in whens.items():
-            if number is not None and (type(number) is not int or number < 0):
-                raise ConfigurationError(f"ModelCheckpoint: {name}={number!r}; an int from 0 is accepted")
         interval = train_time_interval
         if interval is not None and not (isinstance(interval, timedelta) and interval > timedelta(0)):
             raise ConfigurationError(f"ModelCheckpoint: train_time_interval={interval!r}; "
                                      "a positive datetime.timedelta is accepted")  # fmt: skip
-        _check_template(filename)
-        whens["train_time_interval"] = train_time_interval  # type: ignore[assignment]
+        steps = count("ModelCheckpoint: every_n_train_steps", every_n_train_steps or 0)
+        epochs = count("ModelCheckpoint: every_n_epochs", every_n_epochs or 0)
+        whens = {"every_n_train_steps": steps, "train_time_interval": interval, "every_n_epochs": epochs}
         given = {name: value for name, value in whens.items() if value}
         if len(given) > 1:
             raise ConfigurationError(f"ModelCheckpoint: {given}; one of them is accepted")
+        fields(filename or "")
         self._folder, self.filename = dirpath, filename
         self.dirpath = None if dirpath is None else os.path.abspath(dirpath)
-        self.monitor, self.mode, self.verbose, self.save_last = monitor, mode, verbose, save_last
-        self.save_top_k, self.save_weights_only = save_top_k, save_weights_only
-        self.auto_insert_metric_name, self.save_on_train_epoch_end = auto_insert_metric_name, save_on_train_epoch_end
-        self.every_n_train_steps, self.train_time_interval = every_n_train_steps or 0, train_time_interval
-        never = every_n_epochs == 0 or every_n_train_steps or train_time_interval
-        self.every_n_epochs = 0 if never else every_n_epochs or 1
+        self.monitor, self.verbose, self.save_last = monitor, verbose, save_last
+        self.save_weights_only, self.auto_insert_metric_name = save_weights_only, auto_insert_metric_name
+        self.save_on_train_epoch_end = save_on_train_epoch_end
+        self.every_n_train_steps, self.train_time_interval = steps, interval
+        self.every_n_epochs = epochs if given or every_n_epochs == 0 else 1
         self.best_model_path = self.kth_best_model_path = self.last_model_path = ""
         self.best_model_score: Tensor | None = None
         self.current_score: Tensor | None = None
         self.kth_value: Tensor | None = None
         self.best_k_models: dict[str, Tensor] = {}
         self._newest = ""  # without a monitor, the file to remove for the next
+        self._outdated: list[str] = []  # what the last save has taken the place of
+        self._run, self._count = "", 0  # of this run, and how many saves it has made
+        self._later: dict[str, int] = {}  # files that the run made after the save it goes on from, and their steps
+        self._missing: set[str] = set()  # those of the kept that it has removed or written over since
+        self._due: dict[str, Any] | None = None  # the values of a save that waits for the batch or epoch to be over
+        self._missed = False  # whether the monitored value was not there when it was looked for
 
     # ---- its own place in a checkpoint -------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """What it keeps, and where."""
-        return {name: getattr(self, name) for name in (*_STATE, "dirpath", "_newest")}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; in another folder, that one's files are left alone, and only the best is known."""
         same = state["dirpath"] == self.dirpath
-        for name in (*_STATE, "_newest") if same else ("best_model_path", "best_model_score"):
-            setattr(self, name, state[name])
+        vars(self).update({name: state[name] for name in (_STATE if same else ("best_model_path", "best_model_score"))})
+        if same:
+            self._take_stock()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> Any:
+        """In the file of another one, which saves at the same moment and before it: what it is about to save."""
+        return self._due
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, callback_state: Any) -> None:
+        """Save it now: the moment is that of the checkpoint."""
+        checkpoint: dict[str, Any] = trainer.run.checkpoint
+        [own] = [kept for kept in checkpoint["callbacks"].values() if kept["on_save_checkpoint"] is callback_state]
+
+        def collect() -> dict[str, Any]:
+            own.update(state_dict=self.state_dict(), on_save_checkpoint=None)
+            return checkpoint
+
+        self._save(trainer, callback_state, collect)
 
     # ---- when --------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide on the folder. Warns if this fit comes to no moment to save at."""
         if self.every_n_epochs and self.save_on_train_epoch_end is False and not trainer.enable_validation:
-            warnings.warn(
-                "ModelCheckpoint(save_on_train_epoch_end=False) saves after validations, and this fit has none: "
-                "nothing will be saved",
-                stacklevel=2,
-            )
+            warn("ModelCheckpoint(save_on_train_epoch_end=False) saves after validations, and this fit has none: "
+                 "nothing will be saved")  # fmt: skip
         folder = os.path.join(trainer.log_dir, "checkpoints") if self._folder is None else self._folder
         self.dirpath = os.path.abspath(folder)
-        self._saved_at = time.monotonic()
+        self._run, self._saved_at = uuid.uuid4().hex, time.monotonic()
+        self._due, self._later, self._missing, self._missed = None, {}, set(), False
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
+                           batch_idx: int, dataloader_idx: int) -> None:  # fmt: skip
         """Save, if it is time, after a step."""
         if not trainer.run.progress.uncounted:
             return
@@ -162,23 +176,7 @@ class ModelCheckpoint(Callback):
             self._saved_at = time.monotonic()
             self._save_soon(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, if this is when."""
-        if self._at_train_epoch_end(trainer):
-            self._save_of_epoch(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, if this is when; not after the sanity check, and not in `validate`."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not self._at_train_epoch_end(trainer):
-            self._save_of_epoch(trainer)
-
-    def _at_train_epoch_end(self, trainer: Trainer) -> bool:
-        if self.save_on_train_epoch_end is not None:
-            return self.save_on_train_epoch_end
-        once = type(trainer.val_check_interval) is float and trainer.val_check_interval == 1.0  # 1 counts batches
-        return not trainer.enable_validation or (once and trainer.check_val_every_n_epoch == 1)
-
-    def _save_of_epoch(self, trainer: Trainer) -> None:
+    def _look(self, trainer: Trainer) -> None:
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._save_soon(trainer)
 
@@ -186,114 +184,146 @@ class ModelCheckpoint(Callback):
         """What was logged is looked at now; the file is written when the batch or the epoch is over."""
         if trainer.fast_dev_run:
             return
-        known = trainer.callback_metrics
-        if self.monitor is not None and self.monitor not in known:
-            raise ConfigurationError(
-                f"ModelCheckpoint monitors {self.monitor!r}, which was not logged; logged were {sorted(known)}"
-            )
-        values = {**known, "epoch": trainer.current_epoch, "step": trainer.global_step + trainer.run.progress.uncounted}
-        trainer.run.progress.save_soon(partial(self._save, trainer, values))
+        step = trainer.global_step + trainer.run.progress.uncounted
+        values = {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": step}
+        if self.monitor is None or self.monitor in values:
+            self._due, collect = values, partial(trainer.run.collected, self.save_weights_only)
+            trainer.run.progress.save_soon(partial(self._save, trainer, values, collect))
+        elif not self._missed:
+            self._missed = True
+            problem = not_logged("ModelCheckpoint", self.monitor, trainer.callback_metrics)
+            warn(f"{problem}; until it is, nothing is saved")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last moment for the monitored value to be there."""
+        self._overtake(trainer.global_step)
+        if self._missed and self.monitor not in trainer.callback_metrics:
+            raise ConfigurationError(not_logged("ModelCheckpoint", self.monitor, trainer.callback_metrics))
 
     # ---- what --------------------------------------------------------------------------------------
 
-    def _save(self, trainer: Trainer, values: Mapping[str, Any]) -> None:
+    def _save(self, trainer: Trainer, values: Mapping[str, Any], collect: Callable[[], dict[str, Any]]) -> None:
         """Write the file, if it is among the best, and `last`; then remove those that are no longer."""
-        paths, outdated, before = [], [], {**vars(self), "best_k_models": dict(self.best_k_models)}
-        if self._is_among_the_best(values):
-            paths.append(self._path(values, self.filename or "{epoch}-{step}"))
-            outdated += self._take_in(paths[0], values)
-        if self.save_last:
-            last = self._path(values, self.CHECKPOINT_NAME_LAST, ours=self.last_model_path)
-            outdated += [self.last_model_path] if self.last_model_path not in ("", last) else []
-            self.last_model_path = last
-            paths.append(last)
-        if not paths:
-            return
+        self._due = None
+        before = {**vars(self), "best_k_models": dict(self.best_k_models)}
         try:
-            checkpoint = trainer.run.collected(self.save_weights_only)
-            for path in paths:
-                if trainer.global_rank == 0:
-                    write(checkpoint, path)
+            paths = self._take_in(values, trainer.checkpoint_callbacks)
+            if paths:
+                self._write(trainer, paths, values["step"], collect)
         except BaseException:
             vars(self).update(before)  # nothing was removed yet
             raise
-        for path in outdated:
+        for path in self._outdated:
             Path(path).unlink(missing_ok=True)
-        if self.verbose:
+        if self.verbose and paths:
             shown = "" if self.monitor is None else f" ({self.monitor} = {float(values[self.monitor]):.6g})"
             trainer.print(f"saved {' and '.join(paths)}{shown}")
+        self._overtake(values["step"])
+
+    def _take_in(self, values: Mapping[str, Any], savers: list[ModelCheckpoint]) -> list[str]:
+        """Count what is to be saved now among the kept; returns the paths, one, two, or none."""
+        paths, self._outdated = [], []
+        if self._is_among_the_best(values):
+            paths.append(self._path(values, savers, self.filename or _TEMPLATE))
+            if self.current_score is not None:
+                self.best_k_models[paths[0]] = self.current_score
+                self._settle()
+            else:
+                self._outdated += [self._newest] if self._newest and self.save_top_k == 1 else []
+                self._newest = self.best_model_path = paths[0]
+        if self.save_last:
+            last = self._path(values, savers, self.CHECKPOINT_NAME_LAST, ours=self.last_model_path)
+            self._outdated += [self.last_model_path] if self.last_model_path not in ("", last) else []
+            self.last_model_path = last
+            paths.append(last)
+        return paths
+
+    def _write(self, trainer: Trainer, paths: list[str], step: int, collect: Callable[[], dict[str, Any]]) -> None:
+        self._count += 1
+        checkpoint = collect()
+        for path in paths:
+            if trainer.global_rank == 0:
+                write({**checkpoint, "saved_by": mark(self._run, self._count, step, path, str(self.dirpath))}, path)
+            for saver in trainer.checkpoint_callbacks:
+                saver._later.pop(path, None)
+                saver._missing.discard(path)
 
     def _is_among_the_best(self, values: Mapping[str, Any]) -> bool:
-        if self.save_top_k == 0:
-            return False
-        if self.monitor is None:
-            return True
-        self.current_score = torch.as_tensor(values[self.monitor]).detach().cpu()
+        if self.monitor is None or self.save_top_k == 0:
+            return self.save_top_k != 0
+        score = torch.as_tensor(values[self.monitor]).detach().cpu()
+        worst = math.inf if self.mode == "min" else -math.inf
+        self.current_score = torch.full_like(score, worst) if score.isnan() else score
         if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
             return True
         return self._rank(self.current_score) < self._rank(self.kth_value)
 
-    def _take_in(self, path: str, values: Mapping[str, Any]) -> list[str]:
-        """Count `path` among the kept; returns those that it takes the place of."""
-        if self.monitor is None:
-            outdated = [self._newest] if self._newest and self.save_top_k == 1 else []
-            self._newest = self.best_model_path = path
-            return outdated
-        assert self.current_score is not None
-        self.best_k_models[path] = self.current_score
-        by_rank = sorted(self.best_k_models, key=lambda kept: self._rank(self.best_k_models[kept]))
-        outdated = by_rank[self.save_top_k :] if self.save_top_k > 0 else []
-        for worst in outdated:
-            del self.best_k_models[worst]
-        kept = by_rank[: len(self.best_k_models)]
-        self.kth_best_model_path, self.kth_value = kept[-1], self.best_k_models[kept[-1]]
-        best = self.best_k_models[kept[0]]
-        if self.best_model_score is None or self._rank(best) < self._rank(self.best_model_score):
-            self.best_model_path, self.best_model_score = kept[0], best  # else it may be in another folder
-        return outdated
+    def _settle(self) -> None:
+        """Which of the files are kept, and which is the best of them, and the worst."""
+        by_rank = sorted(self.best_k_models, key=lambda path: self._rank(self.best_k_models[path]))
+        while 0 < self.save_top_k < len(by_rank):
+            self._outdated.append(by_rank.pop())
+            del self.best_k_models[self._outdated[-1]]
+        self.kth_best_model_path = by_rank[-1] if by_rank else ""
+        self.kth_value = self.best_k_models.get(self.kth_best_model_path)
+        best = self.best_k_models[by_rank[0]] if by_rank else None
+        if best is not None and (self.best_model_score is None or self._rank(best) < self._rank(self.best_model_score)):
+            self.best_model_path, self.best_model_score = by_rank[0], best  # else it may be in another folder
 
-    def _rank(self, score: Tensor | None) -> float:
-        """Smaller is better; NaN is the worst."""
-        value = math.nan if score is None else float(score)
-        return math.inf if math.isnan(value) else value if self.mode == "min" else -value
+    # ---- what a killed run has left. [R81] -----------------------------------------------------------
 
-    def _path(self, values: Mapping[str, Any], template: str, ours: str = "") -> str:
-        """The file of that name, which is new, or `ours`."""
+    def _take_stock(self) -> None:
+        """Find the files that this run saved after the checkpoint that it goes on from, or had yet to remove then."""
+        for template in (self.filename or _TEMPLATE, self.CHECKPOINT_NAME_LAST):
+            for path, number, step in marked(self._run, str(self.dirpath), template):
+                if number > self._count:
+                    self._later[path] = step
+                elif path in self._outdated:
+                    os.unlink(path)
+        self._missing = {path for path in self.best_k_models if path in self._later or not os.path.exists(path)}
+        self._overtake(-1)
+
+    def _overtake(self, step: int) -> None:
+        """The run has come to `step`: later files up to there are removed, now that it has saved its own. If it has
+        come as far as it was killed, what had been removed then is given up, too, instead of counting as the best."""
+        if self._missing and all(at <= step for at in self._later.values()):
+            self.best_k_models = {path: s for path, s in self.best_k_models.items() if path not in self._missing}
+            if self.best_model_path in self._missing:
+                self.best_model_path, self.best_model_score = "", None
+            self._missing = set()
+            self._settle()
+        for path, at in list(self._later.items()):
+            if at <= step and path not in self._kept:
+                del self._later[path]
+                Path(path).unlink(missing_ok=True)
+
+    # ---- names -------------------------------------------------------------------------------------
+
+    @property
+    def _kept(self) -> set[str]:
+        return {*self.best_k_models, self._newest, self.last_model_path}
+
+    def _path(self, values: Mapping[str, Any], savers: list[ModelCheckpoint], template: str, ours: str = "") -> str:
+        """The file of that name which is `ours`, or new. What the run saved later, before it was killed, is not there;
+        what it kept at that time, and has removed since, is."""
+        kept = {path for saver in savers for path in saver._kept}
+        later = {path for saver in savers for path in saver._later}
         name = self.format_checkpoint_name(values, template)
-        names = chain([name], (f"{name}-v{version}" for version in count(1)))
-        paths = (os.path.join(str(self.dirpath), name + self.FILE_EXTENSION) for name in names)
-        return next(path for path in paths if path == ours or not os.path.exists(path))
+        names = itertools.chain([name], (f"{name}-v{version}" for version in itertools.count(1)))
+        paths = (os.path.abspath(f"{self.dirpath}/{name}{self.FILE_EXTENSION}") for name in names)
+
+        def is_free(path: str) -> bool:
+            return path not in kept and (path in later or not os.path.exists(path))
+
+        return next(path for path in paths if path == ours or is_free(path))
 
     def format_checkpoint_name(self, metrics: Mapping[str, Any], filename: str | None = None) -> str:
-        """`filename`, by default that of this callback, with the values filled in, without folder and extension.
+        """`filename`, by default that of this callback, with the values filled in, without folder and extension; 0,
+        with a warning, for a name that is none of `metrics`.
 
-        Raises ConfigurationError for a name that is none of `metrics`, or a format that does not fit its value.
+        Raises ConfigurationError for a format that does not fit its value.
         """
-        filled = ""
-        for literal, name, spec, _ in Formatter().parse(filename or self.filename or "{epoch}-{step}"):
-            filled += literal
-            if name is None:
-                continue
-            if name not in metrics:
-                raise ConfigurationError(
-                    f"ModelCheckpoint: the filename has {name!r}, which was not logged; there are {sorted(metrics)}"
-                )
-            value = metrics[name]
-            number = value.item() if isinstance(value, Tensor) else value
-            try:
-                shown = format(number, spec or "")
-            except ValueError as error:
-                raise ConfigurationError(f"ModelCheckpoint: filename: {{{name}:{spec}}}: {error}") from None
-            filled += f"{name.replace('/', '_')}={shown}" if self.auto_insert_metric_name else shown
-        return filled
-
-
-def _check_template(filename: str | None) -> None:
-    """Raises ConfigurationError if the braces of the file's name cannot be read."""
-    try:
-        list(Formatter().parse(filename or ""))
-    except ValueError as error:
-        raise ConfigurationError(f"ModelCheckpoint: filename={filename!r}: {error}") from None
+        return filled(filename or self.filename or _TEMPLATE, metrics, self.auto_insert_metric_name)
 
 
 def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_path: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..callback import Callback
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, one_of
 from ..types import LightningModule, Trainer
 
 __all__ = ["BasePredictionWriter", "NotedIndices", "noting"]
@@ -30,29 +30,20 @@ class BasePredictionWriter(Callback):
     """
 
     def __init__(self, write_interval: str = "batch") -> None:
-        if write_interval not in _INTERVALS:
-            accepted = ", ".join(map(repr, _INTERVALS))
-            raise ConfigurationError(f"write_interval={write_interval!r}; accepted are {accepted}")
+        one_of("write_interval", write_interval, tuple(_INTERVALS))
         for interval in _INTERVALS[write_interval]:
             method = f"write_on_{interval}_end"
             if getattr(type(self), method) is getattr(BasePredictionWriter, method):
                 owner = type(self).__name__
                 raise ConfigurationError(f"write_interval={write_interval!r} needs {owner}.{method}: define it")
         self.write_interval = write_interval
-        self._on_batch, self._on_epoch = (each in _INTERVALS[write_interval] for each in ("batch", "epoch"))
+        self._on_batch, self._on_epoch = "batch" in write_interval, "epoch" in write_interval
         if not self._on_epoch:
             self.on_predict_epoch_end = None  # type: ignore[assignment]  # for which every prediction would be kept
 
-    def write_on_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[Any] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
+    def write_on_batch_end(self, trainer: Trainer, pl_module: LightningModule, prediction: Any,
+                           batch_indices: Sequence[Any] | None, batch: Any, batch_idx: int,
+                           dataloader_idx: int) -> None:  # fmt: skip
         """Write what `predict_step` returned for a batch.
 
         `batch_indices` are the places of the batch's samples in the data set, as the `DataLoader`'s sampler said;
@@ -60,13 +51,8 @@ class BasePredictionWriter(Callback):
         """
         raise NotImplementedError
 
-    def write_on_epoch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        predictions: Sequence[Sequence[Any]],
-        batch_indices: Sequence[Sequence[Sequence[Any] | None]],
-    ) -> None:
+    def write_on_epoch_end(self, trainer: Trainer, pl_module: LightningModule, predictions: Sequence[Sequence[Any]],
+                           batch_indices: Sequence[Sequence[Sequence[Any] | None]]) -> None:  # fmt: skip
         """Write all predictions: for each loader a list with that of each batch; and in `batch_indices` likewise the
         indices of each batch, or None."""
         raise NotImplementedError
@@ -76,15 +62,8 @@ class BasePredictionWriter(Callback):
         trainer.run.data.wrap(noting)
         self._indices: defaultdict[int, list[Sequence[Any] | None]] = defaultdict(list)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
+                             batch_idx: int, dataloader_idx: int) -> None:  # fmt: skip
         """Writes the batch's prediction, or remembers which samples it is of."""
         noted = getattr(trainer.predict_dataloaders[dataloader_idx], "batch_sampler", None)
         indices = noted.of(batch_idx) if isinstance(noted, NotedIndices) else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,8 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from ..callback import Callback
 from ..errors import ConfigurationError
+from ..loggers.rules import is_metric
 from ..optimizers.precision import in_precision
 from ..saving.export import evaluating, forward_arguments
+from ..seed import kept_random_state
 from ..types import LightningModule, Trainer
 
 __all__ = ["ModelSummary", "summarize"]
@@ -24,8 +28,9 @@ def summarize(module: LightningModule, max_depth: int = 1) -> str:
     With an `example_input_array` also the sizes of what goes into a layer and comes out: those of its first call in a
     forward, "?" for a layer that is not called. ("最小示例": its printed output; "example_input_array")
 
-    The forward runs in eval mode, without gradients and at the trainer's precision; it leaves modes and torch's
-    random numbers as they were. It does not run while layers wait for their first batch to be built.
+    The forward runs in eval mode, without gradients and at the trainer's precision; it leaves modes, buffers, what
+    metrics have counted and every source of random numbers as they were. It does not run while layers wait for their
+    first batch to be built.
     """
     _check_depth(max_depth)
     layers = {
@@ -64,7 +69,7 @@ def _check_depth(max_depth: int) -> None:
 def _sizes(module: LightningModule, layers: Mapping[str, nn.Module]) -> dict[str, tuple[str, str]]:
     """The sizes of what each layer is given and returns, in a forward with the module's example."""
     sizes = dict.fromkeys(layers, ("?", "?"))
-    if any(is_lazy(parameter) for parameter in module.parameters()):
+    if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
         return sizes
 
     def noting(name: str) -> Callable[..., None]:
@@ -82,7 +87,7 @@ def _sizes(module: LightningModule, layers: Mapping[str, nn.Module]) -> dict[str
     hooked = {name: layer for name, layer in layers.items() if not isinstance(layer, torch.jit.ScriptModule)}
     handles = [layer.register_forward_hook(noting(name), with_kwargs=True) for name, layer in hooked.items()]
     try:
-        with evaluating(module), torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
+        with kept_random_state(), evaluating(module), _kept_state(module):
             in_precision(forward, module.precision, module.device)(*arguments)
     except Exception as error:
         error.add_note("(raised by a forward with example_input_array, which the model summary runs for its sizes)")
@@ -91,6 +96,26 @@ def _sizes(module: LightningModule, layers: Mapping[str, nn.Module]) -> dict[str
         for handle in handles:
             handle.remove()
     return sizes
+
+
+@contextmanager
+def _kept_state(module: nn.Module) -> Iterator[None]:
+    """Buffers, and what torchmetrics have counted, are afterwards what they were, and the same objects. [R83]"""
+    layers = [layer for layer in module.modules() if not isinstance(layer, torch.jit.ScriptModule)]
+    owners: list[tuple[dict[str, Any], dict[str, Any]]] = [(each._buffers, dict(each._buffers)) for each in layers]
+    metrics: Iterable[Any] = filter(is_metric, layers)
+    for metric in metrics:
+        state = vars(metric)
+        owners.append((state, {**state, **{name: deepcopy(state[name]) for name in metric._defaults}}))
+    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for now, before in owners:
+            now.clear()
+            now.update(before)
+        for buffer, value in values:
+            buffer.copy_(value)
 
 
 def _size(value: Any) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from numbers import Integral, Real
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, count, one_of
 from ..loaders.combined import MODES
 from ..optimizers.precision import PRECISIONS
 
@@ -23,13 +23,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, bool):
         return value
     return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
-
-
-def count(name: str, value: Any, least: int = 0) -> int:
-    number = plain(value)
-    if type(number) is not int or number < least:
-        raise ConfigurationError(f"{name}={value!r}; an int from {least} is accepted")
-    return number
 
 
 def limit(name: str, value: Any) -> int | float:
@@ -53,13 +46,6 @@ def at_least_0(name: str, value: Any) -> float:
     if type(number) in (int, float) and number >= 0:
         return float(number)
     raise ConfigurationError(f"{name}={value!r}; None or a number from 0 is accepted")
-
-
-def one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> Any:
-    if not any(type(value) is type(known) and value == known for known in accepted):
-        shown = ", ".join(map(repr, accepted[:-1]))
-        raise ConfigurationError(f"{name}={value!r}; {shown} or {accepted[-1]!r} is accepted")
-    return value
 
 
 def flag(name: str, value: Any) -> bool:

@@ -255,8 +255,10 @@ def with_defaults(
     callbacks = callbacks_of(given)
     if not checkpointing and any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
-    enabled = {ModelSummary: summary, ProgressBar: progress_bar, ModelCheckpoint: checkpointing}
+    enabled: dict[type[Callback], bool] = {
+        ModelSummary: summary, ProgressBar: progress_bar, ModelCheckpoint: checkpointing
+    }  # fmt: skip
     for kind, is_enabled in enabled.items():
-        if is_enabled and not any(isinstance(callback, kind) for callback in callbacks):
+        if is_enabled and not any(isinstance(callback, kind._kind or kind) for callback in callbacks):
             callbacks.append(kind())
     return callbacks

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from ..callback import Callback
 from ..callbacks.early_stopping import EarlyStopping
 from ..callbacks.model_checkpoint import ModelCheckpoint
-from ..callbacks.progress_bar import ProgressBar
+from ..callbacks.progress_bar import ProgressBarBase
 from ..datamodule import LightningDataModule
 from ..loggers.loggers import Logger, loggers_of
 from ..module import LightningModule
@@ -208,9 +208,9 @@ class TrainerView(Options):
         return [callback for callback in self.callbacks if isinstance(callback, kind)]
 
     @property
-    def progress_bar_callback(self) -> ProgressBar | None:
+    def progress_bar_callback(self) -> ProgressBarBase | None:
         """The progress bar; None if it is switched off."""
-        return next(iter(self._of_kind(ProgressBar)), None)
+        return next(iter(self._of_kind(ProgressBarBase)), None)
 
     @property
     def checkpoint_callbacks(self) -> list[ModelCheckpoint]:

@@ -1,0 +1,26 @@
+"""LambdaCallback: a callback made of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..callback import Callback
+from ..errors import ConfigurationError, did_you_mean
+
+__all__ = ["LambdaCallback"]
+
+_HOOKS = [name for name in vars(Callback) if name.startswith("on_") or name in ("setup", "teardown")]
+
+
+class LambdaCallback(Callback):
+    """Calls each function as the hook by whose name it is given: `LambdaCallback(on_train_end=lambda trainer,
+    pl_module: ...)`; None is none. Raises ConfigurationError for a name that is no hook, with the nearest.
+    """
+
+    def __init__(self, **hooks: Callable[..., Any] | None) -> None:
+        for name, function in hooks.items():
+            if name not in _HOOKS:
+                raise ConfigurationError(f"LambdaCallback: {name} is no hook{did_you_mean(name, _HOOKS)}")
+            if function is not None:
+                setattr(self, name, function)
