@@ -10,18 +10,9 @@ from numbers import Integral
 from typing import Any
 
 __all__ = [
-    "CheckpointError",
-    "ConfigurationError",
-    "DataError",
-    "HookError",
-    "LogError",
-    "count",
-    "did_you_mean",
-    "not_logged",
-    "one_of",
-    "shown",
-    "warn",
-]
+    "CheckpointError", "ConfigurationError", "DataError", "HookError", "LogError", "count", "did_you_mean",
+    "not_logged", "one_of", "shown", "warn",
+]  # fmt: skip
 
 
 class ConfigurationError(ValueError):
