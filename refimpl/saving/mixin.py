@@ -35,7 +35,7 @@ class ExportMixin(Properties):
         ConfigurationError for arguments that are missing. ("Test loop"; "save_hyperparameters")
         """
         made = load_from_checkpoint(cls, checkpoint_path, map_location or "cpu", strict, weights_only, overrides)
-        return made
+        return made  # type: ignore[no-any-return]
 
     def to_torchscript(
         self, file_path: File | None = None, method: str | None = "script", example_inputs: Any = None, **kwargs: Any
