@@ -14,11 +14,11 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
-from .batches import move
 from .callback import Callback, attach
-from .datamodule import LightningDataModule
 from .errors import HookError
 from .hooks import CheckpointHooks, DataHooks, Hooks, ModelHooks
+from .loaders.batches import move
+from .loaders.datamodule import LightningDataModule
 from .module import LightningModule
 from .names import TODAY, Spellings, check_names, public
 from .types import Trainer
@@ -32,11 +32,10 @@ Call = Callable[..., Any]
 _ELSEWHERE = {"on_init_start", "on_init_end", "state_dict", "load_state_dict", "log", "log_dict"}.union(
     public(CheckpointHooks)
 )
-# Methods of the module that are no hooks: the user calls them.
+# Methods of the module that are no hooks: the user calls them. Those of its mixins are not, either.
 _CALLED_BY_USERS = set(
-    "log log_dict print get_progress_bar_dict optimizers lr_schedulers manual_backward toggle_optimizer "
-    "untoggle_optimizer clip_gradients to_torchscript to_onnx load_from_checkpoint freeze unfreeze "
-    "add_to_queue get_from_queue".split()
+    "optimizers lr_schedulers manual_backward toggle_optimizer untoggle_optimizer clip_gradients "
+    "freeze unfreeze".split()
 )
 DATA_HOOKS = public(DataHooks)
 CALLBACK_HOOKS = [hook for hook in public(Callback) if hook not in _ELSEWHERE]
@@ -70,12 +69,9 @@ def overridden(receiver: Any, hook: str, base: type) -> Call | None:
 
 
 def resolve(
-    trainer: Trainer,
-    module: LightningModule,
-    datamodule: LightningDataModule | None,
-    callbacks: Sequence[Callback],
-    spellings: Spellings = TODAY,
-) -> Hooks:
+    trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None, callbacks: Sequence[Callback],
+    spellings: Spellings = TODAY
+) -> Hooks:  # fmt: skip
     """Everything the loops will call, for one run.
 
     Raises HookError for what cannot be called, or would not be, although the name of a method says so.

@@ -11,19 +11,9 @@ from types import FrameType
 from typing import Any
 
 __all__ = [
-    "CheckpointError",
-    "ConfigurationError",
-    "DataError",
-    "HookError",
-    "LogError",
-    "count",
-    "did_you_mean",
-    "not_logged",
-    "of_the_engine",
-    "one_of",
-    "shown",
-    "warn",
-]
+    "CheckpointError", "ConfigurationError", "DataError", "HookError", "LogError", "count", "did_you_mean",
+    "not_logged", "of_the_engine", "one_of", "shown", "warn",
+]  # fmt: skip
 
 
 class ConfigurationError(ValueError):

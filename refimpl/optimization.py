@@ -30,13 +30,9 @@ class Optimization:
     """
 
     def __init__(
-        self,
-        module: LightningModule,
-        hooks: Hooks,
-        options: Options,
-        scaler: LossScaler | None,
-        metrics: Callable[[], Mapping[str, Any]],
-    ) -> None:
+        self, module: LightningModule, hooks: Hooks, options: Options, scaler: LossScaler | None,
+        metrics: Callable[[], Mapping[str, Any]]
+    ) -> None:  # fmt: skip
         self.module, self.hooks, self.options, self.scaler, self.metrics = module, hooks, options, scaler, metrics
         self.optimizers: list[Optimizer] = []
         self.schedules: list[Schedule] = []

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from .data import Data
-from .datamodule import LightningDataModule
 from .devices import Devices, parallel
 from .dispatch import takes_dataloader_idx
 from .errors import ConfigurationError, DataError, warn
+from .loaders.datamodule import LightningDataModule
 from .loggers.logbook import Logbook
 from .loggers.loggers import Logger
 from .loggers.publisher import Publisher
@@ -189,17 +189,10 @@ class Run:
     # ---- begin and end ---------------------------------------------------------------------------------------
 
     def enter(
-        self,
-        trainer: Trainer,
-        function: str,
-        loop: Callable[[Run], Any],
-        model: LightningModule | None,
-        loaders: dict[str, Any],
-        datamodule: LightningDataModule | None,
-        ckpt_path: Any,
-        weights_only: bool,
-        return_predictions: bool,
-    ) -> Any:
+        self, trainer: Trainer, function: str, loop: Callable[[Run], Any], model: LightningModule | None,
+        loaders: dict[str, Any], datamodule: LightningDataModule | None, ckpt_path: Any, weights_only: bool,
+        return_predictions: bool
+    ) -> Any:  # fmt: skip
         """Attach everything, run the loop, and close what it opened, whatever happens."""
         model = _module_of(function, model if model is not None else self.module)
         outer, self.return_predictions = model.trainer, return_predictions
@@ -254,13 +247,9 @@ class Run:
     # ---- what a run is given, checked before anything happens ------------------------------------------------
 
     def _attach(
-        self,
-        trainer: Trainer,
-        function: str,
-        model: LightningModule,
-        loaders: dict[str, Any],
-        datamodule: LightningDataModule | None,
-    ) -> None:
+        self, trainer: Trainer, function: str, model: LightningModule, loaders: dict[str, Any],
+        datamodule: LightningDataModule | None
+    ) -> None:  # fmt: skip
         """Make the parts for what this run is about, and forget what the last one was."""
         datamodule = _datamodule_of(function, model, loaders, datamodule)
         self.trainer, self.module, self.datamodule = trainer, model, datamodule

@@ -12,14 +12,6 @@ from .summary import ModelSummary
 TQDMProgressBar = ProgressBar  # as 1.5 names it
 
 __all__ = [
-    "BasePredictionWriter",
-    "Callback",
-    "EarlyStopping",
-    "LambdaCallback",
-    "LearningRateMonitor",
-    "ModelCheckpoint",
-    "ModelSummary",
-    "ProgressBar",
-    "ProgressBarBase",
-    "TQDMProgressBar",
-]
+    "BasePredictionWriter", "Callback", "EarlyStopping", "LambdaCallback", "LearningRateMonitor", "ModelCheckpoint",
+    "ModelSummary", "ProgressBar", "ProgressBarBase", "TQDMProgressBar",
+]  # fmt: skip

@@ -38,18 +38,10 @@ class EarlyStopping(MonitorCallback):
     _when = "check_on_train_epoch_end"
 
     def __init__(
-        self,
-        monitor: str | None = None,
-        min_delta: float = 0.0,
-        patience: int = 3,
-        verbose: bool = False,
-        mode: str = "min",
-        strict: bool = True,
-        check_finite: bool = True,
-        stopping_threshold: float | None = None,
-        divergence_threshold: float | None = None,
-        check_on_train_epoch_end: bool | None = None,
-    ) -> None:
+        self, monitor: str | None = None, min_delta: float = 0.0, patience: int = 3, verbose: bool = False,
+        mode: str = "min", strict: bool = True, check_finite: bool = True, stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None, check_on_train_epoch_end: bool | None = None
+    ) -> None:  # fmt: skip
         if monitor is None:
             monitor = "early_stop_on"
             warn(f"EarlyStopping() monitors {monitor!r}, which is deprecated; name what you log", DeprecationWarning)

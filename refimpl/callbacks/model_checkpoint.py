@@ -66,23 +66,12 @@ class ModelCheckpoint(MonitorCallback):
     _when = "save_on_train_epoch_end"
 
     def __init__(
-        self,
-        dirpath: str | os.PathLike[str] | None = None,
-        filename: str | None = None,
-        monitor: str | None = None,
-        verbose: bool = False,
-        save_last: bool | None = None,
-        save_top_k: int = 1,
-        save_weights_only: bool = False,
-        mode: str = "min",
-        auto_insert_metric_name: bool = True,
-        every_n_train_steps: int | None = None,
-        train_time_interval: timedelta | None = None,
-        every_n_epochs: int | None = None,
-        save_on_train_epoch_end: bool | None = None,
-        period: int | None = None,
-        every_n_val_epochs: int | None = None,
-    ) -> None:
+        self, dirpath: str | os.PathLike[str] | None = None, filename: str | None = None, monitor: str | None = None,
+        verbose: bool = False, save_last: bool | None = None, save_top_k: int = 1, save_weights_only: bool = False,
+        mode: str = "min", auto_insert_metric_name: bool = True, every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None, period: int | None = None, every_n_val_epochs: int | None = None
+    ) -> None:  # fmt: skip
         for name, retired in (("period", period), ("every_n_val_epochs", every_n_val_epochs)):
             if retired is not None:
                 warn(f"ModelCheckpoint({name}={retired!r}) is deprecated; use every_n_epochs", DeprecationWarning)

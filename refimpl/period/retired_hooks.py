@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..callback import Callback
-from ..datamodule import LightningDataModule
 from ..dispatch import resolve
 from ..hooks import Hooks
+from ..loaders.datamodule import LightningDataModule
 from ..names import Spellings
 from ..receivers import Receivers
 from ..types import LightningModule, Trainer

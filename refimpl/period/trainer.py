@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..datamodule import LightningDataModule
 from ..errors import ConfigurationError, count
+from ..loaders.datamodule import LightningDataModule
 from ..module import LightningModule
 from ..trainer import trainer as engine
 from .arguments import TakesArguments
@@ -59,14 +59,10 @@ class Trainer(TakesArguments, engine.Trainer):
     @retired_options
     @with_the_engines
     def __init__(
-        self,
-        *,
-        gpus: int | str | Sequence[int] | None = None,
-        num_processes: int | None = None,
-        truncated_bptt_steps: int | None = None,
-        resume_from_checkpoint: str | os.PathLike[str] | None = None,
-        **options: Any,
-    ) -> None:
+        self, *, gpus: int | str | Sequence[int] | None = None, num_processes: int | None = None,
+        truncated_bptt_steps: int | None = None, resume_from_checkpoint: str | os.PathLike[str] | None = None,
+        **options: Any
+    ) -> None:  # fmt: skip
         if num_processes not in (None, 1, "1"):
             raise ConfigurationError(f"num_processes={num_processes!r}: this engine runs in one process; 1 is accepted")
         self.gpus, self.resume_from_checkpoint = gpus, resume_from_checkpoint
@@ -76,14 +72,10 @@ class Trainer(TakesArguments, engine.Trainer):
     @retired_keywords(train_dataloader="train_dataloaders")
     @explained
     def fit(
-        self,
-        model: LightningModule,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
-        datamodule: LightningDataModule | None = None,
-        ckpt_path: str | os.PathLike[str] | None = None,
-        weights_only: bool = True,
-    ) -> None:
+        self, model: LightningModule, train_dataloaders: Any = None, val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None, ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool = True
+    ) -> None:  # fmt: skip
         path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
         steps = 0 if getattr(model, "truncated_bptt_steps", True) else self.truncated_bptt_steps
         try:

@@ -11,15 +11,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import torch
 
 from ..errors import CheckpointError
-from ..types import LightningModule
 from .hparams import init_arguments
-
-Module = TypeVar("Module", bound="LightningModule")
 
 __all__ = ["load_from_checkpoint", "read", "write"]
 
@@ -75,8 +72,8 @@ def _why_unreadable(error: Exception) -> str:
     return f"is no checkpoint, or a damaged one: {said.splitlines()[0]:.200}"
 
 
-def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, strict: bool, weights_only: bool,
-                         overrides: Mapping[str, Any]) -> Module:  # fmt: skip
+def load_from_checkpoint(cls: type[Any], source: Any, map_location: Any, strict: bool, weights_only: bool,
+                         overrides: Mapping[str, Any]) -> Any:  # fmt: skip
     """For `LightningModule.load_from_checkpoint`."""
     checkpoint = read(source, map_location, weights_only)
     module = cls(**init_arguments(cls, checkpoint, overrides))

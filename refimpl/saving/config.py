@@ -22,17 +22,8 @@ from torch import Tensor, nn
 from ..errors import ConfigurationError
 
 __all__ = [
-    "AttributeDict",
-    "Kinds",
-    "build",
-    "container",
-    "hint",
-    "is_config",
-    "kind_of",
-    "plain",
-    "rebuilt",
-    "settings",
-]
+    "AttributeDict", "Kinds", "build", "container", "hint", "is_config", "kind_of", "plain", "rebuilt", "settings",
+]  # fmt: skip
 
 #: Where the kinds of what was no plain data are noted: by the keys and indices that lead to it.
 Kinds = dict[tuple[Any, ...], str]

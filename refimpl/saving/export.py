@@ -14,8 +14,8 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from ..batches import move
 from ..errors import ConfigurationError
+from ..loaders.batches import move
 from ..optimizers.precision import doubled
 from ..types import LightningModule
 

@@ -52,12 +52,9 @@ class HyperparametersMixin:
         return AttributeDict() if self._hparams_initial is None else self._hparams_initial
 
     def save_hyperparameters(
-        self,
-        *args: Any,
-        ignore: Sequence[str] | str | None = None,
-        frame: FrameType | None = None,
-        logger: bool = True,
-    ) -> None:
+        self, *args: Any, ignore: Sequence[str] | str | None = None, frame: FrameType | None = None,
+        logger: bool = True
+    ) -> None:  # fmt: skip
         """Keep arguments of `__init__`, with the values that they have now, in `hparams`.
 
         Called in `__init__`, or in what it calls. Where a subclass's `__init__` has called its parent's, the

@@ -12,21 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ..callback import Callback
-from ..datamodule import LightningDataModule
 from ..errors import CheckpointError, warn
+from ..loaders.datamodule import LightningDataModule
 from ..types import LightningModule, Trainer
 from ..version import __version__
 from .hparams import plain_hparams
 
 __all__ = [
-    "Part",
-    "callback_states",
-    "collected",
-    "is_resumable",
-    "restore_callbacks",
-    "restore_module",
-    "restore_parts",
-]
+    "Part", "callback_states", "collected", "is_resumable", "restore_callbacks", "restore_module", "restore_parts",
+]  # fmt: skip
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 # What the period has at the top of a checkpoint, and whose it is; the other states of the parts are under "loops".
