@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..datamodule import LightningDataModule
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, count
 from ..module import LightningModule
 from ..trainer import trainer as engine
-from ..trainer.options import count
 from .arguments import TakesArguments
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
 

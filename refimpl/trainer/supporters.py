@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import one_of
 from ..loaders import combined
-from .options import one_of
 
 __all__ = ["CombinedLoader"]
 
