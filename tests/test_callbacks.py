@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import inspect
+import pickle
+import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from models import Batches, Line, pairs, quiet, tapped
 
-from refimpl import Callback, ConfigurationError, LightningModule, ModelCheckpoint, ModelSummary, ProgressBar, Trainer
+from refimpl import (
+    BasePredictionWriter,
+    Callback,
+    ConfigurationError,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateMonitor,
+    LightningModule,
+    LogError,
+    ModelCheckpoint,
+    ModelSummary,
+    ProgressBar,
+    Trainer,
+)
+from refimpl.callbacks import LambdaCallback, ProgressBarBase
 from refimpl.dispatch import CALLBACK_HOOKS, MODULE_HOOKS
+from refimpl.loggers.rules import REFUSED, RULES
 
 OWN = {"on_sanity_check_start", "on_sanity_check_end", "on_exception"}
 
@@ -163,3 +184,171 @@ def test_one_callback_or_none_is_understood(configured: Any) -> None:
 def test_what_configure_callbacks_may_not_return() -> None:
     with pytest.raises(ConfigurationError, match="callbacks holds 3"):
         after_validate(Bringing(3))  # type: ignore[arg-type]
+
+
+# ---- self.log. [R82] --------------------------------------------------------------------------------------------
+
+
+class Logs(Callback):
+    """Logs in one hook, what and how it is told to."""
+
+    def __init__(self, hook: str, **settings: Any) -> None:
+        def log(trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+            self.log("mine", 2.0, **settings)
+            self.log_dict({"a": torch.tensor(1.0)}, **settings)
+
+        setattr(self, hook, log)
+
+
+def everything(*callbacks: Callback) -> Trainer:
+    """A fit with a sanity check, a test and a prediction."""
+    trainer, module = quiet(callbacks=callbacks, num_sanity_val_steps=1), Line()
+    trainer.fit(module, pairs(2), pairs(1))
+    trainer.test(module, pairs(1), verbose=False)
+    trainer.predict(module, pairs(1))
+    return trainer
+
+
+@pytest.mark.parametrize("hook", [hook for hook in CALLBACK_HOOKS if hook in RULES])
+def test_a_callback_logs_where_the_module_could(hook: str) -> None:
+    metrics: dict[str, Any] = {}
+    seen = LambdaCallback(on_fit_end=lambda trainer, module: metrics.update(trainer.callback_metrics))
+    trainer = everything(Logs(hook), seen)
+    metrics.update(trainer.callback_metrics)
+    if hook.startswith("on_test"):
+        assert trainer.test(Line(), pairs(1), verbose=False) == [{"mine": 2.0, "a": 1.0}]
+    else:
+        assert (float(metrics["mine"]), float(metrics["a"])) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("hook", [hook for hook in CALLBACK_HOOKS if hook in REFUSED - {"on_exception"}])
+def test_and_nowhere_else(hook: str) -> None:
+    with pytest.raises(LogError, match=rf"log\('mine'\): {hook} may not log"):
+        everything(Logs(hook))
+
+
+def test_it_logs_by_the_rules_of_the_hook() -> None:
+    with pytest.raises(LogError, match="on_train_epoch_end belongs to no step; log on_epoch there"):
+        everything(Logs("on_train_epoch_end", on_step=True))
+    trainer = quiet(callbacks=Logs("on_train_batch_end", on_epoch=True, prog_bar=True), limit_val_batches=0)
+    trainer.fit(Line(), pairs(2))
+    assert trainer.progress_bar_metrics == {"mine_step": 2.0, "mine_epoch": 2.0, "a_step": 1.0, "a_epoch": 1.0}
+
+
+def test_where_no_trainer_runs_it_nothing_is_logged() -> None:
+    class Begins(Callback):
+        def on_init_end(self, trainer: Trainer) -> None:
+            self.log("mine", 1.0)
+
+    with pytest.warns(UserWarning, match="Begins logs 'mine', which is ignored: no trainer is running this callback"):
+        quiet(callbacks=Begins())
+    ran = Callback()
+    everything(ran)
+    with pytest.warns(UserWarning, match=r"log\('mine'\) is ignored: no trainer is running this module"):
+        ran.log("mine", 1.0)
+
+
+# ---- copies ----------------------------------------------------------------------------------------------------
+
+
+class Writes(BasePredictionWriter):
+    def write_on_batch_end(self, *args: Any) -> None: ...
+
+
+class Copies(Callback):
+    """Copies the callbacks in each hook, and reads them back."""
+
+    def copied(self, trainer: Trainer, *_: Any) -> None:
+        for callback in trainer.callbacks:
+            if not isinstance(callback, Copies):
+                for other in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
+                    assert vars(other).keys() == vars(callback).keys()
+
+    on_init_end = on_fit_start = on_train_batch_end = on_validation_batch_end = on_train_epoch_end = copied
+    on_test_batch_end = on_predict_batch_end = on_fit_end = on_exception = copied
+
+
+def ready_made(folder: Path) -> list[Callback]:
+    return [
+        ProgressBar(), ProgressBarBase(), ModelSummary(), LearningRateMonitor("step"), EarlyStopping("loss"), Writes(),
+        ModelCheckpoint(folder, monitor="loss", every_n_train_steps=1, save_last=True),
+    ]  # fmt: skip
+
+
+class Losing(Line):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.log("loss", loss, prog_bar=True)
+        return {"loss": loss, "graph": loss * 2}
+
+
+def test_ready_made_ones_can_be_copied_and_pickled_at_any_time(tmp_path: Path, capsys: Any) -> None:
+    callbacks = ready_made(tmp_path)
+    trainer = quiet(callbacks=[Copies(), *callbacks], logger=CSVLogger(tmp_path), enable_checkpointing=True)
+    trainer.fit(Losing(), pairs(2), pairs(1))
+    trainer.test(Losing(), pairs(1))
+    trainer.predict(Losing(), pairs(1))
+    module = Losing()
+    module.validation_step = None  # type: ignore[assignment, method-assign]
+    again = quiet(callbacks=copy.deepcopy(callbacks), logger=CSVLogger(tmp_path), enable_checkpointing=True)
+    again.fit(module, pairs(1))
+
+
+def test_a_callback_does_not_keep_the_module_alive(tmp_path: Path, capsys: Any) -> None:
+    """Nor the graph of a loss; a copy holds nothing of the trainer, and is small."""
+    callbacks = ready_made(tmp_path)
+    module = Losing()
+    trainer = quiet(callbacks=callbacks, logger=CSVLogger(tmp_path), enable_checkpointing=True)
+    trainer.fit(module, pairs(3), pairs(1))
+    reference = weakref.ref(module)
+    del trainer, module
+    gc.collect()
+    assert reference() is None
+    assert len(pickle.dumps(callbacks)) < 20_000
+    bar = callbacks[0]
+    assert isinstance(bar, ProgressBar) and bar.running_loss is not None
+    assert not any(loss.requires_grad for loss in bar._losses)
+
+
+def test_a_copy_belongs_to_no_run() -> None:
+    callback = LambdaCallback()
+    trainer = quiet(callbacks=callback, limit_val_batches=0)
+    trainer.fit(Line(), pairs(1))
+    with pytest.warns(UserWarning, match="no trainer is running this callback"):
+        copy.deepcopy(callback).log("mine", 1.0)
+
+
+# ---- LambdaCallback --------------------------------------------------------------------------------------------
+
+
+def test_a_callback_is_made_of_functions() -> None:
+    seen: list[Any] = []
+    callback = LambdaCallback(
+        on_init_end=lambda trainer: seen.append("made"),
+        setup=lambda trainer, module, stage: seen.append(stage),
+        on_train_batch_end=lambda trainer, module, outputs, batch, batch_idx: seen.append(batch_idx),
+        on_save_checkpoint=lambda trainer, module, checkpoint: checkpoint["epoch"],
+        on_train_end=None,
+    )
+    trainer = quiet(callbacks=callback, limit_val_batches=0)
+    trainer.fit(Line(), pairs(2))
+    trainer.save_checkpoint("x.ckpt")
+    assert torch.load("x.ckpt")["callbacks"]["LambdaCallback"]["on_save_checkpoint"] == 1
+    assert seen == ["made", "fit", 0, 1]
+
+
+def test_a_function_of_a_hook_of_the_time_is_called_too() -> None:
+    seen: list[str] = []
+    callback = LambdaCallback(on_batch_end=lambda trainer, module: seen.append("end"))
+    with pytest.warns(DeprecationWarning, match="on_batch_end is deprecated; use on_train_batch_end"):
+        quiet(callbacks=callback, limit_val_batches=0).fit(Line(), pairs(1))
+    assert seen == ["end"]
+
+
+@pytest.mark.parametrize("name, told", [
+    ("on_train_batch_ends", "on_train_batch_ends is no hook; did you mean 'on_train_batch_end'"),
+    ("state_dict", "state_dict is no hook"), ("log", "log is no hook"), ("anything", "anything is no hook$"),
+])  # fmt: skip
+def test_what_is_no_hook_is_refused(name: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"LambdaCallback: {told}"):
+        LambdaCallback(**{name: print})

@@ -51,12 +51,15 @@ def epochs(scores: list[float], monitor: str = "val", options: dict[str, Any] | 
     ([1.0, 0.95, 0.9, 0.85, 0.8], {"min_delta": 0.06, "patience": 1}, 2),
     ([1.0, 0.95, 0.9, 0.85, 0.8], {"min_delta": 0.06, "patience": 2}, 7),
     ([1.0, 1.05, 1.1, 1.15], {"min_delta": 0.06, "patience": 1, "mode": "max"}, 2),
+    ([1.0, 1.05, 1.1, 1.15], {"min_delta": -0.06, "patience": 1}, 7),
+    ([1.0, 0.97, 0.9, 0.85], {"min_delta": -0.06, "patience": 1, "mode": "max"}, 3),
     ([1.0, NAN, 0.5], {}, 2), ([1.0, INF, 0.5], {}, 2), ([-INF, 1.0, 0.5], {}, 1),
     ([1.0, NAN, 0.5, 0.4], {"check_finite": False}, 7),
     ([1.0, 0.3, 0.1], {"stopping_threshold": 0.3}, 3), ([1.0, 0.29, 0.1], {"stopping_threshold": 0.3}, 2),
     ([1.0, 3.0, 0.1], {"stopping_threshold": 2.0, "mode": "max"}, 2),
     ([1.0, 5.0, 0.5], {"divergence_threshold": 5.0}, 6), ([1.0, 5.1, 0.5], {"divergence_threshold": 5.0}, 2),
     ([1.0, -1.0, 0.5], {"divergence_threshold": 0.0, "mode": "max"}, 2),
+    ([1.0, NAN, 0.5], {"divergence_threshold": 5.0, "check_finite": False}, 2),
 ])  # fmt: skip
 def test_when_training_stops(scores: list[float], settings: dict[str, Any], trained: int, monitor: str) -> None:
     assert epochs(scores, monitor, **settings) == trained
@@ -84,6 +87,25 @@ def test_a_check_belongs_to_each_validation_where_there_are_several_in_an_epoch(
     assert epochs(scores, patience=1, check_on_train_epoch_end=False) == 2
 
 
+def test_without_a_validation_there_is_a_check_at_the_end_of_each_epoch() -> None:
+    for options in ({"val_check_interval": 1}, {"check_val_every_n_epoch": 2}):
+        assert epochs([1.0] * 3, "train", {**options, "limit_val_batches": 0}, patience=2) == 3
+
+
+def test_without_a_name_it_monitors_what_it_did_then() -> None:
+    with pytest.warns(DeprecationWarning, match="EarlyStopping.. monitors 'early_stop_on', which is deprecated"):
+        callback = EarlyStopping(patience=2)
+
+    class Stopping(Scored):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("early_stop_on", 1.0, on_step=False, on_epoch=True)
+            return self.loss(batch)
+
+    trainer = quiet(max_epochs=9, callbacks=callback)
+    trainer.fit(Stopping([1.0]), pairs(1), pairs(1))
+    assert (callback.monitor, trainer.current_epoch) == ("early_stop_on", 3)
+
+
 def test_the_sanity_check_a_validation_by_itself_and_a_fast_dev_run_do_not_count() -> None:
     callback = EarlyStopping("val", check_on_train_epoch_end=False)
     trainer = quiet(callbacks=callback, num_sanity_val_steps=1)
@@ -109,8 +131,8 @@ def test_a_value_that_is_not_logged() -> None:
 
 
 @pytest.mark.parametrize("arguments, told", [
-    ({"monitor": None}, "monitor=None"), ({"mode": "auto"}, "mode='auto'; 'min' or 'max' is accepted"),
-    ({"patience": -1}, "patience=-1"), ({"patience": 1.5}, r"patience=1\.5"), ({"min_delta": -0.1}, r"min_delta=-0\.1"),
+    ({"monitor": 3}, "monitor=3"), ({"mode": "auto"}, "mode='auto'; 'min' or 'max' is accepted"),
+    ({"patience": -1}, "patience=-1; an int from 0"), ({"patience": 1.5}, r"patience=1\.5"),
     ({"min_delta": NAN}, "min_delta=nan"),
 ])  # fmt: skip
 def test_arguments_that_make_no_sense(arguments: dict[str, Any], told: str) -> None:

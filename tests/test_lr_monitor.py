@@ -105,6 +105,14 @@ def test_momentum() -> None:
     assert adam == {"lr-Adam": 0.25, "lr-Adam-momentum": 0.5}
 
 
+def test_what_it_tells_of_itself() -> None:
+    monitor = LearningRateMonitor("epoch", log_momentum=True)
+    assert (monitor.lrs, monitor.lr_sch_names, monitor.last_momentum_values) == ({}, [], {})
+    monitored(lambda m: halving(m, name="mine"), monitor, max_epochs=2)
+    assert monitor.lrs == {"mine": [1.0, 0.5]}
+    assert (monitor.lr_sch_names, monitor.last_momentum_values) == (["mine"], {"mine-momentum": 0.5})
+
+
 def test_what_makes_no_sense() -> None:
     with pytest.raises(ConfigurationError, match="logging_interval='batch'; 'step', 'epoch' or None is accepted"):
         LearningRateMonitor("batch")

@@ -73,22 +73,22 @@ def names(folder: str | os.PathLike[str]) -> list[str]:
 def test_the_best_of_the_scores_are_on_the_disk(
     tmp_path_factory: pytest.TempPathFactory, scores: list[float], top: int, rise: bool
 ) -> None:
-    """Against a sorted list: NaN is the worst, of equals the older is kept."""
+    """Against a sorted list: NaN counts as the worst value, of equals the older is kept. [R80]"""
     folder = tmp_path_factory.mktemp("top")
     saver = ModelCheckpoint(folder, "{epoch}", monitor="val", save_top_k=top, mode="max" if rise else "min")
     fit(saver, scores, batches=1)
-    signed = [INF if score != score else -score if rise else score for score in scores]
-    ranked = sorted(range(len(scores)), key=lambda epoch: signed[epoch])
+    counted = [score if score == score else -INF if rise else INF for score in scores]
+    ranked = sorted(range(len(scores)), key=lambda epoch: -counted[epoch] if rise else counted[epoch])
     kept = ranked if top == -1 else ranked[:top]
     assert names(folder) == sorted(f"epoch={epoch}" for epoch in kept)
     assert {Path(path).stem for path in saver.best_k_models} == {f"epoch={epoch}" for epoch in kept}
     if kept:
         assert Path(saver.best_model_path) == folder / f"epoch={kept[0]}.ckpt"
         assert Path(saver.kth_best_model_path) == folder / f"epoch={kept[-1]}.ckpt"
-        assert str(float(saver.best_model_score)) == str(scores[kept[0]])  # type: ignore[arg-type]
-        assert str(float(saver.kth_value)) == str(scores[kept[-1]])  # type: ignore[arg-type]
-        assert str(float(saver.current_score)) == str(scores[-1])  # type: ignore[arg-type]
-        assert all(str(float(saver.best_k_models[path])) == str(scores[int(path[-6])]) for path in saver.best_k_models)
+        assert float(saver.best_model_score) == counted[kept[0]]  # type: ignore[arg-type]
+        assert float(saver.kth_value) == counted[kept[-1]]  # type: ignore[arg-type]
+        assert float(saver.current_score) == counted[-1]  # type: ignore[arg-type]
+        assert all(float(saver.best_k_models[path]) == counted[int(path[-6])] for path in saver.best_k_models)
 
 
 def test_without_a_monitor_the_newest_is_kept_all_or_none(tmp_path: Path) -> None:
@@ -188,12 +188,18 @@ def test_the_folder_is_the_logger_s_unless_it_is_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("filename, told", [
     ("{epoch", r"filename='\{epoch': "), ("{val:d}", r"\{val:d\}: .*'d'"),
-    ("{none}", r"the filename has 'none', which was not logged; there are \['epoch', 'step', 'train/score', 'val'\]"),
 ])  # fmt: skip
 def test_names_that_cannot_be(tmp_path: Path, filename: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         fit(ModelCheckpoint(tmp_path, filename))
     assert not names(tmp_path)
+
+
+def test_a_name_that_was_not_logged_is_0(tmp_path: Path) -> None:
+    told = r"the filename has 'none', which was not logged, and gets 0 for it; there are \['epoch', 'step', 'train/sc"
+    with pytest.warns(UserWarning, match=told):
+        fit(ModelCheckpoint(tmp_path, "{epoch}-{none:.2f}"))
+    assert names(tmp_path) == ["epoch=0-none=0.00"]
 
 
 # ---- when --------------------------------------------------------------------------------------------------
@@ -219,7 +225,7 @@ def test_when(tmp_path: Path, when: dict[str, Any], options: dict[str, Any], exp
     for name in expected:
         saved = read(tmp_path / f"{name}.ckpt")
         assert saved["global_step"] == int(name.partition("-")[2])
-        in_epoch = saved["loops"]["in_epoch"]
+        in_epoch = saved["loops"]["data"]["in_epoch"]
         assert saved["epoch"] == int(name[0]) + (not in_epoch)
 
 
@@ -314,9 +320,49 @@ def test_deprecated_arguments(name: str) -> None:
         assert ModelCheckpoint(**{name: 3}).every_n_epochs == 3  # type: ignore[arg-type]
 
 
-def test_a_monitored_value_that_was_not_logged(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"monitors 'loss', which was not logged; logged were \['train/sc"):
-        fit(ModelCheckpoint(tmp_path, monitor="loss"))
+def test_a_monitored_value_that_was_never_logged(tmp_path: Path) -> None:
+    """It may come yet, until training is over. [R80]"""
+    told = r"ModelCheckpoint monitors 'loss', which was not logged; logged were \['train/score', 'val'\]"
+    trainer, model = saves(ModelCheckpoint(tmp_path, monitor="loss"), max_epochs=2), Scored([1.0])
+    with pytest.warns(UserWarning, match=told) as warned, pytest.raises(ConfigurationError, match=f"{told}$"):
+        trainer.fit(model, pairs(2), pairs(1))
+    assert trainer.global_step == 4
+    assert len(warned) == 1
+    assert not names(tmp_path)
+
+
+@pytest.mark.parametrize("monitor, saved", [("late", ["step=2", "step=3", "step=4"]), ("train", ["step=4"])])
+def test_a_monitored_value_that_comes_later(tmp_path: Path, monitor: str, saved: list[str]) -> None:
+    class Late(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx % 2:
+                self.log("late", 1.0)
+            return self.loss(batch)
+
+        def on_train_epoch_end(self) -> None:
+            self.log("train", 1.0)
+
+    saver = ModelCheckpoint(tmp_path, "{step}", monitor=monitor, every_n_train_steps=1, save_top_k=-1, save_last=True)
+    with pytest.warns(UserWarning, match=f"monitors '{monitor}', which was not logged.*until it is, nothing is saved"):
+        saves(saver, max_epochs=2, limit_val_batches=0).fit(Late(), pairs(3 if monitor == "train" else 2))
+    assert names(tmp_path) == ["last", *(saved if monitor == "late" else ["step=4", "step=5", "step=6"])]
+
+
+def test_a_value_that_came_after_the_last_look_is_no_error(tmp_path: Path) -> None:
+    class Late(Line):
+        def on_epoch_end(self) -> None:
+            self.log("late", 1.0)
+
+    with pytest.warns(UserWarning, match="until it is, nothing is saved"):
+        saves(ModelCheckpoint(tmp_path, monitor="late"), limit_val_batches=0).fit(Late(), pairs(1))
+    assert not names(tmp_path)
+
+
+@pytest.mark.parametrize("monitor, mode, kept", [("step", "max", ["4", "6"]), ("epoch", "min", ["2", "4"])])
+def test_the_epoch_and_the_step_can_be_monitored(tmp_path: Path, monitor: str, mode: str, kept: list[str]) -> None:
+    saver = ModelCheckpoint(tmp_path, "{step}", monitor, save_top_k=2, mode=mode, auto_insert_metric_name=False)
+    fit(saver, [1.0] * 3)
+    assert names(tmp_path) == kept
 
 
 def test_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -212,7 +212,7 @@ def test_a_prediction_without_a_writer_notes_nothing() -> None:
 
 @pytest.mark.parametrize("write_interval", ["step", None, True, "batch "])
 def test_another_interval_is_refused(write_interval: Any) -> None:
-    message = rf"write_interval={write_interval!r}; accepted are 'batch', 'epoch', 'batch_and_epoch'"
+    message = rf"write_interval={write_interval!r}; 'batch', 'epoch' or 'batch_and_epoch' is accepted"
     with pytest.raises(ConfigurationError, match=message):
         Writer(write_interval)
 

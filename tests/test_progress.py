@@ -16,8 +16,8 @@ import torch
 import tqdm.auto
 from models import Batches, Line, Stream, pairs, quiet
 
-from refimpl import CSVLogger, LightningModule, ProgressBar
-from refimpl.callbacks import TQDMProgressBar
+from refimpl import Callback, CSVLogger, LightningModule, ModelCheckpoint, ProgressBar
+from refimpl.callbacks import ProgressBarBase, TQDMProgressBar
 from refimpl.callbacks import progress_bar as progress
 
 
@@ -93,6 +93,18 @@ def test_numbers_are_refreshed_at_the_rate_asked_for(capsys: pytest.CaptureFixtu
     for rate in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="an int from 1 is accepted"):
             ProgressBar(refresh_rate=rate)  # type: ignore[arg-type]
+
+
+def test_a_bar_is_drawn_once_for_a_batch_and_counts_from_where_the_epoch_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    options: dict[str, Any] = {"enable_checkpointing": True, "limit_val_batches": 0}
+    quiet(callbacks=[ProgressBar(), saver], **options).fit(Telling(), pairs(4))
+    shown = [re.findall(r"\d/4|\dit", line)[0] for line in drawn(capsys)]
+    assert shown == ["0it", "0/4", "1/4", "2/4", "3/4", "4/4", "4/4"]  # the last with the epoch's values
+    quiet(callbacks=ProgressBar(), **options).fit(Telling(), pairs(4), ckpt_path=tmp_path / "step=2.ckpt")
+    assert [re.findall(r"\d/4|\dit", line)[0] for line in drawn(capsys)][:4] == ["0it", "0/4", "3/4", "4/4"]
 
 
 def test_numbers_are_computed_only_where_they_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +257,88 @@ def test_a_bar_of_ones_own_takes_the_place(capsys: pytest.CaptureFixture[str]) -
     assert out == "{'loss': '1'}\n{'loss': '1.5'}\n" and "loss=1.5, mine=4" in err
     assert TQDMProgressBar is ProgressBar
     assert quiet().progress_bar_callback is None
+
+
+# ---- bars of one's own, as scripts of 1.5 have them --------------------------------------------------------
+
+
+class Percent(ProgressBarBase):
+    """The example of 1.5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enable = True  # type: ignore[assignment, method-assign]
+        self.seen: list[Any] = []
+
+    def disable(self) -> None:
+        self.enable = False  # type: ignore[assignment, method-assign]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: Any) -> None:  # type: ignore[override]
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self.seen.append(f"{self.train_batch_idx / self.total_train_batches * 100:.0f}%")
+
+    def on_validation_batch_end(self, *args: Any) -> None:
+        super().on_validation_batch_end(*args)
+        self.seen.append((self.val_batch_idx, self.total_val_batches))
+
+    def on_test_batch_end(self, *args: Any) -> None:
+        super().on_test_batch_end(*args)
+        self.seen.append((self.test_batch_idx, self.total_test_batches, self.trainer.testing))
+
+    def on_predict_batch_end(self, *args: Any) -> None:
+        super().on_predict_batch_end(*args)
+        self.seen.append((self.predict_batch_idx, self.total_predict_batches))
+
+
+def test_a_bar_of_ones_own_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    bar, module = Percent(), Losing()
+    with pytest.raises(TypeError, match="this Percent belongs to no trainer that runs"):
+        bar.trainer  # noqa: B018
+    trainer = quiet(callbacks=bar, enable_progress_bar=True, max_epochs=2, num_sanity_val_steps=1)
+    assert trainer.callbacks == [bar] and trainer.progress_bar_callback is bar
+    trainer.fit(module, pairs(2), [pairs(1), pairs(2)])
+    checks = [(1, 3), (2, 3), (3, 3)]
+    assert bar.seen == [(1, 2), (2, 2), "50%", "100%", *checks, "50%", "100%", *checks]
+    assert module.get_progress_bar_dict() == {"loss": f"{bar.running_loss:.3g}"}
+    bar.seen.clear()
+    trainer.test(module, pairs(1), verbose=False)
+    trainer.predict(module, Stream(pairs(1)))
+    assert bar.seen == [(1, 1, True), (1, float("inf"))]
+    trainer.print("one", 2, sep="-")
+    assert capsys.readouterr() == ("one-2\n", "")
+
+
+class Renamed(ProgressBar):
+    def init_validation_tqdm(self) -> Any:
+        bar = super().init_validation_tqdm()
+        bar.set_description("mine")
+        return bar
+
+    def init_train_tqdm(self) -> Any:
+        bar = super().init_train_tqdm()
+        bar.set_description(f"{bar.desc} of mine")
+        return bar
+
+
+def test_bars_can_be_made_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Telling(), pairs(2), pairs(1), callbacks=Renamed())
+    lines = drawn(capsys)
+    assert lines[-1].startswith("Epoch 0 of mine: 100%")
+    assert any(line.startswith("mine: 100%") for line in lines)
+
+
+def test_a_bar_can_be_switched_off_and_on(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+
+    class Switches(Callback):
+        def on_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.training:
+                bar.enable() if trainer.current_epoch == 1 else bar.disable()
+
+    bar.disable()
+    fit(Losing(), pairs(1), pairs(1), callbacks=[bar, Switches()], max_epochs=4)
+    assert bar.is_enabled is False and bar.running_loss == 2.5
+    assert {line.split(":")[0] for line in drawn(capsys)} == {"Epoch 2", "Validating"}
 
 
 NOTEBOOK = """

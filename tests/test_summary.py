@@ -318,7 +318,7 @@ def test_fit_prints_it_once_when_everything_is_configured(capsys: pytest.Capture
 
 def test_only_rank_zero_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     trainer = quiet(callbacks=ModelSummary(), limit_val_batches=0)
-    trainer.global_rank = 1
+    trainer.run.devices.global_rank = 1
     trainer.fit(Line(), pairs(1))
     assert capsys.readouterr().out == ""
 

@@ -2,16 +2,13 @@
 
 from ..callback import Callback
 from .early_stopping import EarlyStopping
-from .lambda_callback import LambdaCallback
 from .lr_monitor import LearningRateMonitor
 from .model_checkpoint import ModelCheckpoint
 from .prediction_writer import BasePredictionWriter
 from .progress_bar import ProgressBar, ProgressBarBase
 from .summary import ModelSummary
 
-TQDMProgressBar = ProgressBar  # as 1.5 names it
-
 __all__ = [
-    "BasePredictionWriter", "Callback", "EarlyStopping", "LambdaCallback", "LearningRateMonitor", "ModelCheckpoint",
-    "ModelSummary", "ProgressBar", "ProgressBarBase", "TQDMProgressBar",
+    "BasePredictionWriter", "Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary",
+    "ProgressBar", "ProgressBarBase",
 ]  # fmt: skip

@@ -30,6 +30,8 @@ _PLACES = {
     "loggers.loggers": "loggers.base loggers.csv_logs loggers.logger loggers.tensorboard",
     "optimizers.manual": "core.optimizer",
     "module": "core core.lightning",
+    "period.callbacks": "callbacks callbacks.lambda_function callbacks.progress callbacks.progress.progress "
+    "callbacks.progress.tqdm_progress",
     "period.loggers": "loggers loggers.base loggers.logger",
     "period.trainer": "trainer",
     "saving.config": "utilities.parsing",

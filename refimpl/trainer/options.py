@@ -12,7 +12,7 @@ from ..errors import ConfigurationError, count, one_of
 from ..loaders.combined import MODES
 from ..optimizers.precision import PRECISIONS
 
-__all__ = ["Options", "count"]
+__all__ = ["Options"]
 
 
 # ---- what is accepted, and what becomes of it -----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""LambdaCallback: a callback made of functions."""
+"""Callbacks by the names that scripts of the period know them by, and one that is made of functions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..callback import Callback
+from ..callbacks.progress_bar import ProgressBar
 from ..errors import ConfigurationError, did_you_mean
+from .retired_hooks import CALLED
 
-__all__ = ["LambdaCallback"]
+__all__ = ["LambdaCallback", "TQDMProgressBar"]
+
+TQDMProgressBar = ProgressBar
 
 _HOOKS = [name for name in vars(Callback) if name.startswith("on_") or name in ("setup", "teardown")]
 
@@ -20,7 +24,7 @@ class LambdaCallback(Callback):
 
     def __init__(self, **hooks: Callable[..., Any] | None) -> None:
         for name, function in hooks.items():
-            if name not in _HOOKS:
+            if name not in _HOOKS and name not in CALLED:
                 raise ConfigurationError(f"LambdaCallback: {name} is no hook{did_you_mean(name, _HOOKS)}")
             if function is not None:
                 setattr(self, name, function)
