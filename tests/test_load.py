@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,34 @@ def test_weights_that_do_not_fit(saved: tuple[Sized, Path]) -> None:
 
     with pytest.raises(CheckpointError, match=r"(?s)does not fit Wider.*another\.weight"):
         Wider.load_from_checkpoint(path)
-    assert torch.equal(Wider.load_from_checkpoint(path, strict=False).more.weight, saved[0].more.weight)
+
+
+def test_weights_that_fit_in_part(saved: tuple[Sized, Path]) -> None:
+    module, path = saved
+
+    class Other(Sized):
+        def __init__(self, width: int, rate: float = 0.1, kind: Any = "plain") -> None:
+            super().__init__(width, rate, kind)
+            self.another, self.layer = nn.Linear(1, 1), nn.Identity()
+
+    with pytest.warns(UserWarning) as told:
+        assert torch.equal(Other.load_from_checkpoint(path, strict=False).more.weight, module.more.weight)
+    assert re.search(
+        r"saved\.ckpt.* does not fit Other in all: it lacks \['another\.weight', 'another\.bias'\], .* and has "
+        r"\['layer\.weight', 'layer\.bias'\] besides", str(told[0].message)
+    )  # fmt: skip
+    assert [Path(warning.filename) for warning in told] == [Path(__file__)]
+    assert same_weights(Sized.load_from_checkpoint(path, strict=False), module)  # of which nothing is said
+
+
+def test_a_module_that_loads_its_weights_itself(saved: tuple[Sized, Path]) -> None:
+    module, path = saved
+
+    class Own(Sized):
+        def load_state_dict(self, *args: Any) -> Any:
+            super().load_state_dict(*args)
+
+    assert same_weights(Own.load_from_checkpoint(path), module)
 
 
 def test_where_the_weights_go(saved: tuple[Sized, Path]) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 from ..callback import Callback
 from ..errors import ConfigurationError
+from ..saving.shape import COUNT, NUMBER, check, maybe
 from ..types import LightningModule, Trainer
 
 __all__ = ["EarlyStopping"]
+
+_STATE = {"best_score": NUMBER, "wait_count": COUNT, "stopped_epoch": maybe(COUNT), "patience": COUNT}
 
 
 class EarlyStopping(Callback):
@@ -67,11 +70,12 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep of it."""
-        return {name: getattr(self, name) for name in ("best_score", "wait_count", "stopped_epoch", "patience")}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        vars(self).update({name: state[name] for name in self.state_dict()})
+        """Go on from what `state_dict` returned. Raises CheckpointError for anything else."""
+        check(state, _STATE)
+        vars(self).update(state)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check, if this is when."""

@@ -20,14 +20,16 @@ from torch import Tensor
 from ..callback import Callback
 from ..errors import CheckpointError, ConfigurationError
 from ..saving.checkpoint import collected, write
+from ..saving.shape import SCALAR, TEXT, check, maybe
 from ..types import LightningModule, Trainer
 
 __all__ = ["ModelCheckpoint", "checkpoints_last", "chosen"]
 
-_STATE = (
-    "best_model_path", "best_model_score", "current_score", "best_k_models", "kth_best_model_path", "kth_value",
-    "last_model_path",
-)  # fmt: skip
+_STATE = {
+    **dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path", "_newest"), TEXT),
+    **dict.fromkeys(("best_model_score", "current_score", "kth_value"), maybe(SCALAR)),
+    "best_k_models": {TEXT: SCALAR}, "dirpath": maybe(TEXT),
+}  # fmt: skip
 
 
 class ModelCheckpoint(Callback):
@@ -121,12 +123,14 @@ class ModelCheckpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What it keeps, and where."""
-        return {name: getattr(self, name) for name in (*_STATE, "dirpath", "_newest")}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; in another folder, that one's files are left alone, and only the best is known."""
+        """Go on from there; in another folder, that one's files are left alone, and only the best is known. Raises
+        CheckpointError for what `state_dict` does not return."""
+        check(state, _STATE)
         same = state["dirpath"] == self.dirpath
-        for name in (*_STATE, "_newest") if same else ("best_model_path", "best_model_score"):
+        for name in _STATE if same else ("best_model_path", "best_model_score"):
             setattr(self, name, state[name])
 
     # ---- when --------------------------------------------------------------------------------------

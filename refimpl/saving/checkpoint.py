@@ -1,4 +1,4 @@
-"""Checkpoints: a run in one file, written whole or not at all, and read without running code of the file.
+"""Checkpoints: what of a run goes into its file (`file.py`), and how a run and a module get it back.
 
 Its keys are those of the period where they mean the same: "epoch" and "global_step" (how many are done),
 "state_dict", "optimizer_states", "lr_schedulers", "callbacks", "hyper_parameters". What the loops need to go on
@@ -7,22 +7,22 @@ in mid-epoch is under "loops" (`resume.py`).
 
 from __future__ import annotations
 
-import os
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import IO, Any, TypeVar
-
-import torch
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from ..callback import Callback
 from ..datamodule import LightningDataModule
 from ..errors import CheckpointError
 from ..types import LightningModule, Trainer
 from ..version import __version__
+from .file import read, write
 from .hparams import init_arguments, plain_hparams
+from .layout import TRAINING, of_run
+from .optimizers import load_optimizer
 from .resume import loop_state, restore_loops
+from .shape import check
 
 Module = TypeVar("Module", bound="LightningModule")
 
@@ -37,58 +37,6 @@ __all__ = [
 ]
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
-
-
-# ---- the file --------------------------------------------------------------------------------------------
-
-
-def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Save to `path`; until the new file is whole and on the disk, the old one stays in its place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # created here: with the user's permissions
-    try:
-        with open(part, "wb") as file:
-            torch.save(dict(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def read(source: str | os.PathLike[str] | IO[bytes], map_location: Any = "cpu", weights_only: bool = True) -> Any:
-    """The checkpoint in a file or a file object, its tensors on `map_location`.
-
-    With `weights_only`, the file can hold tensors, numbers, strings and containers of these, and nothing of it is
-    executed. Raises FileNotFoundError, and CheckpointError for anything that is no checkpoint.
-    """
-    try:
-        checkpoint = torch.load(source, map_location=map_location, weights_only=weights_only)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no checkpoint {os.fspath(source)!r}") from None  # type: ignore[arg-type]
-    except OSError:
-        raise
-    except Exception as error:  # whatever unpickling a damaged or hostile file comes to
-        raise CheckpointError(f"{source!r} {_why_unreadable(error)}") from error
-    is_mapping = isinstance(checkpoint, Mapping)
-    if not is_mapping or not isinstance(checkpoint.get("state_dict"), Mapping):
-        hint = "; weights alone are loaded by model.load_state_dict(torch.load(path))" if is_mapping else ""
-        raise CheckpointError(f"{source!r} is no checkpoint: it has no 'state_dict'{hint}")
-    return checkpoint
-
-
-def _why_unreadable(error: Exception) -> str:
-    foreign = re.search(r"(?:GLOBAL|class|function) ([\w.]+\.\w+)", str(error))
-    if foreign and "Weights only load failed" in str(error):
-        return (
-            f"holds {foreign[1]}, and only tensors, numbers, strings and their containers are loaded: a pickled "
-            "object can run any code. If you trust the file, pass weights_only=False, or name the class to "
-            "torch.serialization.add_safe_globals"
-        )
-    said = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
-    return f"is no checkpoint, or a damaged one: {said.splitlines()[0]:.200}"
 
 
 # ---- a run, out and in -------------------------------------------------------------------------------------
@@ -133,10 +81,8 @@ def restore_module(trainer: Trainer) -> None:
     for owner in (trainer.datamodule, module):
         if hook := getattr(owner, "on_load_checkpoint", None):
             hook(checkpoint)
-    try:
+    with _fitting(trainer.ckpt_path, "state_dict", type(module).__name__):
         module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{trainer.ckpt_path!r} does not fit {type(module).__name__}: {error}") from None
     if trainer.state.fn != "fit":
         trainer.checkpoint = None
     elif _OURS in checkpoint:
@@ -157,19 +103,28 @@ def restore_training(trainer: Trainer) -> None:
                 f"{trainer.ckpt_path!r} holds {len(checkpoint[what])} {what}, but configure_optimizers returned "
                 f"{len(ours)}"
             )
-    for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"]):
-        try:
-            optimizer.load_state_dict(state)
-        except ValueError as error:
-            kind = type(optimizer).__name__
-            raise CheckpointError(f"{trainer.ckpt_path!r} does not fit the optimizer {kind}: {error}") from None
-    for schedule, state in zip(trainer.schedules, checkpoint["lr_schedulers"]):
+    check(checkpoint, of_run(trainer, checkpoint["loops"]), f"{trainer.ckpt_path!r} does not fit this run")
+    for index, (optimizer, state) in enumerate(zip(trainer.optimizers, checkpoint["optimizer_states"])):
+        with _fitting(trainer.ckpt_path, f"optimizer_states[{index}]", f"the optimizer {type(optimizer).__name__}"):
+            load_optimizer(optimizer, state)
+    for index, (schedule, state) in enumerate(zip(trainer.schedules, checkpoint["lr_schedulers"])):
         schedule.passed, schedule.is_due = state["passed"], state["is_due"]
         if state["state"] is not None:
-            schedule.scheduler.load_state_dict(state["state"])
+            with _fitting(trainer.ckpt_path, f"lr_schedulers[{index}].state", type(schedule.scheduler).__name__):
+                schedule.scheduler.load_state_dict(state["state"])
     if trainer.scaler and checkpoint["scaler"]:
         trainer.scaler.scaler.load_state_dict(checkpoint["scaler"])
     restore_loops(trainer, checkpoint["loops"])
+
+
+@contextmanager
+def _fitting(source: Any, key: str, owner: str) -> Iterator[None]:
+    """What is raised as `owner` is given what the checkpoint holds under `key` is a CheckpointError that says so."""
+    try:
+        yield
+    except Exception as error:
+        said = error if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{source!r}: {key} does not fit {owner}: {said}") from error
 
 
 def check_resumable(trainer: Trainer) -> None:
@@ -193,6 +148,7 @@ def check_resumable(trainer: Trainer) -> None:
             f"training with these weights, use {type(trainer.module).__name__}.load_from_checkpoint"
         )
     else:
+        check(checkpoint, TRAINING, f"{trainer.ckpt_path!r} is damaged, or of another version")
         trainer.current_epoch, trainer.global_step = checkpoint["epoch"], checkpoint["global_step"]
 
 
@@ -202,10 +158,14 @@ def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, stri
     checkpoint = read(source, map_location, weights_only)
     module = cls(**init_arguments(cls, checkpoint, overrides))
     module.on_load_checkpoint(checkpoint)
-    try:
-        module.load_state_dict(checkpoint["state_dict"], strict)
-    except RuntimeError as error:
-        raise CheckpointError(f"{source!r} does not fit {cls.__name__}: {error}") from None
+    with _fitting(source, "state_dict", type(module).__name__):
+        missing, unexpected = module.load_state_dict(checkpoint["state_dict"], strict) or ((), ())
+    if missing or unexpected:
+        warnings.warn(
+            f"{source!r} does not fit {cls.__name__} in all: it lacks {missing}, which stay as they were made, and "
+            f"has {unexpected} besides, which are left out",
+            stacklevel=3,
+        )
     return module
 
 
@@ -252,7 +212,8 @@ def _restore_callbacks(trainer: Trainer, states: Mapping[str, Any]) -> None:
             warnings.warn(f"{trainer.ckpt_path!r} holds the state of {key}, a callback that is not there", stacklevel=2)
             continue
         if state["state_dict"]:
-            callbacks[key].load_state_dict(state["state_dict"])
+            with _fitting(trainer.ckpt_path, f"callbacks[{key!r}].state_dict", type(callbacks[key]).__name__):
+                callbacks[key].load_state_dict(state["state_dict"])
         load = getattr(callbacks[key], "on_load_checkpoint", None)
         if load and state["on_save_checkpoint"] is not None:
             load(trainer, trainer.module, state["on_save_checkpoint"])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..errors import ConfigurationError
 
 __all__ = [
+    "KINDS",
     "AttributeDict",
     "Kinds",
     "build",
@@ -172,7 +173,7 @@ def build(kind: str, form: Any) -> Any:
 
     Raises ModuleNotFoundError, naming the extra, for an OmegaConf config where that is not installed.
     """
-    return _BUILD[kind](form)
+    return KINDS[kind](form)
 
 
 def _omegaconf(form: Any) -> Any:
@@ -185,7 +186,8 @@ def _omegaconf(form: Any) -> Any:
     return OmegaConf.create(form)
 
 
-_BUILD: dict[str, Callable[[Any], Any]] = {
+#: How an object of each kind is made of its form.
+KINDS: dict[str, Callable[[Any], Any]] = {
     "dict": dict,
     "AttributeDict": AttributeDict,
     "dataclass": AttributeDict,
