@@ -17,6 +17,7 @@ from ..datamodule import LightningDataModule
 from ..errors import CheckpointError
 from ..types import LightningModule, Trainer
 from ..version import __version__
+from .config import settings_in
 from .file import read, write
 from .hparams import init_arguments, plain_hparams
 from .layout import TRAINING, of_run
@@ -152,11 +153,14 @@ def check_resumable(trainer: Trainer) -> None:
         trainer.current_epoch, trainer.global_step = checkpoint["epoch"], checkpoint["global_step"]
 
 
-def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, strict: bool, weights_only: bool,
-                         overrides: Mapping[str, Any]) -> Module:  # fmt: skip
+def load_from_checkpoint(cls: type[Module], source: Any, map_location: Any, hparams_file: Any, strict: bool,
+                         weights_only: bool, overrides: Mapping[str, Any]) -> Module:  # fmt: skip
     """For `LightningModule.load_from_checkpoint`."""
     checkpoint = read(source, map_location, weights_only)
-    module = cls(**init_arguments(cls, checkpoint, overrides))
+    if hparams_file is not None:
+        checkpoint |= {"hyper_parameters": settings_in(hparams_file), "hparams_kinds": {}}
+    positional, named = init_arguments(cls, checkpoint, overrides)
+    module = cls(*positional, **named)
     module.on_load_checkpoint(checkpoint)
     with _fitting(source, "state_dict", type(module).__name__):
         missing, unexpected = module.load_state_dict(checkpoint["state_dict"], strict) or ((), ())
