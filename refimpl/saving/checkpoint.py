@@ -21,21 +21,15 @@ from .config import settings_in
 from .file import read, write
 from .hparams import init_arguments, plain_hparams
 from .layout import TRAINING, of_run
-from .optimizers import load_optimizer
+from .optimizers import load_optimizer, state_of
 from .resume import loop_state, restore_loops
 from .shape import check
 
 Module = TypeVar("Module", bound="LightningModule")
 
 __all__ = [
-    "check_resumable",
-    "collected",
-    "load_from_checkpoint",
-    "read",
-    "restore_module",
-    "restore_training",
-    "write",
-]
+    "check_resumable", "collected", "load_from_checkpoint", "read", "restore_module", "restore_training", "write",
+]  # fmt: skip
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 
@@ -58,7 +52,7 @@ def collected(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
     if not weights_only:
         checkpoint["optimizer_states"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
         checkpoint["lr_schedulers"] = [
-            {"passed": each.passed, "is_due": each.is_due, "state": _state_of(each.scheduler)}
+            {"passed": each.passed, "is_due": each.is_due, "state": state_of(each.scheduler)}
             for each in trainer.schedules
         ]
         checkpoint["scaler"] = trainer.scaler and trainer.scaler.scaler.state_dict()
@@ -221,8 +215,3 @@ def _restore_callbacks(trainer: Trainer, states: Mapping[str, Any]) -> None:
         load = getattr(callbacks[key], "on_load_checkpoint", None)
         if load and state["on_save_checkpoint"] is not None:
             load(trainer, trainer.module, state["on_save_checkpoint"])
-
-
-def _state_of(scheduler: Any) -> Any:
-    """A scheduler's state; None for one of the user's own that has none to tell."""
-    return scheduler.state_dict() if hasattr(scheduler, "state_dict") else None

@@ -23,18 +23,9 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, ConfigurationError, did_you_mean
 
 __all__ = [
-    "KINDS",
-    "AttributeDict",
-    "Kinds",
-    "build",
-    "container",
-    "is_config",
-    "kind_of",
-    "plain",
-    "rebuilt",
-    "settings",
+    "KINDS", "AttributeDict", "Kinds", "build", "container", "is_config", "kind_of", "plain", "rebuilt", "settings",
     "settings_in",
-]
+]  # fmt: skip
 
 #: Where the kinds of what was no plain data are noted: by the keys and indices that lead to it.
 Kinds = dict[tuple[Any, ...], str]

@@ -17,6 +17,7 @@ from ..loggers.entries import Settings
 from ..loggers.rules import RULES, is_metric
 from ..types import Trainer
 from .config import KINDS
+from .optimizers import state_of
 from .shape import ANY, COUNT, FLAG, NOTHING, NUMBER, SCALAR, TENSOR, TEXT, Either, Value, like, maybe, one_of, optional
 
 __all__ = ["MODULE", "TRAINING", "of_run"]
@@ -153,13 +154,13 @@ def of_run(trainer: Trainer, loops: Mapping[str, Any]) -> Any:
         shape |= {
             "outputs": [OUTPUT if automatic else ANY],
             "empty_windows": (FLAG,) * (count if count > 1 and automatic else 1),
-            "metrics": {name: {"values": _kept_by(metric), ...: ANY} for name, metric in metrics.items()},
+            "metrics": {name: {"values": _kept_by_metric(metric), ...: ANY} for name, metric in metrics.items()},
             gradients("gradients"): {optional(name): like(weight) for name, weight in module.named_parameters()},
             "logged": {"page": tuple((ANY, entry) for entry in entries), ...: ANY},
         }
     schedulers = [
         {
-            "state": _state_of(each.scheduler),
+            "state": _kept_by_scheduler(each.scheduler),
             "is_due": FLAG if each.reduce_on_plateau and each.interval == "step" else one_of(False),
             ...: ANY,
         }
@@ -168,13 +169,13 @@ def of_run(trainer: Trainer, loops: Mapping[str, Any]) -> Any:
     return {"lr_schedulers": tuple(schedulers), "loops": shape, ...: ANY}
 
 
-def _state_of(scheduler: Any) -> Any:
+def _kept_by_scheduler(scheduler: Any) -> Any:
     """The lists of one of the user's own may grow."""
-    fixed = type(scheduler).__module__.startswith("torch.")
-    return like(scheduler.state_dict(), fixed) if hasattr(scheduler, "state_dict") else NOTHING
+    state = state_of(scheduler)
+    return NOTHING if state is None else like(state, fixed=type(scheduler).__module__.startswith("torch."))
 
 
-def _kept_by(metric: Any) -> dict[str, Any]:
+def _kept_by_metric(metric: Any) -> dict[str, Any]:
     made = metric._defaults.items()
     return {name: [TENSOR] if isinstance(value, list) else _summed(value.shape) for name, value in made}
 

@@ -1,4 +1,4 @@
-"""An optimizer is given its state back, and what it could not step with later is an error now."""
+"""The state of optimizers and schedulers; given back, what they could not step with later is an error now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from torch.optim import LBFGS, Optimizer, SparseAdam
 
 from .shape import ANY, SCALAR, Value, check, like, one_of
 
-__all__ = ["load_optimizer"]
+__all__ = ["load_optimizer", "state_of"]
+
+
+def state_of(scheduler: Any) -> Any:
+    """A scheduler's state; None for one of the user's own that has none to tell."""
+    return scheduler.state_dict() if hasattr(scheduler, "state_dict") else None
 
 
 def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
