@@ -84,7 +84,11 @@ def test_what_is_like_a_value(known: Any, value: Any, fits: bool) -> None:
         check(value, like(known))
 
 
-def test_a_list_that_is_fixed_stays_as_long() -> None:
-    check({"history": [1, 2]}, like({"history": [1]}))
-    with pytest.raises(CheckpointError, match="history has 2 items; accepted is 1"):
-        check({"history": [1, 2]}, like({"history": [1]}, fixed=True))
+@pytest.mark.parametrize("known, value, told", [
+    ({"history": [1]}, {"history": [1, 2]}, "history has 2 items; accepted is 1"),
+    ({"period": 3}, {"period": 0}, "period is int 0; accepted is a number above 0"),
+])  # fmt: skip
+def test_what_is_fixed(known: Any, value: Any, told: str) -> None:
+    check(value, like(known))
+    with pytest.raises(CheckpointError, match=told):
+        check(value, like(known, fixed=True))

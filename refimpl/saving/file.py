@@ -57,13 +57,10 @@ def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
 
 def _place(path: Path) -> Path:
     """Where the file of that path lies."""
-    if path.is_symlink() and not path.exists():
-        problem = "a link that leads nowhere"
-    elif path.exists() and not path.is_file():
-        problem = "a folder" if path.is_dir() else "no regular file"
-    else:
-        return Path(os.path.realpath(path)) if path.is_symlink() else path
-    raise CheckpointError(f"cannot save to {str(path)!r}, which is {problem}; the path of a file is accepted")
+    if path.is_file() or not os.path.lexists(path):
+        return Path(os.path.realpath(path))
+    what = "a folder" if path.is_dir() else "no regular file" if path.exists() else "a link that leads nowhere"
+    raise CheckpointError(f"cannot save to {str(path)!r}, which is {what}; the path of a file is accepted")
 
 
 def _remove_remnants(folder: Path) -> None:

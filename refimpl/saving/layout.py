@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from ..loggers.entries import Settings
 from ..loggers.rules import RULES, is_metric
@@ -33,27 +33,13 @@ def _taken(by: Callable[[Any], Any], state: Any) -> bool:
     return True
 
 
-def _is_python(state: Any) -> bool:
-    return _taken(random.Random().setstate, state) and type(state[2]) in (type(None), float)
-
-
-def _is_generator(state: Any) -> bool:
-    """Of one on the CPU, or of one on a GPU, which has 16 bytes."""
-    is_bytes = isinstance(state, Tensor) and state.dtype == torch.uint8
-    return is_bytes and (state.numel() == 16 or _taken(torch.Generator().set_state, state))
-
-
-def _are_words(value: Any) -> bool:
-    return type(value) is list and len(value) == 624 and all(type(word) is int and 0 <= word < 2**32 for word in value)
-
-
-GENERATOR = Value("the state of a torch.Generator", _is_generator)
+GENERATOR = Value("the state of a torch.Generator", lambda state: _taken(torch.Generator().set_state, state) or (
+    TENSOR.accepts(state) and state.dtype is torch.uint8 and state.numel() == 16))  # fmt: skip  # of one on a GPU
 RANDOM = {
-    "python": Value("what random.getstate() returns", _is_python),
-    "numpy": (
-        one_of("MT19937"), Value("a list of 624 ints from 0 to 2**32 - 1", _are_words),
-        Value("an int from 0 to 624", lambda value: type(value) is int and 0 <= value <= 624), one_of(0, 1), NUMBER,
-    ),
+    "python": Value("what random.getstate() returns", lambda state: (
+        _taken(random.Random().setstate, state) and type(state[2]) in (float, type(None)))),
+    "numpy": Value("what numpy.random.get_state() returns", lambda state: (
+        _taken(np.random.RandomState().set_state, state) and 0 <= state[2] <= 624)),
     "torch": Value("what torch.get_rng_state() returns", lambda state: _taken(torch.Generator().set_state, state)),
     "cuda": [GENERATOR],
     "generators": [GENERATOR],

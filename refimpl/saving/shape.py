@@ -62,6 +62,7 @@ FLAG = one_of(True, False)
 COUNT = Value("an int from 0", lambda value: type(value) is int and value >= 0)
 NUMBER = Value("a number", lambda value: type(value) in (int, float))
 SIZE = Value("a number from 0", lambda value: type(value) in (int, float) and value >= 0)
+ABOVE = Value("a number above 0", lambda value: type(value) in (int, float) and value > 0)
 TEXT = Value("a str", lambda value: isinstance(value, str))
 TENSOR = Value("a tensor", lambda value: isinstance(value, Tensor))
 SCALAR = Value("a tensor of one element", lambda value: isinstance(value, Tensor) and value.numel() == 1)
@@ -70,14 +71,16 @@ SCALAR = Value("a tensor of one element", lambda value: isinstance(value, Tensor
 def like(known: Any, fixed: bool = False) -> Shape:
     """The shape of what may take the place of a value that is known: of the same type throughout, with int and float
     taken for one, but not below 0 in the place of a count. None may become anything; a list that is not empty does not
-    become so, and stays as long if it is `fixed`; a mapping may get more keys, and lack those that begin with "_"."""
+    become so; a mapping may get more keys, and lack those that begin with "_". What is `fixed` has lists of the same
+    length, and a count that is not 0 does not become so."""
     if known is None:
         return ANY
     if isinstance(known, Mapping):
         if not all(isinstance(key, str) for key in known):
             return {ANY: ANY}
-        items = [(optional(key) if key[:1] == "_" else key, like(value, fixed)) for key, value in known.items()]
-        return {**dict(items), ...: ANY}
+        counts = {key for key, value in known.items() if fixed and type(value) is int and value > 0}
+        shapes = {key: ABOVE if key in counts else like(value, fixed) for key, value in known.items()}
+        return {**{optional(key) if key[:1] == "_" else key: shape for key, shape in shapes.items()}, ...: ANY}
     if isinstance(known, list) and not fixed:
         return [like(known[0]), ...] if known else [ANY]
     if isinstance(known, (list, tuple)):
