@@ -6,7 +6,7 @@ import copy
 import inspect
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import Parameter
 from types import FrameType
 from typing import Any
@@ -77,25 +77,25 @@ class HyperparametersMixin:
         """
         chain = list(_running_inits(self, frame or sys._getframe(1)))
         named = all(isinstance(arg, str) for arg in args)
-        known = self._known(chain, args) if named else settings(args[0] if len(args) == 1 else args)
+        if named and not chain:
+            raise ConfigurationError(
+                f"save_hyperparameters({', '.join(map(repr, args))}) outside of {type(self).__name__}.__init__: "
+                "call it there, or give it a dict"
+            )
+        inits = {name: value for given in chain for name, value in given.items()}  # of two, the subclass's is last
+        known = inits if named else settings(args[0] if len(args) == 1 else args)
         ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
         names = args if named and args else known
-        _check_names([*names, *ignored], known.keys())
+        for name in [*names, *ignored]:
+            if name not in [*known]:  # a config says of a value that is missing that it is not in it
+                hint = did_you_mean(name, known)
+                raise ConfigurationError(f"save_hyperparameters: there is no {name!r} among {sorted(known)}{hint}")
         saved = known if names is known and not ignored else {n: known[n] for n in names if n not in ignored}
         self._hparams = _added(self._hparams, saved)
         self._hparams_initial = _added(self._hparams_initial, _copied(saved))
         held = _arguments(saved, chain[-1] if chain else {}, None if named else args[0])
         self._hparams_arguments = {**self._hparams_arguments, **held}
         self._hparams_unlogged = self._hparams_unlogged - {*saved} if logger else self._hparams_unlogged | {*saved}
-
-    def _known(self, chain: list[dict[str, Any]], args: tuple[str, ...]) -> dict[str, Any]:
-        """The arguments of all `__init__`s that are running; the subclass's last, so that they count."""
-        if not chain:
-            raise ConfigurationError(
-                f"save_hyperparameters({', '.join(map(repr, args))}) outside of {type(self).__name__}.__init__: "
-                "call it there, or give it a dict"
-            )
-        return {name: value for given in chain for name, value in given.items()}
 
 
 def _running_inits(owner: Any, frame: FrameType | None) -> Iterator[dict[str, Any]]:
@@ -118,14 +118,6 @@ def _handed_on(objects: Sequence[Any], inner: Mapping[str, Any]) -> dict[str, An
     rows = [names[start : start + len(objects)] for start in range(len(names) - len(objects) + 1)]
     same = [sum(inner[name] is value for name, value in zip(row, objects)) for row in rows]
     return {name: inner[name] for name in rows[same.index(max(same))]} if any(same) else {}
-
-
-def _check_names(names: Iterable[str], known: Iterable[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(
-                f"save_hyperparameters: there is no {name!r} among {sorted(known)}{did_you_mean(name, known)}"
-            )
 
 
 def _added(before: AttributeDict | None, saved: Mapping[str, Any]) -> Any:
