@@ -22,7 +22,7 @@ from .optimizers.precision import LossScaler
 from .progress import Progress, TrainerStatus
 from .receivers import Receivers
 from .saving import resume
-from .saving.checkpoint import read
+from .saving.file import read
 from .saving.hparams import logged_hparams
 from .trainer.options import Options
 from .types import Trainer
@@ -182,6 +182,7 @@ class Run:
     def restore_training(self) -> None:
         """The other parts take what it holds of them."""
         if self.resuming:
+            resume.check_fits(self.ckpt_path, self.checkpoint, self.module, self.optimization)
             parts = {name: part for name, part in self.parts().items() if name != "progress"}
             resume.restore_parts(self.ckpt_path, self.checkpoint, parts)
         self.checkpoint = None

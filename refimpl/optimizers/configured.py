@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import ConfigurationError, did_you_mean, not_logged, shown, warn
+from ..saving.optimizers import state_of
 
 __all__ = ["Schedule", "Turns", "configured_optimizers", "foreign_parameters"]
 
@@ -71,8 +72,7 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is; under "state" the scheduler's own, None for one of the user's that has none to tell."""
-        own = self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None
-        return {"passed": self.passed, "is_due": self.is_due, "state": own}
+        return {"passed": self.passed, "is_due": self.is_due, "state": state_of(self.scheduler)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""

@@ -19,7 +19,8 @@ class ExportMixin(Properties):
 
     @classmethod
     def load_from_checkpoint(
-        cls, checkpoint_path: str | os.PathLike[str] | IO[bytes], map_location: Any = None, strict: bool = True,
+        cls, checkpoint_path: str | os.PathLike[str] | IO[bytes], map_location: Any = None,
+        hparams_file: str | os.PathLike[str] | None = None, strict: bool = True,
         weights_only: bool = True, **overrides: Any
     ) -> Self:  # fmt: skip
         """The module that a checkpoint holds: made anew with its hyperparameters, then given its weights.
@@ -27,14 +28,17 @@ class ExportMixin(Properties):
         Args:
             checkpoint_path: a file, or an open binary one.
             map_location: where the weights go: a device, or what `torch.load` takes; by default the CPU.
-            strict: whether weights that are missing, or more than the module has, are an error.
+            hparams_file: a file of YAML, such as a logger's `hparams.yaml`, whose values take the place of those saved.
+            strict: whether weights that are missing, or more than the module has, are an error, and not a warning.
             weights_only: load data only; False runs whatever code is pickled in the file: for files you trust.
-            overrides: arguments of `__init__` that take the place of those that were saved, or were not.
+            overrides: arguments of `__init__` that take the place of those that were saved, or were not; what it does
+                not take is left out, with a warning.
 
         Checkpoints of pytorch-lightning load, too. Raises CheckpointError for a file that is none, or does not fit;
         ConfigurationError for arguments that are missing. ("Test loop"; "save_hyperparameters")
         """
-        made = load_from_checkpoint(cls, checkpoint_path, map_location or "cpu", strict, weights_only, overrides)
+        given = map_location or "cpu", hparams_file, strict, weights_only, overrides
+        made = load_from_checkpoint(cls, checkpoint_path, *given)
         return made  # type: ignore[no-any-return]
 
     def to_torchscript(

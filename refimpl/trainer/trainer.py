@@ -21,7 +21,7 @@ from ..loggers.tables import results_table
 from ..module import LightningModule
 from ..receivers import Receivers, callbacks_of
 from ..run import Run
-from ..saving.checkpoint import write
+from ..saving.file import write
 from .options import Options
 from .view import TrainerView
 
