@@ -28,6 +28,7 @@ from refimpl import (
     ProgressBar,
     Trainer,
 )
+from refimpl.callback import attach, module_of
 from refimpl.callbacks import LambdaCallback, ProgressBarBase
 from refimpl.dispatch import CALLBACK_HOOKS, MODULE_HOOKS
 from refimpl.loggers.rules import REFUSED, RULES
@@ -310,12 +311,12 @@ def test_a_callback_does_not_keep_the_module_alive(tmp_path: Path, capsys: Any) 
     assert not any(loss.requires_grad for loss in bar._losses)
 
 
-def test_a_copy_belongs_to_no_run() -> None:
-    callback = LambdaCallback()
-    trainer = quiet(callbacks=callback, limit_val_batches=0)
-    trainer.fit(Line(), pairs(1))
-    with pytest.warns(UserWarning, match="no trainer is running this callback"):
-        copy.deepcopy(callback).log("mine", 1.0)
+def test_a_copy_belongs_to_no_run_nor_does_one_that_came_to_the_place_of_another() -> None:
+    callback, other, module = LambdaCallback(), Callback(), Line()
+    quiet(callbacks=callback, limit_val_batches=0).fit(module, pairs(1))
+    attach(other, module)  # as if it had the id of one that took part
+    assert module_of(callback) is module
+    assert module_of(copy.copy(callback)) is module_of(copy.deepcopy(callback)) is module_of(other) is None
 
 
 # ---- LambdaCallback --------------------------------------------------------------------------------------------

@@ -153,17 +153,17 @@ ALL: Plan = [{"every_n_train_steps": 1, "save_top_k": -1, "filename": "{step}"}]
 
 def test_nobody_elses_file_is_removed(tmp_path: Path) -> None:
     """Neither another run's, nor a copy, nor what is no checkpoint, whatever they are called."""
-    fit(ALL, tmp_path, epochs=1)
+    fit(ALL, tmp_path, epochs=2)
     theirs = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    stopped(ALL, tmp_path, 9)
-    shutil.copy(tmp_path / "step=9.ckpt", tmp_path / "step=9-mine.ckpt")
+    stopped(ALL, tmp_path, 8)
+    shutil.copy(tmp_path / "step=8.ckpt", tmp_path / "step=8-mine.ckpt")
     (tmp_path / "step=8-notes.ckpt").write_text("none")
     (tmp_path / "step=7-folder.ckpt").mkdir()
-    fit(ALL, tmp_path, tmp_path / "step=4.ckpt", epochs=3)
+    fit(ALL, tmp_path, tmp_path / "step=4-v1.ckpt", epochs=3)
     assert {path: path.read_bytes() for path in theirs} == theirs
-    kept = {"step=9-mine", "step=8-notes", "step=7-folder"}
+    kept = {"step=8-mine", "step=8-notes", "step=7-folder"}
     assert {path.stem for path in tmp_path.iterdir()} == {path.stem for path in theirs} | kept | {
-        *(f"step={step}-v1" for step in (1, 2, 3)), *(f"step={step}" for step in range(4, 10))
+        *(f"step={step}-v1" for step in range(1, 7)), *(f"step={step}" for step in range(7, 10))
     }  # fmt: skip
 
 
@@ -172,9 +172,9 @@ def test_what_the_run_has_not_come_to_again_stays(tmp_path: Path) -> None:
     stopped(ALL, tmp_path, 9)
     stopped(ALL, tmp_path, 4, tmp_path / "step=2.ckpt")
     assert len(list(tmp_path.iterdir())) == 9
-    every_second: Plan = [{**ALL[0], "every_n_train_steps": 2}]
-    fit(every_second, tmp_path, tmp_path / "step=2.ckpt", epochs=2)
-    assert sorted(path.stem for path in tmp_path.iterdir()) == [f"step={step}" for step in (1, 2, 4, 6, 7, 8, 9)]
+    rarely: Plan = [{**ALL[0], "every_n_train_steps": 4}]
+    fit(rarely, tmp_path, tmp_path / "step=2.ckpt", epochs=2)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [f"step={step}" for step in (1, 2, 4, 7, 8, 9)]
 
 
 class Scored(Drawn):
@@ -198,6 +198,25 @@ def test_a_best_file_that_is_gone_is_given_up(tmp_path: Path, monkeypatch: pytes
     assert best is not None and float(best.best_model_score) == 7  # type: ignore[arg-type]
     assert list(best.best_k_models) == [best.best_model_path]
     assert os.path.exists(best.best_model_path)
+
+
+@pytest.mark.parametrize("plan, scores, saved", [
+    ([{}, ALL[0]], (5, 7, 6, 4, 9, 9), "step=1"), ([{"save_top_k": 2}, ALL[0]], (5, 9, 4, 3, 2, 8), "step=2"),
+    ([{"every_n_train_steps": 3, "monitor": None}, {"save_top_k": -1}], (0, 0, 0, 0, 0, 0), "best-v3"),
+], ids=["one", "two", "names of two savers"])  # fmt: skip
+def test_one_name_for_all_where_files_that_were_there_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan, scores: tuple[float, ...], saved: str
+) -> None:
+    """What the run kept, when the file of another one was saved, it has removed or written over before it was killed:
+    the names are still taken, and the scores are not to be beaten by less."""
+    plan = [{"every_n_train_steps": 1, "monitor": "score", "filename": "best", **each} for each in plan]
+    monkeypatch.setattr(f"{__name__}.Drawn", Scored)
+    Scored.scores = (*scores, 9, 9, 9)
+    whole = fit(plan, tmp_path / "whole", epochs=2)
+    stopped(plan, tmp_path / "parts", 6)
+    resumed = fit(plan, tmp_path / "parts", tmp_path / "parts" / f"{saved}.ckpt", epochs=2)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    assert known(resumed, tmp_path / "parts") == known(whole, tmp_path / "whole")
 
 
 def test_a_file_that_was_to_be_saved_at_the_same_moment_is_saved(tmp_path: Path) -> None:

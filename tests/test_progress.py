@@ -107,6 +107,21 @@ def test_a_bar_is_drawn_once_for_a_batch_and_counts_from_where_the_epoch_goes_on
     assert [re.findall(r"\d/4|\dit", line)[0] for line in drawn(capsys)][:4] == ["0it", "0/4", "3/4", "4/4"]
 
 
+def test_the_time_counts_from_the_beginning_of_the_epoch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    class Slow(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            now[0] += 60
+            return self.loss(batch)
+
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    fit(Slow(), pairs(4))
+    assert any("1/4 [01:00<03:00, 60.00s/it" in line for line in drawn(capsys))
+
+
 def test_numbers_are_computed_only_where_they_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """For that may have to wait for the device."""
 

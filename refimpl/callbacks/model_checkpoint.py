@@ -218,12 +218,12 @@ class ModelCheckpoint(MonitorCallback):
         paths, self._outdated = [], []
         if self._is_among_the_best(values):
             paths.append(self._path(values, savers, self.filename or _TEMPLATE))
-            if self.current_score is not None:
-                self.best_k_models[paths[0]] = self.current_score
-                self._settle()
-            else:
+            if self.monitor is None:
                 self._outdated += [self._newest] if self._newest and self.save_top_k == 1 else []
                 self._newest = self.best_model_path = paths[0]
+            elif self.current_score is not None:  # it was looked at
+                self.best_k_models[paths[0]] = self.current_score
+                self._settle()
         if self.save_last:
             last = self._path(values, savers, self.CHECKPOINT_NAME_LAST, ours=self.last_model_path)
             self._outdated += [self.last_model_path] if self.last_model_path not in ("", last) else []
