@@ -19,6 +19,8 @@ from conformance.checker import judge_file
 from conformance.clauses import load_clauses
 from conformance.verdicts import Status
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
