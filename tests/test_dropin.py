@@ -51,6 +51,7 @@ def run(name: str, directory: Path, *arguments: str) -> tuple[list[str], list[st
     return done.stdout.splitlines(), re.findall(r"^\S+: (DeprecationWarning: .*)$", done.stderr, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_classifier_with_a_data_module_and_the_command_line(tmp_path: Path) -> None:
     line = "--max_epochs 3 --batch_size 16 --gpus 0 --progress_bar_refresh_rate 0 --log_every_n_steps 5"
     printed, _ = run("classifier", tmp_path, *line.split())
@@ -61,6 +62,7 @@ def test_a_classifier_with_a_data_module_and_the_command_line(tmp_path: Path) ->
     assert printed[-1] == f"accuracy above 0.9: True epochs: True {tmp_path}/lightning_logs/version_0"
 
 
+@pytest.mark.slow
 def test_a_gan_with_tensorboard_and_retired_hooks(tmp_path: Path) -> None:
     printed, warned = run("gan", tmp_path)
     assert printed[:2] == [
@@ -73,6 +75,7 @@ def test_a_gan_with_tensorboard_and_retired_hooks(tmp_path: Path) -> None:
     assert list((tmp_path / "tb_logs" / "gan" / "version_0").glob("events.*"))
 
 
+@pytest.mark.slow
 def test_a_forecast_with_manual_optimization_and_predictions(tmp_path: Path) -> None:
     printed, warned = run("forecast", tmp_path)
     assert "updates: 12 batches: 7 [2, 4]" in printed

@@ -34,12 +34,14 @@ def run_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tool.Selftes
     return tool.selftest(load_clauses(), load_scenarios(), only=[CLAUSE])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clause", JUDGED, ids=lambda clause: clause.id)
 def test_a_mutant_proves(bench: tool.Bench, clause: Clause) -> None:
     assert bench.prove(clause) == []
     assert bench.problems == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name.replace(" ", "-")) for _, m in SYSTEMATIC])
 def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
     assert bench.notices(mutant)
