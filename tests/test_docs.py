@@ -113,7 +113,7 @@ def statuses(trace: Path, status: Status) -> set[str]:
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    run(code, tmp_path)
+    run(code)
     assert [path.name[:8] for path in tmp_path.glob("lightning_logs/version_0/checkpoints/*")] == ["epoch=2-"]
 
 

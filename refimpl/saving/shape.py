@@ -21,8 +21,7 @@ from ..errors import CheckpointError, did_you_mean
 
 __all__ = [
     "ANY", "COUNT", "FLAG", "NOTHING", "NUMBER", "SCALAR", "SIZE", "TENSOR", "TEXT", "Either", "Value", "check",
-    "fitting", "like",
-    "maybe", "one_of", "optional",
+    "fitting", "like", "maybe", "one_of", "optional",
 ]  # fmt: skip
 
 Shape = Any

@@ -78,24 +78,21 @@ class Trainer(TrainerView):
     _receivers = Receivers
 
     def __init__(
-        self, *,
-        max_epochs: int | None = None, min_epochs: int | None = None,
-        max_steps: int | None = None, min_steps: int | None = None,
-        max_time: str | timedelta | dict[str, float] | None = None, fast_dev_run: bool | int = False,
-        limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
+        self, *, max_epochs: int | None = None, min_epochs: int | None = None, max_steps: int | None = None,
+        min_steps: int | None = None, max_time: str | timedelta | dict[str, float] | None = None,
+        fast_dev_run: bool | int = False, limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
         limit_test_batches: int | float = 1.0, limit_predict_batches: int | float = 1.0,
-        overfit_batches: int | float = 0, num_sanity_val_steps: int = 2,
-        val_check_interval: int | float = 1.0, check_val_every_n_epoch: int = 1,
-        multiple_trainloader_mode: str = "max_size_cycle", reload_dataloaders_every_n_epochs: int = 0,
-        accumulate_grad_batches: int | dict[int, int] = 1,
+        overfit_batches: int | float = 0, num_sanity_val_steps: int = 2, val_check_interval: int | float = 1.0,
+        check_val_every_n_epoch: int = 1, multiple_trainloader_mode: str = "max_size_cycle",
+        reload_dataloaders_every_n_epochs: int = 0, accumulate_grad_batches: int | dict[int, int] = 1,
         gradient_clip_val: float | None = None, gradient_clip_algorithm: str = "norm",
         track_grad_norm: int | float | str = -1, detect_anomaly: bool = False, terminate_on_nan: bool = False,
         callbacks: Callback | Iterable[Callback] | None = None, enable_checkpointing: bool = True,
         enable_progress_bar: bool = True, enable_model_summary: bool = True,
         logger: bool | Logger | Iterable[Logger] | None = True, log_every_n_steps: int = 50,
-        default_root_dir: str | os.PathLike[str] | None = None,
-        accelerator: str | None = None, devices: int | str | Sequence[int] | None = None,
-        precision: int | str = 32, deterministic: bool = False, benchmark: bool = False,
+        default_root_dir: str | os.PathLike[str] | None = None, accelerator: str | None = None,
+        devices: int | str | Sequence[int] | None = None, precision: int | str = 32, deterministic: bool = False,
+        benchmark: bool = False
     ) -> None:  # fmt: skip
         self.options = Options(locals())
         callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
