@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import Batches, Line, Stream, pairs, quiet
 
-from refimpl import ConfigurationError, DataError, LightningModule
+from refimpl import ConfigurationError, DataError
 
 Event = tuple[str, int, int]
 
