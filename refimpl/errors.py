@@ -33,7 +33,7 @@ class LogError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A file is no checkpoint, is damaged, holds more than data, or does not fit; the message says which."""
+    """A file is no checkpoint, is damaged, holds more than data, does not fit, or has no place; the message says it."""
 
 
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:

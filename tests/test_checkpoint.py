@@ -203,6 +203,10 @@ def a_link_to_a_device(path: Path) -> None:
     path.symlink_to("/dev/null")
 
 
+def identity(path: Path) -> tuple[int, int]:
+    return path.lstat().st_ino, path.lstat().st_mode
+
+
 @pytest.mark.parametrize("made, told", [
     (a_folder, "a folder"), (a_pipe, "no regular file"), (a_link_to_nowhere, "a link that leads nowhere"),
     (a_link_to_a_folder, "a folder"), (a_link_to_a_device, "no regular file"),
@@ -210,12 +214,12 @@ def a_link_to_a_device(path: Path) -> None:
 def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, made: Callable[[Path], None], told: str) -> None:
     path = tmp_path / "x.ckpt"
     made(path)
-    before = path.lstat(), set(tmp_path.iterdir())
+    before = identity(path), set(tmp_path.iterdir())
     trainer = fitted(tmp_path / "other" / "x.ckpt")
     for save in (lambda: write(NEW, path), lambda: trainer.save_checkpoint(path)):
         with pytest.raises(CheckpointError, match=rf"cannot save to .*x\.ckpt', which is {told}; the path of a file"):
             save()
-    assert (path.lstat(), set(tmp_path.iterdir()) - {tmp_path / "other"}) == before
+    assert (identity(path), set(tmp_path.iterdir()) - {tmp_path / "other"}) == before
 
 
 def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
