@@ -16,8 +16,8 @@ from .callbacks import (
     ProgressBar,
 )
 from .callbacks.summary import summarize
-from .datamodule import LightningDataModule
 from .errors import CheckpointError, ConfigurationError, DataError, HookError, LogError
+from .loaders.datamodule import LightningDataModule
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
 from .period.imports import install
@@ -27,31 +27,10 @@ from .seed import seed_everything
 from .version import __version__
 
 __all__ = [
-    "BasePredictionWriter",
-    "CSVLogger",
-    "Callback",
-    "CheckpointError",
-    "ConfigurationError",
-    "DataError",
-    "EarlyStopping",
-    "HookError",
-    "HyperparametersMixin",
-    "LearningRateMonitor",
-    "LightningDataModule",
-    "LightningModule",
-    "LogError",
-    "Logger",
-    "ModelCheckpoint",
-    "ModelSummary",
-    "ProgressBar",
-    "TensorBoardLogger",
-    "Trainer",
-    "__version__",
-    "callbacks",
-    "loggers",
-    "seed_everything",
-    "summarize",
-    "utilities",
-]
+    "BasePredictionWriter", "CSVLogger", "Callback", "CheckpointError", "ConfigurationError", "DataError",
+    "EarlyStopping", "HookError", "HyperparametersMixin", "LearningRateMonitor", "LightningDataModule",
+    "LightningModule", "LogError", "Logger", "ModelCheckpoint", "ModelSummary", "ProgressBar", "TensorBoardLogger",
+    "Trainer", "__version__", "callbacks", "loggers", "seed_everything", "summarize", "utilities",
+]  # fmt: skip
 
 install()

@@ -7,21 +7,13 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
+from types import FrameType
 from typing import Any
 
 __all__ = [
-    "CheckpointError",
-    "ConfigurationError",
-    "DataError",
-    "HookError",
-    "LogError",
-    "count",
-    "did_you_mean",
-    "not_logged",
-    "one_of",
-    "shown",
-    "warn",
-]
+    "CheckpointError", "ConfigurationError", "DataError", "HookError", "LogError", "count", "did_you_mean",
+    "not_logged", "of_the_engine", "one_of", "shown", "warn",
+]  # fmt: skip
 
 
 class ConfigurationError(ValueError):
@@ -41,7 +33,7 @@ class LogError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A file is no checkpoint, is damaged, holds more than data, or does not fit; the message says which."""
+    """A file is no checkpoint, is damaged, holds more than data, does not fit, or has no place; the message says it."""
 
 
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:
@@ -53,6 +45,11 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
 def not_logged(who: str, name: str | None, logged: Mapping[str, Any]) -> str:
     """What is wrong where `who` waits for a value that nobody has logged."""
     return f"{who} monitors {name!r}, which was not logged; logged were {sorted(logged)}"
+
+
+def of_the_engine(frame: FrameType) -> bool:
+    """Whether it is a function of the engine that runs there, and not one of the user's or of a library."""
+    return str(frame.f_globals.get("__name__")).startswith(__name__.partition(".")[0] + ".")
 
 
 def count(name: str, value: Any, least: int = 0) -> int:
@@ -79,7 +76,7 @@ def shown(value: Any) -> str:
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Python's `warnings.warn`, at the line of the user's that led here, however deep in the engine."""
-    frame, level, engine = sys._getframe(1), 2, __name__.partition(".")[0] + "."
-    while frame.f_back and str(frame.f_globals.get("__name__")).startswith(engine):
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and of_the_engine(frame):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batches import move
+from .loaders.batches import move
 
 __all__ = ["CheckpointHooks", "DataHooks", "Hooks", "ModelHooks"]
 

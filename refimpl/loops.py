@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batches import detach
 from .devices import parallel
+from .loaders.batches import detach
 from .optimizers.gradients import loss_of
 from .run import Run
 

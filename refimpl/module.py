@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from typing import IO, Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .callback import Callback
-from .errors import ConfigurationError, LogError
+from .errors import ConfigurationError
 from .hooks import ModelHooks
-from .loggers.rules import deprecated, ignore, items_of
+from .loggers.mixin import LoggingMixin
 from .optimizers.gradients import check_loss, clip_gradients
 from .optimizers.manual import LightningOptimizer, manual_backward, one_or_all
 from .optimizers.tbptt import split_batch
-from .properties import Properties
-from .saving.checkpoint import load_from_checkpoint
-from .saving.export import File, to_onnx, to_torchscript
 from .saving.hparams import HyperparametersMixin
-from .types import Trainer
+from .saving.mixin import ExportMixin
+from .trainer.properties import Properties
 
 __all__ = ["LightningModule"]
 
 
-class LightningModule(ModelHooks, HyperparametersMixin, Properties):
+class LightningModule(ModelHooks, LoggingMixin, ExportMixin, HyperparametersMixin, Properties):
     """An `nn.Module` that says how it is trained. Required for `fit`: `training_step` and
     `configure_optimizers`; for `validate`, `test`: the step of that name.
 
@@ -121,13 +118,9 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
         optimizer.zero_grad()
 
     def backward(
-        self,
-        loss: Tensor,
-        optimizer: torch.optim.Optimizer | None = None,
-        optimizer_idx: int | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
+        self, loss: Tensor, optimizer: torch.optim.Optimizer | None = None, optimizer_idx: int | None = None,
+        *args: Any, **kwargs: Any
+    ) -> None:  # fmt: skip
         """Computes the gradients: `loss.backward(*args, **kwargs)`, of which the loops give none.
 
         Raises ConfigurationError for a loss that has no gradient.
@@ -139,16 +132,10 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
             raise
 
     def optimizer_step(
-        self,
-        epoch: int | None = None,
-        batch_idx: int | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-        optimizer_idx: int | None = None,
-        optimizer_closure: Callable[[], Tensor | None] | None = None,
-        on_tpu: bool | None = None,
-        using_native_amp: bool | None = None,
-        using_lbfgs: bool | None = None,
-    ) -> None:
+        self, epoch: int | None = None, batch_idx: int | None = None, optimizer: torch.optim.Optimizer | None = None,
+        optimizer_idx: int | None = None, optimizer_closure: Callable[[], Tensor | None] | None = None,
+        on_tpu: bool | None = None, using_native_amp: bool | None = None, using_lbfgs: bool | None = None
+    ) -> None:  # fmt: skip
         """Updates the parameters: `optimizer.step(closure=optimizer_closure)`.
 
         The closure runs `training_step`, `optimizer_zero_grad` and `backward`; without calling it, this
@@ -159,22 +146,17 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
         optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]
 
     def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        optimizer_idx: int,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
+        self, optimizer: torch.optim.Optimizer, optimizer_idx: int, gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None
+    ) -> None:  # fmt: skip
         """Clips the gradients before an update, after `on_before_optimizer_step`, as the trainer's options of these
         names say; an override is called whatever they say. It may call `clip_gradients`."""
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def clip_gradients(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None
+    ) -> None:  # fmt: skip
         """Clip the gradients of the optimizer's parameters: their common norm ("norm", the default), or each of their
         elements ("value"), is at most `gradient_clip_val` afterwards; None or 0 leaves them alone.
 
@@ -211,11 +193,6 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
             raise ConfigurationError("manual_backward needs automatic_optimization = False in the module's __init__")
         manual_backward(self._running_trainer("manual_backward()").run.optimization, loss, *args, **kwargs)
 
-    def _running_trainer(self, what: str) -> Trainer:
-        if self.trainer is None:
-            raise RuntimeError(f"{what} needs a trainer that runs this module")
-        return self.trainer
-
     def toggle_optimizer(self, optimizer: torch.optim.Optimizer, optimizer_idx: int) -> None:
         """Until `untoggle_optimizer`, only the parameters of `optimizer` require gradients. With several
         optimizers, the loops do this around each one's block. ("configure_optimizers", things to know)"""
@@ -236,189 +213,7 @@ class LightningModule(ModelHooks, HyperparametersMixin, Properties):
             parameter.requires_grad = required
         self._toggled = {}
 
-    # ---- what the module says while a trainer runs it --------------------------------------------------
-
-    def log(
-        self,
-        name: str,
-        value: Any,
-        prog_bar: bool = False,
-        logger: bool = True,
-        on_step: bool | None = None,
-        on_epoch: bool | None = None,
-        reduce_fx: str | Callable[[Tensor], Any] = "default",
-        tbptt_reduce_fx: Any = None,
-        tbptt_pad_token: Any = None,
-        enable_graph: bool = False,
-        sync_dist: bool = False,
-        sync_dist_op: Any = None,
-        sync_dist_group: Any = None,
-        add_dataloader_idx: bool = True,
-        batch_size: int | None = None,
-        metric_attribute: str | None = None,
-        rank_zero_only: bool | None = None,
-    ) -> None:
-        """Record `value` under `name`: a number, a tensor of one element, a `torchmetrics.Metric`, or a
-        mapping of those, whose items are recorded as `name/key`.
-
-        `on_step` keeps the latest value, `on_epoch` what `reduce_fx` makes of the epoch's; with both, the
-        two appear as `name_step` and `name_epoch`. Left None, the running hook decides: training steps log
-        per step, everything else per epoch. A metric's step value is what its `forward` returned, its epoch's
-        what it computes when the pass ends; then it is reset.
-
-        Args:
-            prog_bar, logger: whether the progress bar and the loggers show it.
-            reduce_fx: "mean" (the default), "min", "max", "sum", torch's functions of these names, or a
-                callable, which is given the epoch's values, stacked to a tensor of shape (values,). The mean
-                is weighted by batch size.
-            enable_graph: keep the value's graph, rather than detach it.
-            sync_dist, sync_dist_group: reduce the value over the processes (of the group).
-            add_dataloader_idx: with several loaders, append `/dataloader_idx_N` to the name.
-            batch_size: of the current batch; by default the first dimension of its first tensor.
-            metric_attribute: where a metric is in the module, "a.b"; by default it is searched for.
-            rank_zero_only: only the process of rank 0 calls this: nothing is synchronised.
-            tbptt_reduce_fx, tbptt_pad_token, sync_dist_op: deprecated, without effect.
-
-        Raises LogError in a hook that may not log, for a value that is no scalar, and for a name
-        logged twice in one hook with different settings. Where no trainer runs the module (its methods
-        called by hand), nothing is recorded, with a warning. ("log")
-        """
-        if self.trainer is None:
-            return ignore(name)
-        if tbptt_reduce_fx is not None or tbptt_pad_token is not None or sync_dist_op is not None:
-            deprecated(
-                tbptt_reduce_fx=tbptt_reduce_fx, tbptt_pad_token=tbptt_pad_token, sync_dist_op=sync_dist_op
-            )
-        settings = (
-            prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
-            add_dataloader_idx, metric_attribute, rank_zero_only,
-        )  # fmt: skip
-        self.trainer.run.logbook.log(name, value, batch_size, settings)
-        return None
-
-    def log_dict(
-        self,
-        dictionary: Mapping[str, Any],
-        prog_bar: bool = False,
-        logger: bool = True,
-        on_step: bool | None = None,
-        on_epoch: bool | None = None,
-        reduce_fx: str | Callable[[Tensor], Any] = "default",
-        tbptt_reduce_fx: Any = None,
-        tbptt_pad_token: Any = None,
-        enable_graph: bool = False,
-        sync_dist: bool = False,
-        sync_dist_op: Any = None,
-        sync_dist_group: Any = None,
-        add_dataloader_idx: bool = True,
-        batch_size: int | None = None,
-        rank_zero_only: bool | None = None,
-    ) -> None:
-        """`log` each item of a mapping of names to values, or of a `torchmetrics.MetricCollection`, with the
-        same settings. ("log_dict")
-
-        Raises LogError as `log` does, and for anything else than a mapping.
-        """
-        items = items_of(dictionary)
-        if items is None:
-            raise LogError(f"log_dict: {type(dictionary).__name__} {dictionary!r}; a mapping of names is accepted")
-        for name, value in items.items():
-            self.log(
-                name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, tbptt_reduce_fx, tbptt_pad_token,
-                enable_graph, sync_dist, sync_dist_op, sync_dist_group, add_dataloader_idx, batch_size, None,
-                rank_zero_only,
-            )  # fmt: skip
-
-    def get_progress_bar_dict(self) -> dict[str, int | str]:
-        """What the progress bar shows beside the values logged with `prog_bar`; override it to change that.
-
-        By default "loss", the mean of the last 20 training losses; with `truncated_bptt_steps` "split_idx", the
-        number of the batch's piece; and "v_num", the version of the logger's experiment, if there is one.
-        ("get_progress_bar_dict")
-        """
-        items: dict[str, int | str] = {}
-        bar = self.trainer.progress_bar_callback if self.trainer else None
-        if bar is not None and bar.running_loss is not None:
-            items["loss"] = f"{bar.running_loss:.3g}"
-        if self.truncated_bptt_steps and self.trainer is not None:
-            items["split_idx"] = self.trainer.run.optimization.split_idx
-        if self.logger is not None and self.logger.version is not None:
-            items["v_num"] = self.logger.version
-        return items
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Python's `print`, in the process of global rank 0 only and above a running progress bar."""
-        if self.trainer is None:
-            print(*args, **kwargs)
-        elif self.trainer.global_rank == 0:
-            self.trainer.print(*args, **kwargs)
-
-    # ---- inference and export ----------------------------------------------------------------------
-
-    def to_torchscript(
-        self,
-        file_path: File | None = None,
-        method: str | None = "script",
-        example_inputs: Any = None,
-        **kwargs: Any,
-    ) -> torch.jit.ScriptModule | dict[str, torch.jit.ScriptModule]:
-        """`forward` as TorchScript, in eval mode; saved to `file_path` (a path or a binary file), if there is one.
-
-        Args:
-            method: "script" compiles the source of `forward`, "trace" what it does with `example_inputs`.
-            example_inputs: see `example_input_array`, which is the default.
-            kwargs: passed on to `torch.jit.script` or `torch.jit.trace`.
-
-        The script shares the module's parameters. Override it to export something else; several modules are best
-        returned as a dict. Warns, once, where torch deprecates TorchScript. Raises ConfigurationError for another
-        method and without an input to trace; RuntimeError where torch cannot compile `forward`, or has no
-        TorchScript any more. ("to_torchscript")
-        """
-        return to_torchscript(self, file_path, method, example_inputs, **kwargs)
-
-    def to_onnx(self, file_path: str | os.PathLike[str], input_sample: Any = None, **kwargs: Any) -> None:
-        """`forward`, in eval mode, as a file of ONNX, for inputs of the sample's shapes.
-
-        Args:
-            input_sample: what `forward` is given; see `example_input_array`, which is the default.
-            kwargs: passed on to `torch.onnx.export`, such as `dynamic_shapes`.
-
-        Raises ConfigurationError without a sample; TypeError for an argument that this torch does not have, with
-        those it has; ModuleNotFoundError without onnxscript. ("to_onnx")
-        """
-        to_onnx(self, file_path, input_sample, **kwargs)
-    def add_to_queue(self, queue: Any) -> None:
-        """Put `trainer.callback_metrics` into a queue of any kind, as NumPy arrays, which share no memory with the
-        tensors. ("add_to_queue")"""
-        queue.put(self._running_trainer("add_to_queue()").run.logbook.as_arrays())
-
-    def get_from_queue(self, queue: Any) -> None:
-        """Take what `add_to_queue` put into a queue, as tensors, into `trainer.callback_metrics`.
-        ("get_from_queue")"""
-        self._running_trainer("get_from_queue()").run.logbook.take_arrays(queue.get())
-
-    @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: str | os.PathLike[str] | IO[bytes],
-        map_location: Any = None,
-        strict: bool = True,
-        weights_only: bool = True,
-        **overrides: Any,
-    ) -> Self:
-        """The module that a checkpoint holds: made anew with its hyperparameters, then given its weights.
-
-        Args:
-            checkpoint_path: a file, or an open binary one.
-            map_location: where the weights go: a device, or what `torch.load` takes; by default the CPU.
-            strict: whether weights that are missing, or more than the module has, are an error.
-            weights_only: load data only; False runs whatever code is pickled in the file: for files you trust.
-            overrides: arguments of `__init__` that take the place of those that were saved, or were not.
-
-        Checkpoints of pytorch-lightning load, too. Raises CheckpointError for a file that is none, or does not fit;
-        ConfigurationError for arguments that are missing. ("Test loop"; "save_hyperparameters")
-        """
-        return load_from_checkpoint(cls, checkpoint_path, map_location or "cpu", strict, weights_only, overrides)
+    # ---- frozen ----------------------------------------------------------------------------------
 
     def freeze(self) -> None:
         """Eval mode, and no parameter requires a gradient."""

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .errors import CheckpointError, ConfigurationError, warn
+from .errors import ConfigurationError, warn
 from .hooks import Hooks
-from .optimizers.configured import Schedule, Turns, configured_optimizers
+from .optimizers.configured import Schedule, Turns, configured_optimizers, foreign_parameters
 from .optimizers.gradients import WithheldGradients, check_finite, track_grad_norm
 from .optimizers.precision import LossScaler
 from .optimizers.tbptt import checked_splits, hiddens_of
+from .saving.optimizers import load_optimizer
+from .saving.shape import fitting
 from .trainer.options import Options
 from .types import LightningModule
 
@@ -30,13 +32,9 @@ class Optimization:
     """
 
     def __init__(
-        self,
-        module: LightningModule,
-        hooks: Hooks,
-        options: Options,
-        scaler: LossScaler | None,
-        metrics: Callable[[], Mapping[str, Any]],
-    ) -> None:
+        self, module: LightningModule, hooks: Hooks, options: Options, scaler: LossScaler | None,
+        metrics: Callable[[], Mapping[str, Any]]
+    ) -> None:  # fmt: skip
         self.module, self.hooks, self.options, self.scaler, self.metrics = module, hooks, options, scaler, metrics
         self.optimizers: list[Optimizer] = []
         self.schedules: list[Schedule] = []
@@ -61,6 +59,8 @@ class Optimization:
         if automatic not in (True, False):
             raise ConfigurationError(f"automatic_optimization is {automatic!r}; True or False is accepted")
         self.optimizers, self.turns, self.schedules = configured_optimizers(configured, automatic)
+        for problem in foreign_parameters(self.module, self.optimizers):
+            warn(problem)
         self.has_plateaus = any(each.reduce_on_plateau and each.interval == "step" for each in self.schedules)
         self.several = automatic and len(self.optimizers) > 1
         steps = self.module.truncated_bptt_steps
@@ -119,9 +119,12 @@ class Optimization:
         self.blocks, self.outputs, self._pieces, self._resumed = [], [], [], None
 
     def abandon(self) -> None:
-        """The run is over, wherever it was: every parameter requires gradients as the user had it."""
+        """The run is over, wherever it was: every parameter requires gradients as the user had it, and has them. What
+        the epoch came to can be saved."""
         self._untoggle()
-        self.end_epoch()
+        self._pieces = []
+        for block in self.blocks:
+            block.restore()
 
     def splits(self, batch: Any) -> Iterator[Any]:
         """The pieces of a batch, with truncated_bptt_steps. A window of several batches is updated with its last
@@ -224,22 +227,14 @@ class Optimization:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; what is in the midst of an epoch waits for `rejoin`.
-
-        Raises CheckpointError where `configure_optimizers` returned another number of them, or of their parameters.
-        """
-        for what, ours in (("optimizer_states", self.optimizers), ("lr_schedulers", self.schedules)):
-            if len(state[what]) != len(ours):
-                raise CheckpointError(
-                    f"holds {len(state[what])} {what}, but configure_optimizers returned {len(ours)}"
-                )
-        for optimizer, saved in zip(self.optimizers, state["optimizer_states"]):
-            try:
-                optimizer.load_state_dict(saved)
-            except ValueError as error:
-                raise CheckpointError(f"does not fit the optimizer {type(optimizer).__name__}: {error}") from None
-        for schedule, saved in zip(self.schedules, state["lr_schedulers"]):
-            schedule.load_state_dict(saved)
+        """Go on from there; what is in the midst of an epoch waits for `rejoin`. Raises CheckpointError for what an
+        optimizer or a scheduler does not take."""
+        for index, (optimizer, saved) in enumerate(zip(self.optimizers, state["optimizer_states"])):
+            with fitting(f"optimizer_states[{index}]", f"the optimizer {type(optimizer).__name__}"):
+                load_optimizer(optimizer, saved)
+        for index, (schedule, saved) in enumerate(zip(self.schedules, state["lr_schedulers"])):
+            with fitting(f"lr_schedulers[{index}].state", type(schedule.scheduler).__name__):
+                schedule.load_state_dict(saved)
         if self.scaler and state["scaler"]:
             self.scaler.scaler.load_state_dict(state["scaler"])
         if self.turns and state["turns"]:
@@ -347,6 +342,10 @@ class OptimizerBlock:
             self.scaler.after_step()
         if self.options.terminate_on_nan:
             check_finite(self.module)
+        self.restore()
+
+    def restore(self) -> None:
+        """The gradients that were withheld are back."""
         if self.withheld:
             self.withheld.restore()
             self.withheld = None

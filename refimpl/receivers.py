@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from .callback import Callback
-from .datamodule import LightningDataModule
 from .dispatch import resolve
 from .errors import ConfigurationError
 from .hooks import Hooks
+from .loaders.datamodule import LightningDataModule
 from .optimizers.precision import in_precision
 from .trainer.options import Options
 from .types import LightningModule, Trainer
@@ -47,13 +47,9 @@ class Receivers:
         self.callbacks = sorted(callbacks, key=lambda callback: callback._saves)
 
     def resolve(
-        self,
-        trainer: Trainer,
-        module: LightningModule,
-        datamodule: LightningDataModule | None,
-        options: Options,
-        device: torch.device,
-    ) -> Hooks:
+        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None, options: Options,
+        device: torch.device
+    ) -> Hooks:  # fmt: skip
         """A run begins: what its loops call, the steps in its precision. The last run's module has taken its callbacks
         with it, and those that they replaced come back."""
         self.callbacks = [cb for cb in self.callbacks if all(cb is not other for other in self._of_module)]
@@ -62,7 +58,7 @@ class Receivers:
         self._of_module, self._replaced, self.hooks = [], [], Hooks()
 
         def fill() -> None:
-            made = vars(resolve(trainer, module, datamodule, self.callbacks))
+            made = vars(self.resolved(trainer, module, datamodule))
             for step in ("training_step", "validation_step", "test_step", "predict_step"):
                 made[step] = made[step] and in_precision(made[step], options.precision, device)
             vars(self.hooks).update(made)  # the loops hold on to this object
@@ -70,6 +66,12 @@ class Receivers:
         self.hooks._fill = fill
         fill()
         return self.hooks
+
+    def resolved(
+        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
+    ) -> Hooks:
+        """Everything that the loops will call."""
+        return resolve(trainer, module, datamodule, self.callbacks)
 
     def add(self, configured: Iterable[Callback] | Callback | None) -> None:
         """Take in what `configure_callbacks` returned, for this run: each replaces those of its kind."""

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from .callback import Callback
 from .data import Data
-from .datamodule import LightningDataModule
 from .devices import Devices, parallel
 from .dispatch import takes_dataloader_idx
 from .errors import ConfigurationError, DataError, warn
+from .loaders.datamodule import LightningDataModule
 from .loggers.logbook import Logbook
 from .loggers.loggers import Logger
 from .loggers.publisher import Publisher
@@ -23,7 +22,7 @@ from .optimizers.precision import LossScaler
 from .progress import Progress, TrainerStatus
 from .receivers import Receivers
 from .saving import resume
-from .saving.checkpoint import read
+from .saving.file import read
 from .saving.hparams import logged_hparams
 from .trainer.options import Options
 from .types import Trainer
@@ -54,8 +53,8 @@ class Run:
 
     module: LightningModule
 
-    def __init__(self, options: Options, devices: Devices, callbacks: Sequence[Callback]) -> None:
-        self.options, self.devices, self.receivers = options, devices, Receivers(callbacks)
+    def __init__(self, options: Options, devices: Devices, receivers: Receivers) -> None:
+        self.options, self.devices, self.receivers = options, devices, receivers
         self.progress, self.hooks = Progress(options), self.receivers.hooks
         self.module = None  # type: ignore[assignment]  # given by the first run
         self.datamodule: LightningDataModule | None = None
@@ -183,6 +182,7 @@ class Run:
     def restore_training(self) -> None:
         """The other parts take what it holds of them."""
         if self.resuming:
+            resume.check_fits(self.ckpt_path, self.checkpoint, self.module, self.optimization)
             parts = {name: part for name, part in self.parts().items() if name != "progress"}
             resume.restore_parts(self.ckpt_path, self.checkpoint, parts)
         self.checkpoint = None
@@ -190,17 +190,10 @@ class Run:
     # ---- begin and end ---------------------------------------------------------------------------------------
 
     def enter(
-        self,
-        trainer: Trainer,
-        function: str,
-        loop: Callable[[Run], Any],
-        model: LightningModule | None,
-        loaders: dict[str, Any],
-        datamodule: LightningDataModule | None,
-        ckpt_path: Any,
-        weights_only: bool,
-        return_predictions: bool,
-    ) -> Any:
+        self, trainer: Trainer, function: str, loop: Callable[[Run], Any], model: LightningModule | None,
+        loaders: dict[str, Any], datamodule: LightningDataModule | None, ckpt_path: Any, weights_only: bool,
+        return_predictions: bool
+    ) -> Any:  # fmt: skip
         """Attach everything, run the loop, and close what it opened, whatever happens."""
         model = _module_of(function, model if model is not None else self.module)
         outer, self.return_predictions = model.trainer, return_predictions
@@ -255,13 +248,9 @@ class Run:
     # ---- what a run is given, checked before anything happens ------------------------------------------------
 
     def _attach(
-        self,
-        trainer: Trainer,
-        function: str,
-        model: LightningModule,
-        loaders: dict[str, Any],
-        datamodule: LightningDataModule | None,
-    ) -> None:
+        self, trainer: Trainer, function: str, model: LightningModule, loaders: dict[str, Any],
+        datamodule: LightningDataModule | None
+    ) -> None:  # fmt: skip
         """Make the parts for what this run is about, and forget what the last one was."""
         datamodule = _datamodule_of(function, model, loaders, datamodule)
         self.trainer, self.module, self.datamodule = trainer, model, datamodule

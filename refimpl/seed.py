@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .errors import CheckpointError
+
 __all__ = ["kept_random_state", "random_state", "seed_everything", "set_random_state"]
 
 
@@ -49,7 +51,15 @@ def random_state(generators: Sequence[torch.Generator] = ()) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], generators: Sequence[torch.Generator] = ()) -> None:
-    """Back to what `random_state` returned; sources that it does not tell of stay as they are."""
+    """Back to what `random_state` returned; sources that it does not tell of stay as they are.
+
+    Raises CheckpointError for another number of generators.
+    """
+    if len(state["generators"]) != len(generators):
+        raise CheckpointError(
+            f"the states of {len(state['generators'])} generators were saved of a loader that has {len(generators)} "
+            "now; a run goes on with the loaders that it began with"
+        )
     if "torch" in state:
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])

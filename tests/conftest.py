@@ -16,6 +16,16 @@ settings.register_profile("seeded", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS", "seeded"))
 
+# A core for each worker, and for each program that a test starts: more threads would wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """The whole suite has a worker for each core; what is named starts sooner without any. `-n 2` asks for two."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
+    return 0 if named else None
+
 
 @pytest.fixture(autouse=True)
 def same_numbers_and_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -339,6 +339,7 @@ def swapped(first: str, then: str, rows: list[Row]) -> list[Row]:
     return out + held
 
 
+@pytest.mark.slow
 def test_a_long_trace(long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts, held = peak(long_rows, monkeypatch)
     assert failing(verdicts) == set()
@@ -346,6 +347,7 @@ def test_a_long_trace(long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> 
     assert held < BOUND
 
 
+@pytest.mark.slow
 def test_a_hook_that_never_comes(long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts, held = peak(without("on_after_backward", long_rows), monkeypatch)
     assert failing(verdicts) == {"fit.sequence", "train.on_after_backward"}
@@ -353,6 +355,7 @@ def test_a_hook_that_never_comes(long_rows: list[Row], monkeypatch: pytest.Monke
     assert held < BOUND
 
 
+@pytest.mark.slow
 def test_half_of_all_hooks_never_come(long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {"on_train_batch_start", "training_step", "backward", "on_train_batch_end", "on_train_end", "fit"}
     verdicts, held = peak([row for row in long_rows if row.hook in kept], monkeypatch)
@@ -361,6 +364,7 @@ def test_half_of_all_hooks_never_come(long_rows: list[Row], monkeypatch: pytest.
     assert held < BOUND
 
 
+@pytest.mark.slow
 def test_a_hook_that_comes_twice(long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts, held = peak(doubled("on_after_backward", long_rows), monkeypatch)
     assert failing(verdicts) >= {"fit.sequence", "train.on_after_backward"}
@@ -371,6 +375,7 @@ def test_a_hook_that_comes_twice(long_rows: list[Row], monkeypatch: pytest.Monke
     assert held < BOUND
 
 
+@pytest.mark.slow
 def test_hooks_in_another_order(long_rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = swapped("on_train_batch_start", "on_before_batch_transfer", long_rows)
     verdicts, held = peak(rows, monkeypatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pickle
@@ -24,7 +25,7 @@ from models import Batches, Line, pairs, quiet
 from torch import nn
 
 from refimpl import Callback, LightningDataModule, LightningModule, ModelCheckpoint, Trainer
-from refimpl.saving.checkpoint import CheckpointError, read, write
+from refimpl.saving.file import CheckpointError, read, write
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "tests" / "assets"
@@ -108,7 +109,7 @@ def test_what_cannot_be_pickled_leaves_what_was_there(tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys
     import torch
-    from refimpl.saving.checkpoint import write
+    from refimpl.saving.file import write
 
     def die(*args):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -125,7 +126,7 @@ KILLED = """
 
 
 @pytest.mark.parametrize("at", ["save", "fsync", "replace"])
-def test_a_process_that_is_killed_leaves_the_old_file(tmp_path: Path, at: str) -> None:
+def test_a_process_that_is_killed_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path: Path, at: str) -> None:
     path = tmp_path / "x.ckpt"
     write(OLD, path)
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(path), at]
@@ -133,7 +134,104 @@ def test_a_process_that_is_killed_leaves_the_old_file(tmp_path: Path, at: str) -
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert read(path)["which"] == "old"
     assert [file.name for file in tmp_path.glob("*.ckpt")] == ["x.ckpt"]
-    assert all(file.name.startswith(".x.ckpt.") for file in tmp_path.iterdir() if file != path)
+    [remnant] = [file for file in tmp_path.iterdir() if file != path]
+    assert remnant.name.startswith(".x.ckpt.") and remnant.name.endswith(".part")
+    write(NEW, tmp_path / "y.ckpt")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.ckpt", "y.ckpt"]
+
+
+def a_number_that_nobody_has() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_file_that_somebody_may_be_writing_stays(tmp_path: Path) -> None:
+    """Of a process that lives, of this one, of one elsewhere that holds its lock, and what is none of ours."""
+    numbers = (os.getppid(), os.getpid(), a_number_that_nobody_has())
+    names = [*(f".x.ckpt.{number}.part" for number in numbers), "x.1.part", ".x.part", ".x.ckpt.one.part"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half of it")
+    with (tmp_path / names[2]).open("r+b") as elsewhere:
+        fcntl.flock(elsewhere, fcntl.LOCK_EX)
+        write(NEW, tmp_path / "z.ckpt")
+        assert {file.name for file in tmp_path.iterdir()} == {*names, "z.ckpt"}
+    write(NEW, tmp_path / "z.ckpt")
+    assert {file.name for file in tmp_path.iterdir()} == {*names, "z.ckpt"} - {names[2]}
+
+
+def test_the_number_of_a_process_before_may_be_ours(tmp_path: Path) -> None:
+    remnant = tmp_path / f".x.ckpt.{os.getpid()}.part"
+    remnant.write_bytes(b"half of it")
+    os.utime(remnant, (1, 1))
+    write(NEW, tmp_path / "y.ckpt")
+    assert [file.name for file in tmp_path.iterdir()] == ["y.ckpt"]
+
+
+def test_the_file_is_locked_as_long_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(checkpoint: Any, file: Any) -> None:
+        with pytest.raises(BlockingIOError), open(file.name, "r+b") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(b"x")
+
+    monkeypatch.setattr(torch, "save", save)
+    write(NEW, tmp_path / "x.ckpt")
+    assert (tmp_path / "x.ckpt").read_bytes() == b"x"
+
+
+# ---- where it is written ---------------------------------------------------------------------------------
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_link_to_nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def a_link_to_a_folder(path: Path) -> None:
+    (path.parent / "folder").mkdir()
+    path.symlink_to("folder")
+
+
+def a_link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+def identity(path: Path) -> tuple[int, int]:
+    return path.lstat().st_ino, path.lstat().st_mode
+
+
+@pytest.mark.parametrize("made, told", [
+    (a_folder, "a folder"), (a_pipe, "no regular file"), (a_link_to_nowhere, "a link that leads nowhere"),
+    (a_link_to_a_folder, "a folder"), (a_link_to_a_device, "no regular file"),
+])  # fmt: skip
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, made: Callable[[Path], None], told: str) -> None:
+    path = tmp_path / "x.ckpt"
+    made(path)
+    before = identity(path), set(tmp_path.iterdir())
+    trainer = fitted(tmp_path / "other" / "x.ckpt")
+    for save in (lambda: write(NEW, path), lambda: trainer.save_checkpoint(path)):
+        with pytest.raises(CheckpointError, match=rf"cannot save to .*x\.ckpt', which is {told}; the path of a file"):
+            save()
+    assert (identity(path), set(tmp_path.iterdir()) - {tmp_path / "other"}) == before
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    target, link, indirect = tmp_path / "deep" / "x.ckpt", tmp_path / "link.ckpt", tmp_path / "indirect.ckpt"
+    write(OLD, target)
+    link.symlink_to(Path("deep", "x.ckpt"))
+    indirect.symlink_to(link)
+    for path in (link, indirect):
+        write({**NEW, "via": str(path)}, path)
+        assert path.is_symlink() and not target.is_symlink()
+        assert read(target)["via"] == read(path)["via"] == str(path)
+    assert [file.name for file in target.parent.iterdir()] == ["x.ckpt"]
 
 
 # ---- reading ---------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def test_every_word_of_given_is_some_scenarios() -> None:
             assert word.removeprefix("!") in known, f"{clause.id}: no scenario has {word!r}"
 
 
+@pytest.mark.slow
 def test_every_clause_is_exercised_and_kept_by_refimpl(refimpl: TrainerRun) -> None:
     grouped = refimpl.by_clause()
     failing = {v.clause: v.reason for v in refimpl.verdicts if v.status in (Status.FAIL, Status.ERROR)}
@@ -79,6 +80,7 @@ def test_every_clause_is_exercised_and_kept_by_refimpl(refimpl: TrainerRun) -> N
         assert (Status.PASS in statuses) != bool(clause.excluded), f"{clause.id}: {statuses or 'never judged'}"
 
 
+@pytest.mark.slow
 def test_every_scenario_is_judged_by_some_clause(refimpl: TrainerRun) -> None:
     judged = {verdict.scenario for verdict in refimpl.verdicts if verdict.status is Status.PASS}
     assert judged == {scenario.name for scenario in load_scenarios()}

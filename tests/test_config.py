@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from refimpl import ConfigurationError, HyperparametersMixin
+from refimpl import CheckpointError, ConfigurationError, HyperparametersMixin
 from refimpl.saving.config import AttributeDict, Kinds, build, is_config, kind_of, plain, rebuilt, settings
 from refimpl.saving.hparams import init_arguments, logged_hparams, plain_hparams
 
@@ -128,6 +128,15 @@ def test_a_config_without_names_holds_no_settings() -> None:
     assert settings(Frozen(1)) == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize("kind, form", [
+    ("Path", 3), ("bytes", None), ("bytes", "\u20ac"), ("Namespace", [1]), ("AttributeDict", 1), ("OmegaConf", 3),
+])  # fmt: skip
+def test_a_form_that_is_none_of_its_kind(kind: str, form: Any) -> None:
+    pytest.importorskip("omegaconf")
+    with pytest.raises(CheckpointError, match=rf"hyperparameters hold a {kind} made of "):
+        build(kind, form)
+
+
 # ---- OmegaConf -----------------------------------------------------------------------------------------
 
 
@@ -143,7 +152,7 @@ def create() -> Any:
 
 
 def again(model: Net, **overrides: Any) -> Net:
-    return Net(**init_arguments(Net, read(plain_hparams(model)[0]), overrides))
+    return Net(**init_arguments(Net, read(plain_hparams(model)[0]), overrides)[1])
 
 
 def test_an_omegaconf_config_is_kept_as_such_and_comes_back(create: Any) -> None:
@@ -200,4 +209,4 @@ def test_a_config_without_omegaconf_is_an_error_that_names_the_extra(monkeypatch
     with pytest.raises(ModuleNotFoundError, match=r"'refimpl-conformance\[omegaconf\]'"):
         build("OmegaConf", {"a": 1})
     saved = {"hyper_parameters": {"a": 1}, "hparams_arguments": {"cfg": ("OmegaConf", ["a"])}}
-    assert init_arguments(Net, saved, {"cfg": {"a": 2}}) == {"cfg": {"a": 2}}  # nor is one needed
+    assert init_arguments(Net, saved, {"cfg": {"a": 2}}) == ([], {"cfg": {"a": 2}})  # nor is one needed

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from refimpl.batches import detach, move
 from refimpl.devices import parallel
+from refimpl.loaders.batches import detach, move
 
 META = torch.device("meta")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ def markdown(page: Path) -> str:
     return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     """What a link to this page can point at: its headings, as GitHub writes them, and what has an id."""
     headings = re.findall(r"^#+ (.+)$", markdown(page), re.MULTILINE)
@@ -98,12 +97,9 @@ def blocks(page: str = "adapters.md") -> dict[str, str]:
     return found
 
 
-def run(code: str, directory: Path) -> None:
-    """Run a program in a directory of its own; it must end well and warn of nothing."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def run(code: str) -> None:
+    """Run a program in the test's directory; it must end well, and a warning is an error here."""
+    exec(code, {"__name__": "__main__"})
 
 
 def check(*traces: Path) -> int:
@@ -117,43 +113,43 @@ def statuses(trace: Path, status: Status) -> set[str]:
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    run(code, tmp_path)
+    run(code)
     assert [path.name[:8] for path in tmp_path.glob("lightning_logs/version_0/checkpoints/*")] == ["epoch=2-"]
 
 
 def test_the_example_of_logging_runs(tmp_path: Path) -> None:
-    run(blocks("logging.md")["logged.py"], tmp_path)
+    run(blocks("logging.md")["logged.py"])
     assert [path.name for path in (tmp_path / "logs" / "lightning_logs").iterdir()] == ["version_0"]
 
 
-def test_the_example_of_hyperparameters_runs(tmp_path: Path) -> None:
-    run(blocks("hyperparameters.md")["hyperparameters.py"], tmp_path)
+def test_the_example_of_hyperparameters_runs() -> None:
+    run(blocks("hyperparameters.md")["hyperparameters.py"])
 
 
-def test_the_example_of_several_loaders_runs(tmp_path: Path) -> None:
-    run(blocks("data.md")["loaders.py"], tmp_path)
+def test_the_example_of_several_loaders_runs() -> None:
+    run(blocks("data.md")["loaders.py"])
 
 
 def test_the_example_of_checkpoints_runs(tmp_path: Path) -> None:
-    run(blocks("checkpoints.md")["resumed.py"], tmp_path)
+    run(blocks("checkpoints.md")["resumed.py"])
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "parts", "by_hand.ckpt"}
     assert len(list((tmp_path / "parts").iterdir())) == 3  # the best two, and the last
 
 
 def test_the_example_of_export_runs(tmp_path: Path) -> None:
-    run(blocks("export.md")["exported.py"], tmp_path)
+    run(blocks("export.md")["exported.py"])
     assert sorted(path.name for path in tmp_path.glob("*.onnx*")) == ["model.onnx"]
 
 
 def test_a_trainer_like_lightning_is_judged(tmp_path: Path) -> None:
-    run(blocks()["like_lightning.py"], tmp_path)
+    run(blocks()["like_lightning.py"])
     traces = sorted((tmp_path / "traces").glob("*.jsonl"))
     assert [trace.stem for trace in traces] == ["fit-basic", "fit-val", "predict"]
     assert check(*traces) == 0
 
 
 def test_a_trainer_written_by_hand_is_judged(tmp_path: Path) -> None:
-    run(blocks()["by_hand.py"], tmp_path)
+    run(blocks()["by_hand.py"])
     trace = tmp_path / "fit-basic.jsonl"
     assert check(trace) == 0
     assert not statuses(trace, Status.FAIL)
@@ -174,7 +170,7 @@ def test_a_trainer_written_by_hand_is_broken_as_the_page_says(tmp_path: Path) ->
     }
     for clause, (before, after) in changes.items():
         assert before in code
-        run(code.replace(before, after), tmp_path)
+        run(code.replace(before, after))
         assert {clause, "fit.sequence"} <= statuses(tmp_path / "fit-basic.jsonl", Status.FAIL)
 
 

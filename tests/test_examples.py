@@ -1,13 +1,13 @@
-"""The examples are run as a user runs them; each must reach the result it states."""
+"""The examples are run as programs, digits.py in a process of its own; each must reach the result it states."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import refimpl as pl
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
 from conformance.verdicts import Status
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -38,25 +40,32 @@ RESULTS = {
 }
 
 
-def run(name: str, folder: Path, *arguments: str) -> str:
-    """What the example prints, run in `folder`; it must end well and warn of nothing."""
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples can import each other."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def run(name: str, *arguments: str) -> None:
+    """Run an example in the test's folder; it must end well, and a warning is an error here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def run_as_a_user(name: str, *arguments: str) -> str:
+    """What the example prints in a process of its own; it must end well and warn of nothing."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-    # This checkout, even if another one is installed; one thread, for two on a busy machine wait for each other.
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=env)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout, even if another one is installed
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture
-def gan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """docs/examples/gan.py, imported, for one thread and a folder of its own; those beside it can be, too."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield importlib.import_module("gan")
-    torch.set_num_threads(threads)
+def gan() -> Any:
+    """docs/examples/gan.py, imported."""
+    return importlib.import_module("gan")
 
 
 def updates(model: pl.LightningModule) -> list[int]:
@@ -74,8 +83,11 @@ def test_every_example_has_a_row_and_a_test() -> None:
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_an_example_reaches_its_result_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
-    printed = run(name, tmp_path, "--no-bar")
+def test_an_example_reaches_its_result_and_leaves_nothing_behind(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(name, "--no-bar")
+    printed = capsys.readouterr().out
     pattern, bounds = RESULTS[name]
     found = re.search(pattern, printed)
     assert found is not None, printed
@@ -84,7 +96,7 @@ def test_an_example_reaches_its_result_and_leaves_nothing_behind(name: str, tmp_
 
 
 def test_an_example_keeps_its_logs_where_it_is_told(tmp_path: Path) -> None:
-    run("schedules.py", tmp_path, "--no-bar", "--root", "runs")
+    run("schedules.py", "--no-bar", "--root", "runs")
     tables = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("metrics.csv"))
     assert tables == ["runs/Cyclic/version_0/metrics.csv", "runs/Plateau/version_0/metrics.csv"]
 
@@ -123,7 +135,7 @@ def test_noise_and_the_same_image_again_and_again_are_judged_to_be_no_digits(gan
 
 def test_digits_reaches_its_accuracy_and_its_trace_conforms(tmp_path: Path) -> None:
     trace = tmp_path / "digits.jsonl"
-    printed = run("digits.py", tmp_path, "--no-bar", "--trace", str(trace))
+    printed = run_as_a_user("digits.py", "--no-bar", "--trace", str(trace))
     accuracy = re.search(r"test accuracy (\d\.\d+)", printed)
     assert accuracy is not None, printed
     assert float(accuracy[1]) > 0.95
@@ -137,7 +149,7 @@ def test_digits_reaches_its_accuracy_and_its_trace_conforms(tmp_path: Path) -> N
 def test_a_digits_trace_is_not_excused(tmp_path: Path) -> None:
     """The oracle knows the run's length: a trace of fewer epochs than its scenario says does not pass."""
     trace = tmp_path / "digits.jsonl"
-    run("digits.py", tmp_path, "--no-bar", "--epochs", "1", "--trace", str(trace))
+    run("digits.py", "--no-bar", "--epochs", "1", "--trace", str(trace))
     text = trace.read_text()
     trace.write_text(text.replace('"max_epochs":1', '"max_epochs":2', 1))
     failed = {v.clause for v in judge_file(trace, load_clauses()) if v.status is Status.FAIL}

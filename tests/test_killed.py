@@ -17,7 +17,7 @@ from models import pairs, quiet
 from torch.utils.data import DataLoader, TensorDataset
 
 from refimpl import Callback, LightningModule, ModelCheckpoint, Trainer, seed_everything
-from refimpl.saving.checkpoint import read
+from refimpl.saving.file import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:fit will train nothing", "ignore:.*fork")
 

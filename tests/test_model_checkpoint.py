@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from models import Line, pairs, quiet
 
 from refimpl import Callback, ConfigurationError, LightningModule, ModelCheckpoint, Trainer
-from refimpl.saving.checkpoint import CheckpointError, read
+from refimpl.errors import CheckpointError
+from refimpl.saving.file import read
 
 NAN, INF = float("nan"), float("inf")
 

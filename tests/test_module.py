@@ -104,7 +104,7 @@ def test_device_is_where_the_parameters_are() -> None:
     assert LightningModule().device == torch.device("cpu")
     module = LightningModule()
     module.trainer = quiet()
-    module.trainer.device = torch.device("meta")
+    module.trainer.run.devices.device = torch.device("meta")
     assert module.device == torch.device("meta")
     module.register_buffer("buffer", torch.zeros(1))
     assert module.device == torch.device("cpu")
@@ -233,7 +233,7 @@ def test_print_is_pythons_print(capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_rank_zero_prints(capsys: pytest.CaptureFixture[str]) -> None:
     module = Line()
     module.trainer = quiet()
-    module.trainer.global_rank = 1
+    module.trainer.run.devices.global_rank = 1
     module.print("a")
     assert capsys.readouterr().out == ""
 

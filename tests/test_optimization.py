@@ -49,8 +49,9 @@ COUNTING = Counting()
 
 def attached(configured: Any, metrics: Any = None) -> Optimization:
     module: Any = SimpleNamespace(
-        training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0
-    )
+        training_step=lambda *arguments: None, automatic_optimization=True, truncated_bptt_steps=0,
+        parameters=lambda: [PARAMETER, *OTHER.param_groups[0]["params"]],
+    )  # fmt: skip
     optimization = Optimization(module, Hooks(), None, None, lambda: metrics)  # type: ignore[arg-type]
     optimization.configure(configured)
     return optimization

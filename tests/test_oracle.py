@@ -69,6 +69,7 @@ def compare(scenario: Scenario, path: Path) -> None:
         assert (reader.footer.outcome, reader.footer.error) == ("raised" if raised else "returned", raised)
 
 
+@pytest.mark.slow
 def test_the_engine_does_what_the_oracle_says() -> None:
     @settings(max_examples=DRAWS)
     @given(scenarios())
@@ -106,6 +107,7 @@ WANTED = {
 }
 
 
+@pytest.mark.slow
 def test_the_draws_come_to_what_they_are_for() -> None:
     seen: set[str] = set()
 

@@ -388,6 +388,7 @@ print("drawn")
 """
 
 
+@pytest.mark.slow
 def test_in_a_notebook_the_bars_are_widgets() -> None:
     """tqdm decides at import, so this is a process of its own, which takes itself for a kernel."""
     command, environment = [sys.executable, "-c", NOTEBOOK], {"PYTHONPATH": os.pathsep.join(sys.path)}

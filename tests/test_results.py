@@ -631,6 +631,7 @@ print(json.dumps({name: float(value) for name, value in trainer.callback_metrics
 """
 
 
+@pytest.mark.slow
 def test_sync_dist_reduces_over_processes(tmp_path: Path) -> None:
     """Two processes log 0, 1, 2 and 10, 11, 12, the second with three times the weight."""
     processes = [

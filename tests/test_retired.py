@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
 import torch
 from models import Batches, Line, pairs, quiet
+from releases import named
 
 from refimpl import Callback, ConfigurationError, LightningDataModule, ModelSummary, ProgressBar, Trainer
-from refimpl.period.retired import ABSENT, HARMLESS, IDLE, RENAMED, SPREADING
+from refimpl.period.retired import ABSENT, DEPRECATED, HARMLESS, IDLE, INSTEAD, RENAMED, SPREADING
 
 # ---- options --------------------------------------------------------------------------------------------
 
@@ -82,7 +84,8 @@ def test_what_has_no_successor_does_nothing(name: str) -> None:
 def test_what_this_engine_does_not_have_may_be_switched_off(name: str) -> None:
     for nothing in ABSENT[name]:
         Trainer(**{name: nothing})
-    with pytest.raises(ConfigurationError, match=f"{name}='yes': this engine has nothing of the kind; leave it out"):
+    instead = re.escape(INSTEAD.get(name, "leave it out"))
+    with pytest.raises(ConfigurationError, match=f"{name}='yes'.: this engine has nothing of the kind; {instead}$"):
         Trainer(**{name: "yes"})
 
 
@@ -90,7 +93,8 @@ def test_what_this_engine_does_not_have_may_be_switched_off(name: str) -> None:
 def test_what_changes_no_result_is_gone_without(name: str) -> None:
     for nothing in HARMLESS[name]:
         Trainer(**{name: nothing})
-    with pytest.warns(UserWarning, match=rf"Trainer\({name}='simple'\): .*; it goes on without") as warned:
+    instead = re.escape(INSTEAD.get(name, "leave it out"))
+    with pytest.warns(UserWarning, match=rf"Trainer\({name}='simple'\): .*; {instead}; it goes on without") as warned:
         Trainer(**{name: "simple"})
     assert warned[0].filename == __file__
 
@@ -123,6 +127,18 @@ def test_truncated_bptt_steps_of_the_trainer_is_that_of_modules_without_their_ow
         lengths.clear()
 
 
+def test_every_option_of_every_release_from_1_0_on_is_known() -> None:
+    today = {*inspect.signature(Trainer).parameters}
+    absent = {*HARMLESS, *ABSENT}
+    spans = (("1.4.9", "1.5.10"), ("1.0", "1.4"), ("1.5.11", "9"))
+    of_the_period, earlier, later = ({name for name, _ in named("Trainer.__init__", *span)} for span in spans)
+    assert of_the_period | earlier | later <= {*today, *RENAMED, *IDLE, *absent}
+    assert {name for name in INSTEAD if "of later releases" in INSTEAD[name]} == later - earlier - of_the_period
+    assert {name for name in INSTEAD if "of earlier releases" in INSTEAD[name]} == earlier - of_the_period
+    assert {*today, *RENAMED, *IDLE, *absent} <= of_the_period | earlier | later
+    assert set(INSTEAD) <= absent and set(DEPRECATED) <= today
+
+
 def test_the_signature_shows_the_options_of_today() -> None:
     shown = set(inspect.signature(Trainer).parameters)
     assert {"max_epochs", "accelerator"} <= shown
@@ -147,10 +163,21 @@ def test_options_are_given_by_name() -> None:
 # ---- arguments of fit, validate, test, predict -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("function, old, today", [
+RETIRED = [
     ("fit", "train_dataloader", "train_dataloaders"), ("validate", "val_dataloaders", "dataloaders"),
     ("test", "test_dataloaders", "dataloaders"),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", ["fit", "validate", "test", "predict"])
+def test_every_argument_of_every_release_is_one_of_today_or_retired(function: str) -> None:
+    names = {name for name, _ in named(f"Trainer.{function}")}
+    assert names == {*inspect.signature(getattr(Trainer, function)).parameters} - {"self"} | {
+        old for retiring, old, _ in RETIRED if retiring == function
+    }
+
+
+@pytest.mark.parametrize("function, old, today", RETIRED)
 def test_a_retired_keyword_is_that_of_today(function: str, old: str, today: str) -> None:
     trainer = quiet(limit_val_batches=1)
     call = getattr(trainer, function)

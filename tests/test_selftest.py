@@ -34,12 +34,14 @@ def run_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tool.Selftes
     return tool.selftest(load_clauses(), load_scenarios(), only=[CLAUSE])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clause", JUDGED, ids=lambda clause: clause.id)
 def test_a_mutant_proves(bench: tool.Bench, clause: Clause) -> None:
     assert bench.prove(clause) == []
     assert bench.problems == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name.replace(" ", "-")) for _, m in SYSTEMATIC])
 def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
     assert bench.notices(mutant)
@@ -125,7 +127,7 @@ def test_a_runaway_mutant_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     from conformance.mutants import engine
 
     monkeypatch.setattr(engine, "SECONDS", 1)
-    patch = Patch("epochs", "if trainer.resuming:", "while True: pass\nif trainer.resuming:")
+    patch = Patch("Run.epochs", "self.data.restore_random_state()", "while True: pass")
     [scenario] = [s for s in load_scenarios() if s.name == "fit-basic"]
     with mutated([patch]) as module:
         verdicts, error = engine.judge_mutant(module, scenario, load_clauses(), tmp_path / "t.jsonl")

@@ -81,7 +81,7 @@ def test_verbose_false_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_fit_prints_no_table_nor_does_another_rank(capsys: pytest.CaptureFixture[str]) -> None:
     trainer = quiet(num_sanity_val_steps=1)
     trainer.fit(Logging(), pairs(1), pairs(1))
-    trainer.global_rank = 1
+    trainer.run.devices.global_rank = 1
     trainer.test(Logging(), pairs(1))
     assert capsys.readouterr().out == ""
 

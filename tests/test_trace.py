@@ -368,6 +368,7 @@ def test_a_malformed_header_touches_no_file(tmp_path: Path) -> None:
 # ---- where it runs ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_long_trace_is_read_in_constant_memory(file: Path) -> None:
     events = 100_000
     row = '{"seq":%d,"ph":"I","rank":0,"receiver":"module","hook":"forward","depth":0}\n'

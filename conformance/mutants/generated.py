@@ -1,7 +1,7 @@
 """Mutants made from the hook calls of the engine's loops: drop one, call it twice, swap two, move one.
 
 A hook call is a statement of `loops.py` that calls `hooks.<name>`. Its function is the function of the
-pseudocode that the call is a line of; what `OptimizerBlocks` and `OptimizerBlock` do are lines of train_loop.
+pseudocode that the call is a line of; what `train_batch` and its closure do are lines of train_loop.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ LOOPS = "loops"
 SCOPES = {
     "fit": ("fit",),
     "train_on_device": ("train_on_device", "sanity_check"),
-    "train_loop": (
-        "train_loop",
-        "OptimizerBlocks.piece_by_piece",
-        *(f"OptimizerBlock.{name}" for name in ("run_block", "closure", "accumulate")),
-    ),
+    "train_loop": ("train_loop", "train_batch", "train_batch.closure"),
     "val_loop": ("val_loop",),
     "test_loop": ("test_loop",),
     "predict_loop": ("predict_loop",),
@@ -38,20 +34,17 @@ SCOPES = {
 # The scenario that shows what is wrong in a function.
 SHOWS = {
     "sanity_check": "fit-val",
-    "OptimizerBlocks.piece_by_piece": "fit-tbptt",
     "evaluate": "test",
     "evaluate_on_device": "test",
     "test_loop": "test",
     "predict_loop": "predict",
 }
-# Which statement runs the lines of another function: on the way from train_on_device to a hook.
+# On the way from train_on_device to a hook: which function runs the lines of another, and in which statement.
 CALLS = {
-    "train_loop": "train_loop(trainer)",
-    "OptimizerBlock.run_block": "optimize(",
-    "OptimizerBlock.closure": "self.closure",
-    "val_loop": "val_loop(trainer",
-    "sanity_check": "sanity_check(trainer)",
-    "OptimizerBlock.accumulate": "loss = self.accumulate()",
+    "train_loop": ("train_on_device", "train_loop(run)"),
+    "train_batch": ("train_loop", "train_batch(run"),
+    "train_batch.closure": ("train_batch", "hooks.optimizer_step("),
+    "sanity_check": ("train_on_device", "sanity_check(run)"),
 }
 
 
@@ -65,11 +58,13 @@ def _lines() -> list[str]:
 
 @dataclass(frozen=True)
 class HookCall:
-    """One hook-call statement: its function's qualified name, its block (the statements around it), its rows."""
+    """One hook-call statement: its function's qualified name, its block (the statements around it), how many loops
+    it is in, its rows."""
 
     hook: str
     function: str
     block: int
+    loops: int
     start: int
     end: int
 
@@ -106,23 +101,19 @@ def hook_calls() -> tuple[HookCall, ...]:
     """Every hook call of the loops, in the order of the file."""
     found: list[HookCall] = []
 
-    def visit(function: str, body: list[ast.stmt]) -> None:
+    def visit(function: str, loops: int, body: list[ast.stmt]) -> None:
         for statement in body:
             hook = _called(statement)
             if hook is not None:
-                found.append(HookCall(hook, function, id(body), statement.lineno, statement.end_lineno or 0))
+                found.append(HookCall(hook, function, id(body), loops, statement.lineno, statement.end_lineno or 0))
                 continue
+            inner = function
+            if isinstance(statement, ast.FunctionDef):
+                inner = f"{function}.{statement.name}".lstrip(".")
             for name in ("body", "orelse"):
-                visit(function, getattr(statement, name, []))
+                visit(inner, loops + isinstance(statement, ast.For), getattr(statement, name, []))
 
-    def functions(outer: str, body: list[ast.stmt]) -> None:
-        for node in body:
-            if isinstance(node, ast.ClassDef):
-                functions(f"{node.name}.", node.body)
-            elif isinstance(node, ast.FunctionDef):
-                visit(outer + node.name, node.body)
-
-    functions("", ast.parse(_text()).body)
+    visit("", 0, ast.parse(_text()).body)
     return tuple(sorted(found, key=lambda call: call.start))
 
 
@@ -146,8 +137,8 @@ def _dropped(call: HookCall) -> str:
     """What stands for a statement that is left out; what it would have assigned, is None."""
     stripped = call.text.strip()
     target, assigns, _ = stripped.partition(" = ")
-    if stripped.startswith("attach_optimizers"):
-        return f"{call.indent}attach_optimizers(trainer, None)"
+    if call.hook == "configure_optimizers":
+        return f"{call.indent}run.optimization.configure(None)"
     if assigns and target.isidentifier() and target != "batch":
         return f"{call.indent}{target} = None"
     return f"{call.indent}pass"
@@ -254,7 +245,7 @@ def _turned_round(first: str, then: str) -> Mutant | None:
         return None
     hooks = frozenset({one.hook, other.hook})
     if one.function == other.function:
-        if len(other.indent) > len(one.indent):  # `then` is in a loop: bring `first` into it
+        if other.loops > one.loops:  # bring `first` into the loop
             return _moved(one, other.end, before=False, hooks=hooks)
         return _moved(other, one.start, before=True, hooks=hooks)
     for place, marker in ((other.function, one), (one.function, other)):
@@ -269,17 +260,10 @@ def _turned_round(first: str, then: str) -> Mutant | None:
 
 def _leads_to(place: str, function: str) -> str | None:
     """The text of the statement of `function` that runs the lines of `place`."""
-    parents = {
-        "train_loop": "train_on_device",
-        "OptimizerBlock.run_block": "train_loop",
-        "OptimizerBlock.closure": "OptimizerBlock.run_block",
-        "OptimizerBlock.accumulate": "OptimizerBlock.closure",
-        "sanity_check": "train_on_device",
-    }
-    while place in parents:
-        if parents[place] == function:
-            return CALLS[place]
-        place = parents[place]
+    while place in CALLS:
+        place, statement = CALLS[place]
+        if place == function:
+            return statement
     return None
 
 

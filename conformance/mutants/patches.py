@@ -33,7 +33,7 @@ class StaleMutant(ValueError):
 class Patch:
     """Replace `find` by `replace` in one function, method or class of the engine.
 
-    `within` is its qualified name, "OptimizerBlock.closure"; where several modules have it, with the module's
+    `within` is its qualified name, "train_batch.closure"; where several modules have it, with the module's
     in front, "loops:fit". "loops:" alone is the whole module. `find` is a run of whole tokens (statements, a
     header, an expression), and is there once; layout and comments do not count. The lines of `replace`
     are indented from the place where `find` begins. All patches of a mutant refer to the healthy engine.

@@ -9,12 +9,6 @@ from .progress_bar import ProgressBar, ProgressBarBase
 from .summary import ModelSummary
 
 __all__ = [
-    "BasePredictionWriter",
-    "Callback",
-    "EarlyStopping",
-    "LearningRateMonitor",
-    "ModelCheckpoint",
-    "ModelSummary",
-    "ProgressBar",
-    "ProgressBarBase",
-]
+    "BasePredictionWriter", "Callback", "EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary",
+    "ProgressBar", "ProgressBarBase",
+]  # fmt: skip

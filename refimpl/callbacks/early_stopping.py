@@ -6,10 +6,13 @@ import math
 from typing import Any
 
 from ..errors import ConfigurationError, count, not_logged, warn
+from ..saving.shape import COUNT, NUMBER, check, maybe
 from ..types import Trainer
 from .monitor import MonitorCallback
 
 __all__ = ["EarlyStopping"]
+
+_STATE = {"best_score": NUMBER, "wait_count": COUNT, "stopped_epoch": maybe(COUNT), "patience": COUNT}
 
 
 class EarlyStopping(MonitorCallback):
@@ -38,18 +41,10 @@ class EarlyStopping(MonitorCallback):
     _when = "check_on_train_epoch_end"
 
     def __init__(
-        self,
-        monitor: str | None = None,
-        min_delta: float = 0.0,
-        patience: int = 3,
-        verbose: bool = False,
-        mode: str = "min",
-        strict: bool = True,
-        check_finite: bool = True,
-        stopping_threshold: float | None = None,
-        divergence_threshold: float | None = None,
-        check_on_train_epoch_end: bool | None = None,
-    ) -> None:
+        self, monitor: str | None = None, min_delta: float = 0.0, patience: int = 3, verbose: bool = False,
+        mode: str = "min", strict: bool = True, check_finite: bool = True, stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None, check_on_train_epoch_end: bool | None = None
+    ) -> None:  # fmt: skip
         if monitor is None:
             monitor = "early_stop_on"
             warn(f"EarlyStopping() monitors {monitor!r}, which is deprecated; name what you log", DeprecationWarning)
@@ -69,11 +64,12 @@ class EarlyStopping(MonitorCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep of it."""
-        return {name: getattr(self, name) for name in ("best_score", "wait_count", "stopped_epoch", "patience")}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        vars(self).update({name: state[name] for name in self.state_dict()})
+        """Go on from what `state_dict` returned. Raises CheckpointError for anything else."""
+        check(state, _STATE)
+        vars(self).update(state)
 
     def _look(self, trainer: Trainer) -> None:
         metrics = trainer.callback_metrics

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigurationError, count, not_logged, warn
-from ..saving.checkpoint import write
+from ..saving.file import write
+from ..saving.shape import COUNT, SCALAR, TEXT, check, maybe
 from ..types import LightningModule, Trainer
 from .checkpoint_files import fields, filled, mark, marked
 from .monitor import MonitorCallback
@@ -25,10 +26,11 @@ from .monitor import MonitorCallback
 __all__ = ["ModelCheckpoint", "chosen"]
 
 _TEMPLATE = "{epoch}-{step}"
-_STATE = (
-    "dirpath", "best_model_path", "best_model_score", "current_score", "best_k_models", "kth_best_model_path",
-    "kth_value", "last_model_path", "_newest", "_outdated", "_run", "_count",
-)  # fmt: skip
+_STATE = {
+    **dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path", "_newest", "_run"), TEXT),
+    **dict.fromkeys(("best_model_score", "current_score", "kth_value"), maybe(SCALAR)),
+    "best_k_models": {TEXT: SCALAR}, "dirpath": maybe(TEXT), "_outdated": [TEXT], "_count": COUNT,
+}  # fmt: skip
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -66,23 +68,12 @@ class ModelCheckpoint(MonitorCallback):
     _when = "save_on_train_epoch_end"
 
     def __init__(
-        self,
-        dirpath: str | os.PathLike[str] | None = None,
-        filename: str | None = None,
-        monitor: str | None = None,
-        verbose: bool = False,
-        save_last: bool | None = None,
-        save_top_k: int = 1,
-        save_weights_only: bool = False,
-        mode: str = "min",
-        auto_insert_metric_name: bool = True,
-        every_n_train_steps: int | None = None,
-        train_time_interval: timedelta | None = None,
-        every_n_epochs: int | None = None,
-        save_on_train_epoch_end: bool | None = None,
-        period: int | None = None,
-        every_n_val_epochs: int | None = None,
-    ) -> None:
+        self, dirpath: str | os.PathLike[str] | None = None, filename: str | None = None, monitor: str | None = None,
+        verbose: bool = False, save_last: bool | None = None, save_top_k: int = 1, save_weights_only: bool = False,
+        mode: str = "min", auto_insert_metric_name: bool = True, every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None, period: int | None = None, every_n_val_epochs: int | None = None
+    ) -> None:  # fmt: skip
         for name, retired in (("period", period), ("every_n_val_epochs", every_n_val_epochs)):
             if retired is not None:
                 warn(f"ModelCheckpoint({name}={retired!r}) is deprecated; use every_n_epochs", DeprecationWarning)
@@ -133,7 +124,9 @@ class ModelCheckpoint(MonitorCallback):
         return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; in another folder, that one's files are left alone, and only the best is known."""
+        """Go on from there; in another folder, that one's files are left alone, and only the best is known. Raises
+        CheckpointError for what `state_dict` does not return."""
+        check(state, _STATE)
         same = state["dirpath"] == self.dirpath
         vars(self).update({name: state[name] for name in (_STATE if same else ("best_model_path", "best_model_score"))})
         if same:

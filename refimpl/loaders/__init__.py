@@ -1,1 +1,1 @@
-"""Loaders: what one is, and several as one."""
+"""Loaders and batches: what a loader is, several as one, data modules, and batches of any nesting."""

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
-from ..batches import detach
 from ..errors import LogError
+from ..loaders.batches import detach
 from .rules import RULES, number
 
 __all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "settled", "syncs"]

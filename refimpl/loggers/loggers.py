@@ -90,12 +90,9 @@ class TensorBoardLogger(_FolderLogger):
     """
 
     def __init__(
-        self,
-        save_dir: str | os.PathLike[str],
-        name: str | None = "lightning_logs",
-        version: int | str | None = None,
-        **writer: Any,
-    ) -> None:
+        self, save_dir: str | os.PathLike[str], name: str | None = "lightning_logs", version: int | str | None = None,
+        **writer: Any
+    ) -> None:  # fmt: skip
         super().__init__(save_dir, name, version)
         if not _has_tensorboard():
             raise ModuleNotFoundError(f"TensorBoardLogger needs tensorboard: {_INSTALL}")

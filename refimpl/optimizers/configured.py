@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import ConfigurationError, did_you_mean, not_logged, shown, warn
+from ..saving.optimizers import state_of
 
-__all__ = ["Schedule", "Turns", "configured_optimizers"]
+__all__ = ["Schedule", "Turns", "configured_optimizers", "foreign_parameters"]
 
 _FORMS = (
     "an optimizer; a list or tuple of optimizers; two lists (optimizers, schedulers); a dict with 'optimizer' "
@@ -70,8 +72,7 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is; under "state" the scheduler's own, None for one of the user's that has none to tell."""
-        own = self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None
-        return {"passed": self.passed, "is_due": self.is_due, "state": own}
+        return {"passed": self.passed, "is_due": self.is_due, "state": state_of(self.scheduler)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
@@ -88,6 +89,7 @@ def configured_optimizers(
 
     Raises ConfigurationError for anything but the documented forms, showing what was given.
     """
+    check_lists(configured)
     optimizers, schedulers, frequencies = _split(configured)
     for index, optimizer in enumerate(optimizers):
         if not isinstance(optimizer, Optimizer):
@@ -98,6 +100,29 @@ def configured_optimizers(
         warn(f"configure_optimizers returned {configured!r}: nothing is trained")
     schedules = [_schedule(scheduler, index, optimizers, automatic) for scheduler, index in schedulers]
     return optimizers, _turns(frequencies), schedules
+
+
+def check_lists(configured: Any) -> None:
+    """Raises ConfigurationError for two lists with an optimizer in the second, where it would step as a scheduler."""
+    match configured:
+        case [list() | tuple() as first, list() | tuple() as second] if any(isinstance(x, Optimizer) for x in second):
+            swapped = "" if any(isinstance(x, Optimizer) for x in first) else ": the two are swapped"
+            raise ConfigurationError(
+                f"configure_optimizers returned {shown(first)} and {shown(second)}, with an optimizer in the list of "
+                f"schedulers{swapped}; accepted are {_FORMS}"
+            )
+
+
+def foreign_parameters(module: nn.Module, optimizers: Iterable[Optimizer]) -> Iterator[str]:
+    """What is to be said of each optimizer that has other parameters than the module's. [R89]"""
+    own = set(module.parameters())
+    for optimizer in optimizers:
+        given = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if foreign := len(set(given) - own):
+            yield (
+                f"{foreign} of the {len(given)} parameters of {type(optimizer).__name__} are not among the module's, "
+                "which does not move or save them: was a layer replaced, or not assigned to it?"
+            )
 
 
 def _split(configured: Any) -> tuple[list[Any], list[tuple[Any, int | None]], list[Any]]:

@@ -13,14 +13,8 @@ from ..errors import ConfigurationError, shown
 from ..types import LightningModule
 
 __all__ = [
-    "WithheldGradients",
-    "check_finite",
-    "check_loss",
-    "clip_gradients",
-    "loss_of",
-    "parameters_of",
-    "track_grad_norm",
-]
+    "WithheldGradients", "check_finite", "check_loss", "clip_gradients", "loss_of", "parameters_of", "track_grad_norm",
+]  # fmt: skip
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..batches import transformed
 from ..errors import ConfigurationError
+from ..loaders.batches import transformed
 from .gradients import parameters_of
 
 __all__ = ["PRECISIONS", "LossScaler", "doubled", "in_precision"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import detach
 from ..errors import ConfigurationError
+from ..loaders.batches import detach
 
 __all__ = ["checked_splits", "hiddens_of", "split_batch"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..callback import Callback
 from ..callbacks.progress_bar import ProgressBar
 from ..errors import ConfigurationError, did_you_mean
-from .retired_hooks import CALLED
+from .retired_hooks import SPELLINGS
 
 __all__ = ["LambdaCallback", "TQDMProgressBar"]
 
@@ -24,7 +24,7 @@ class LambdaCallback(Callback):
 
     def __init__(self, **hooks: Callable[..., Any] | None) -> None:
         for name, function in hooks.items():
-            if name not in _HOOKS and name not in CALLED:
+            if name not in _HOOKS and name not in SPELLINGS.called:
                 raise ConfigurationError(f"LambdaCallback: {name} is no hook{did_you_mean(name, _HOOKS)}")
             if function is not None:
                 setattr(self, name, function)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import warnings
@@ -12,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from ..callback import Callback
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, did_you_mean
 from ..receivers import callbacks_of
 
 __all__ = ["RETIRED_OPTIONS", "retired_keywords", "retired_options"]
@@ -38,27 +37,29 @@ IDLE = ("flush_logs_every_n_steps", "log_gpu_memory", "prepare_data_per_node", "
 # What this engine does not have, and the values that do not ask for it. Where any other asks for what changes no
 # result, there is a warning.
 HARMLESS: dict[str, tuple[Any, ...]] = {
-    "auto_select_gpus": (False,),
-    "move_metrics_to_cpu": (False,),
-    "profiler": (None, False),
+    **dict.fromkeys("auto_select_gpus inference_mode move_metrics_to_cpu".split(), (False,)),
+    **{"enable_autolog_hparams": (True,), "enable_pl_optimizer": (None, False)},
+    **{"model_registry": (None,), "profiler": (None, False)},
 }
 # Where any other value changes what is trained, it is refused. One process has nothing to distribute.
 SPREADING = ("dp", "ddp", "ddp2", "ddp_cpu", "ddp_spawn", "ddp_find_unused_parameters_false")
 ABSENT: dict[str, tuple[Any, ...]] = {
-    "amp_backend": ("native",),
-    "amp_level": (None,),
-    "auto_lr_find": (False, None),
-    "auto_scale_batch_size": (False, None),
-    "distributed_backend": (None,),
-    "ipus": (None,),
-    "num_nodes": (1,),
-    "plugins": (None, []),
-    "replace_sampler_ddp": (True, False),
-    "stochastic_weight_avg": (False,),
-    "strategy": (None, "auto", *SPREADING),
-    "sync_batchnorm": (False, True),
-    "tpu_cores": (None,),
-    "weights_save_path": (None,),
+    **dict.fromkeys("amp_level distributed_backend ipus tpu_cores weights_save_path".split(), (None,)),
+    **dict.fromkeys("auto_lr_find auto_scale_batch_size".split(), (False, None)),
+    **dict.fromkeys("barebones stochastic_weight_avg".split(), (False,)),
+    **dict.fromkeys("replace_sampler_ddp sync_batchnorm use_distributed_sampler".split(), (True, False)),
+    **{"amp_backend": ("native",), "automatic_optimization": (True,), "num_nodes": (1,), "plugins": (None, [])},
+    **{"strategy": (None, "auto", *SPREADING)},
+}
+# What to do instead, where it is more than to leave the option out; and why the period's release had none.
+INSTEAD = {
+    "automatic_optimization": "it is of earlier releases: set the module's attribute of this name",
+    "enable_pl_optimizer": "it is of earlier releases: self.optimizers() wraps them",
+    "barebones": "it is of later releases: give logger=False, enable_checkpointing=False and so on",
+    "enable_autolog_hparams": "it is of later releases: use save_hyperparameters(logger=False)",
+    "inference_mode": "it is of later releases: evaluations run under torch.no_grad()",
+    **dict.fromkeys(("model_registry", "use_distributed_sampler"), "it is of later releases: leave it out"),
+    "weights_save_path": "use default_root_dir",
 }
 # Options that the constructor takes although its signature does not show them.
 RETIRED_OPTIONS: tuple[str, ...] = (*RENAMED, *IDLE, *HARMLESS, *ABSENT)
@@ -82,12 +83,13 @@ def retired_options(init: Callable[..., None]) -> Callable[..., None]:
                 _deprecated(f"Trainer({name}={given.pop(name)!r})", "use strategy")
         today = {**defaults, **{name: value for name, value in given.items() if name in defaults}}
         for name, value in given.items():
-            if name in DEPRECATED and value is not None:
-                _deprecated(f"Trainer({name}={value!r})", f"use {DEPRECATED[name]}")
-            elif name in RENAMED:
-                today.update(_renamed(name, value, today, defaults))
+            if name in RENAMED:
+                today |= _renamed(name, value, today, defaults)
+            elif name in IDLE or (name in DEPRECATED and value is not None):
+                instead = "it does nothing" if name in IDLE else f"use {DEPRECATED[name]}"
+                _deprecated(f"Trainer({name}={value!r})", instead)
             elif name not in defaults:
-                _check_absent(name, value, list(defaults))
+                _check_absent(name, value, defaults)
         init(self, **today)
 
     return translated
@@ -115,19 +117,17 @@ def _callbacks_for(name: str, value: Any) -> list[Callback]:
     return [ModelSummary(max_depth=-1)] if value == "full" else []
 
 
-def _check_absent(name: str, value: Any, known: list[str]) -> None:
+def _check_absent(name: str, value: Any, known: Iterable[str]) -> None:
     """Whether it does no harm that the engine has no such option."""
-    if name in IDLE:
-        _deprecated(f"Trainer({name}={value!r})", "it does nothing", stacklevel=4)
-        return
     nothing = ABSENT.get(name) or HARMLESS.get(name)
     if nothing is None:
-        raise _unknown("Trainer has no option", name, [*known, *RETIRED_OPTIONS])
+        raise TypeError(f"Trainer has no option {name!r}" + did_you_mean(name, [*known, *RETIRED_OPTIONS]))
     if any(value is one or value == one for one in nothing):
         return
+    problem = f"Trainer({name}={value!r}): this engine has nothing of the kind; {INSTEAD.get(name, 'leave it out')}"
     if name in ABSENT:
-        raise ConfigurationError(f"{name}={value!r}: this engine has nothing of the kind; leave it out")
-    warnings.warn(f"Trainer({name}={value!r}): this engine has nothing of the kind; it goes on without", stacklevel=3)
+        raise ConfigurationError(problem)
+    warnings.warn(f"{problem}; it goes on without", stacklevel=3)
 
 
 def retired_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -143,7 +143,7 @@ def retired_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R
         def translated(*args: Any, **given: Any) -> R:
             for name in given.keys() - known:
                 if name not in renamed:
-                    raise _unknown(f"{what} has no argument", name, [*known[1:], *renamed])
+                    raise TypeError(f"{what} has no argument {name!r}" + did_you_mean(name, [*known[1:], *renamed]))
                 value, option = given.pop(name), renamed[name]
                 if value is None:
                     continue
@@ -160,8 +160,3 @@ def retired_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R
 
 def _deprecated(what: str, instead: str, stacklevel: int = 3) -> None:
     warnings.warn(f"{what} is deprecated; {instead}", DeprecationWarning, stacklevel=stacklevel)
-
-
-def _unknown(problem: str, name: str, known: Iterable[str]) -> TypeError:
-    near = difflib.get_close_matches(name, known, n=1)
-    return TypeError(f"{problem} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))

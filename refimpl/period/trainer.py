@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..datamodule import LightningDataModule
 from ..errors import ConfigurationError, count
+from ..loaders.datamodule import LightningDataModule
 from ..module import LightningModule
 from ..trainer import trainer as engine
 from .arguments import TakesArguments
+from .notes import explained
 from .retired import RETIRED_OPTIONS, retired_keywords, retired_options
+from .retired_hooks import PeriodReceivers
 
 __all__ = ["Trainer"]
 
@@ -52,18 +54,15 @@ class Trainer(TakesArguments, engine.Trainer):
     """
 
     _unlisted = RETIRED_OPTIONS
+    _receivers = PeriodReceivers
 
     @retired_options
     @with_the_engines
     def __init__(
-        self,
-        *,
-        gpus: int | str | Sequence[int] | None = None,
-        num_processes: int | None = None,
-        truncated_bptt_steps: int | None = None,
-        resume_from_checkpoint: str | os.PathLike[str] | None = None,
-        **options: Any,
-    ) -> None:
+        self, *, gpus: int | str | Sequence[int] | None = None, num_processes: int | None = None,
+        truncated_bptt_steps: int | None = None, resume_from_checkpoint: str | os.PathLike[str] | None = None,
+        **options: Any
+    ) -> None:  # fmt: skip
         if num_processes not in (None, 1, "1"):
             raise ConfigurationError(f"num_processes={num_processes!r}: this engine runs in one process; 1 is accepted")
         self.gpus, self.resume_from_checkpoint = gpus, resume_from_checkpoint
@@ -71,15 +70,12 @@ class Trainer(TakesArguments, engine.Trainer):
         super().__init__(**{**options, **on_gpus(gpus, **options)})
 
     @retired_keywords(train_dataloader="train_dataloaders")
+    @explained
     def fit(
-        self,
-        model: LightningModule,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
-        datamodule: LightningDataModule | None = None,
-        ckpt_path: str | os.PathLike[str] | None = None,
-        weights_only: bool = True,
-    ) -> None:
+        self, model: LightningModule, train_dataloaders: Any = None, val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None, ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool = True
+    ) -> None:  # fmt: skip
         path = self.resume_from_checkpoint if ckpt_path is None else ckpt_path
         steps = 0 if getattr(model, "truncated_bptt_steps", True) else self.truncated_bptt_steps
         try:
@@ -90,9 +86,9 @@ class Trainer(TakesArguments, engine.Trainer):
             if steps:
                 model.truncated_bptt_steps = 0
 
-    validate = retired_keywords(val_dataloaders="dataloaders")(engine.Trainer.validate)
-    test = retired_keywords(test_dataloaders="dataloaders")(engine.Trainer.test)
-    predict = retired_keywords()(engine.Trainer.predict)
+    validate = retired_keywords(val_dataloaders="dataloaders")(explained(engine.Trainer.validate))
+    test = retired_keywords(test_dataloaders="dataloaders")(explained(engine.Trainer.test))
+    predict = retired_keywords()(explained(engine.Trainer.predict))
 
     def tune(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Nothing is searched for: the options that ask for it are refused."""

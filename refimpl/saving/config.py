@@ -7,11 +7,12 @@ Plain data is what `torch.load(weights_only=True)` reads: None, bool, int, float
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import json
+import os
 import sys
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigurationError
+from ..errors import CheckpointError, ConfigurationError, did_you_mean
 
 __all__ = [
-    "AttributeDict",
-    "Kinds",
-    "build",
-    "container",
-    "hint",
-    "is_config",
-    "kind_of",
-    "plain",
-    "rebuilt",
-    "settings",
-]
+    "KINDS", "AttributeDict", "Kinds", "build", "container", "is_config", "kind_of", "plain", "rebuilt", "settings",
+    "settings_in",
+]  # fmt: skip
 
 #: Where the kinds of what was no plain data are noted: by the keys and indices that lead to it.
 Kinds = dict[tuple[Any, ...], str]
@@ -52,22 +45,16 @@ class AttributeDict(dict[str, Any]):
     def __getattr__(self, name: str) -> Any:
         if name in self:
             return self[name]
-        raise AttributeError(f"there is no {name!r}{hint(name, self)}")
+        raise AttributeError(f"there is no {name!r}{did_you_mean(name, self)}")
 
     def __missing__(self, name: str) -> Any:
-        raise KeyError(f"there is no {name!r}{hint(name, self)}")
+        raise KeyError(f"there is no {name!r}{did_you_mean(name, self)}")
 
     __setattr__ = dict.__setitem__
     __delattr__ = dict.__delitem__
 
     def __repr__(self) -> str:
         return "\n".join(f'"{name}": {value}' for name, value in self.items())
-
-
-def hint(name: Any, known: Iterable[Any]) -> str:
-    """The end of an error about an unknown name: the nearest of those that are known, if one is near."""
-    near = difflib.get_close_matches(str(name), map(str, known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 # ---- which objects hold settings -------------------------------------------------------------------------
@@ -120,6 +107,28 @@ def settings(given: Any) -> Mapping[str, Any]:
     return named
 
 
+def settings_in(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings in a file of YAML, such as a logger's `hparams.yaml`, which is read without PyYAML.
+
+    Raises ConfigurationError for a file that has no names with values; ModuleNotFoundError without PyYAML.
+    """
+    content = Path(path).read_bytes()
+    try:
+        found = json.loads("{" + ",".join(content.decode().splitlines()) + "}")  # a line of JSON for each, as ours
+    except ValueError:
+        try:
+            import yaml
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(f"hparams_file={os.fspath(path)!r} needs PyYAML: pip install pyyaml") from None
+        try:
+            found = yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            found = error
+    if isinstance(found, dict) and all(isinstance(name, str) for name in found):
+        return found
+    raise ConfigurationError(f"hparams_file={os.fspath(path)!r} holds {found!r:.200}; names with values are accepted")
+
+
 # ---- plain data, and back --------------------------------------------------------------------------------
 
 
@@ -170,9 +179,15 @@ def rebuilt(form: Any, path: tuple[Any, ...], kinds: Mapping[tuple[Any, ...], st
 def build(kind: str, form: Any) -> Any:
     """An object of that kind.
 
-    Raises ModuleNotFoundError, naming the extra, for an OmegaConf config where that is not installed.
+    Raises ModuleNotFoundError, naming the extra, for an OmegaConf config where that is not installed; CheckpointError
+    for a form that is none of that kind.
     """
-    return _BUILD[kind](form)
+    try:
+        return KINDS[kind](form)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"hyperparameters hold a {kind} made of {form!r:.80}: {error}") from error
 
 
 def _omegaconf(form: Any) -> Any:
@@ -185,7 +200,8 @@ def _omegaconf(form: Any) -> Any:
     return OmegaConf.create(form)
 
 
-_BUILD: dict[str, Callable[[Any], Any]] = {
+#: How an object of each kind is made of its form.
+KINDS: dict[str, Callable[[Any], Any]] = {
     "dict": dict,
     "AttributeDict": AttributeDict,
     "dataclass": AttributeDict,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import os
@@ -14,8 +13,8 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from ..batches import move
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, did_you_mean
+from ..loaders.batches import move
 from ..optimizers.precision import doubled
 from ..types import LightningModule
 
@@ -78,9 +77,8 @@ def to_onnx(module: LightningModule, file_path: str | os.PathLike[str], input_sa
     accepted = inspect.signature(torch.onnx.export).parameters
     for name in options:
         if name not in accepted:
-            near = difflib.get_close_matches(name, accepted, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"accepted are {', '.join(accepted)}"
-            raise TypeError(f"to_onnx: torch.onnx.export of torch {torch.__version__} has no argument {name!r}; {hint}")
+            hint = did_you_mean(name, accepted) or f"; accepted are {', '.join(accepted)}"
+            raise TypeError(f"to_onnx: torch.onnx.export of torch {torch.__version__} has no argument {name!r}{hint}")
     # As in the period: it says nothing, and there is one file, up to the 2 GB that a file can hold.
     options = {name: value for name, value in _ONNX_DEFAULTS.items() if name in accepted} | options
     by_dynamo = "dynamo" in accepted and options.get("dynamo", accepted["dynamo"].default)

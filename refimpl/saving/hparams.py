@@ -6,14 +6,15 @@ import copy
 import inspect
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import Parameter
 from types import FrameType
 from typing import Any
 
 from torch import nn
 
-from ..errors import ConfigurationError
-from .config import AttributeDict, Kinds, build, container, hint, is_config, kind_of, plain, rebuilt, settings
+from ..errors import ConfigurationError, did_you_mean
+from .config import AttributeDict, Kinds, build, container, is_config, kind_of, plain, rebuilt, settings
 
 __all__ = ["HyperparametersMixin", "init_arguments", "logged_hparams", "plain_hparams"]
 
@@ -52,12 +53,9 @@ class HyperparametersMixin:
         return AttributeDict() if self._hparams_initial is None else self._hparams_initial
 
     def save_hyperparameters(
-        self,
-        *args: Any,
-        ignore: Sequence[str] | str | None = None,
-        frame: FrameType | None = None,
-        logger: bool = True,
-    ) -> None:
+        self, *args: Any, ignore: Sequence[str] | str | None = None, frame: FrameType | None = None,
+        logger: bool = True
+    ) -> None:  # fmt: skip
         """Keep arguments of `__init__`, with the values that they have now, in `hparams`.
 
         Called in `__init__`, or in what it calls. Where a subclass's `__init__` has called its parent's, the
@@ -76,10 +74,19 @@ class HyperparametersMixin:
         """
         chain = list(_running_inits(self, frame or sys._getframe(1)))
         named = all(isinstance(arg, str) for arg in args)
-        known = self._known(chain, args) if named else settings(args[0] if len(args) == 1 else args)
+        if named and not chain:
+            raise ConfigurationError(
+                f"save_hyperparameters({', '.join(map(repr, args))}) outside of {type(self).__name__}.__init__: "
+                "call it there, or give it a dict"
+            )
+        inits = {name: value for given in chain for name, value in given.items()}  # of two, the subclass's is last
+        known = inits if named else settings(args[0] if len(args) == 1 else args)
         ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
         names = args if named and args else known
-        _check_names([*names, *ignored], known.keys())
+        for name in [*names, *ignored]:
+            if name not in [*known]:  # a config says of a value that is missing that it is not in it
+                hint = did_you_mean(name, known)
+                raise ConfigurationError(f"save_hyperparameters: there is no {name!r} among {sorted(known)}{hint}")
         saved = known if names is known and not ignored else {n: known[n] for n in names if n not in ignored}
         self._hparams = _added(self._hparams, saved)
         self._hparams_initial = _added(self._hparams_initial, _copied(saved))
@@ -87,33 +94,27 @@ class HyperparametersMixin:
         self._hparams_arguments = {**self._hparams_arguments, **held}
         self._hparams_unlogged = self._hparams_unlogged - {*saved} if logger else self._hparams_unlogged | {*saved}
 
-    def _known(self, chain: list[dict[str, Any]], args: tuple[str, ...]) -> dict[str, Any]:
-        """The arguments of all `__init__`s that are running; the subclass's last, so that they count."""
-        if not chain:
-            raise ConfigurationError(
-                f"save_hyperparameters({', '.join(map(repr, args))}) outside of {type(self).__name__}.__init__: "
-                "call it there, or give it a dict"
-            )
-        return {name: value for given in chain for name, value in given.items()}
-
 
 def _running_inits(owner: Any, frame: FrameType | None) -> Iterator[dict[str, Any]]:
     """The arguments by name of each `__init__` of `owner` that is running, those of the outermost last."""
+    inner: dict[str, Any] = {}  # what the one within has got by position
     while frame is not None:
-        if frame.f_code.co_name == "__init__":
-            info = inspect.getargvalues(frame)
-            if info.args and info.locals.get(info.args[0]) is owner:
-                named = {name: info.locals[name] for name in info.args[1:] if name in info.locals}
-                yield named | (info.locals[info.keywords] if info.keywords else {})
+        info = inspect.getargvalues(frame)
+        if frame.f_code.co_name == "__init__" and info.args and info.locals.get(info.args[0]) is owner:
+            named = {name: info.locals[name] for name in info.args[1:] if name in info.locals}
+            handed_on = _handed_on(info.locals.get(info.varargs or "", ()), inner)
+            inner = {n: v for n, v in named.items() if n in info.args[: frame.f_code.co_argcount]} | handed_on
+            yield named | handed_on | info.locals.get(info.keywords or "", {})
         frame = frame.f_back
 
 
-def _check_names(names: Iterable[str], known: Iterable[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(
-                f"save_hyperparameters: there is no {name!r} among {sorted(known)}{hint(name, known)}"
-            )
+def _handed_on(objects: Sequence[Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    """What `*args` holds, by the names under which the `__init__` within has got it: where most of the objects are the
+    same in the same order, for one that it has given another value is not."""
+    names = list(inner)
+    rows = [names[start : start + len(objects)] for start in range(len(names) - len(objects) + 1)]
+    same = [sum(inner[name] is value for name, value in zip(row, objects)) for row in rows]
+    return {name: inner[name] for name in rows[same.index(max(same))]} if any(same) else {}
 
 
 def _added(before: AttributeDict | None, saved: Mapping[str, Any]) -> Any:
@@ -143,7 +144,7 @@ def _arguments(saved: Mapping[str, Any], given: Mapping[str, Any], one: Any) -> 
     holder = next((name for name, value in given.items() if one is not None and value is one), None)
     if holder is not None:
         return {holder: (str(kind_of(one)), list(saved))}
-    return {name: None for name in saved if name in given}
+    return {name: None for name in given if name in saved}
 
 
 # ---- to the loggers --------------------------------------------------------------------------------------
@@ -205,54 +206,50 @@ def plain_hparams(owner: HyperparametersMixin) -> tuple[dict[str, Any], list[str
 
 def init_arguments(
     cls: type[HyperparametersMixin], saved: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The keyword arguments for `cls` out of a checkpoint that holds what `plain_hparams` returned.
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments for `cls`, by position and by name, out of a checkpoint that holds what `plain_hparams` returned.
 
-    An argument gets what was saved under its name, and `**kwargs` what it was given. One that was given an object of
-    several hyperparameters gets an object of that kind again, for a dataclass an AttributeDict, and in it what was
-    added to `hparams` later. An override takes the place of an argument, or else of a value in such an object.
+    An argument gets what was saved under its name, and `*args` and `**kwargs` what they were given. One that was given
+    an object of several hyperparameters gets an object of that kind again, for a dataclass an AttributeDict, and in it
+    what was added to `hparams` later. An override takes the place of an argument, or else of a value in such an object.
     Of Lightning's checkpoints, "hyper_parameters" and "hparams_name" are read.
 
-    Raises ConfigurationError for a required argument that is neither saved nor overridden, and for an override that
-    nothing takes. Warns of an argument that was saved and is no longer taken.
+    Raises ConfigurationError for a required argument that is neither saved nor overridden. Warns of what nothing takes.
     """
     hparams, arguments = _read(saved, cls._hparams_prefix)
     parameters = inspect.signature(cls).parameters.values()
-    required = {p.name: p.default is p.empty for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    kinds = {p.kind for p in parameters}
+    takes_any, takes_more = Parameter.VAR_KEYWORD in kinds, Parameter.VAR_POSITIONAL in kinds
+    named = {p.name: p for p in parameters if p.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)}
 
     given: dict[str, Any] = {}
     objects: dict[str, dict[str, Any]] = {name: {} for name, held in arguments.items() if held}
     holders = {key: objects[name] for name, held in arguments.items() if held for key in held[1]}
     only = next(iter(objects.values())) if len(objects) == 1 else None  # the place of what has no other
     for name, value in hparams.items():
-        place = holders.get(name, given if name in required or name in arguments else only)
-        if place is not None:
+        place = holders.get(name, given if name in named or name in arguments else only)
+        if place is not None:  # else it is for the subclass to hand it to its parent
             place[name] = value
     for name, value in overrides.items():
-        place = given if name in required else holders.get(name, given if takes_any else only)
-        if place is None:
-            known = [*required, *holders]
-            raise ConfigurationError(f"{cls.__name__} takes no {name!r}; it takes {known}{hint(name, known)}")
-        place[name] = value
+        place = given if name in named or name in arguments else holders.get(name, None if takes_any else only)
+        (given if place is None else place)[name] = value
     given |= {name: build(held[0], objects[name]) for name, held in arguments.items() if held and name not in given}
-    _check_required(cls, [name for name in required if required[name] and name not in given], hparams)
-    return given if takes_any else _taken(cls, given, required)
 
-
-def _check_required(cls: type, missing: Sequence[str], hparams: Mapping[str, Any]) -> None:
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in given]
     if missing:
         raise ConfigurationError(
             f"{cls.__name__} requires {', '.join(missing)}, which is not among the saved hyperparameters "
             f"{sorted(hparams)}; give it: load_from_checkpoint(..., {missing[0]}=...)"
         )
-
-
-def _taken(cls: type, given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """What `__init__` takes by its names; of the rest it is said that it was saved in vain."""
-    for name in sorted(given.keys() - set(names)):
-        warnings.warn(f"{cls.__name__} takes no {name!r}, which was saved{hint(name, names)}", stacklevel=4)
-    return {name: given[name] for name in names if name in given}
+    in_order = takes_more and not takes_any  # then names would not do
+    first = [name for name, p in named.items() if p.kind < (p.KEYWORD_ONLY if in_order else p.POSITIONAL_OR_KEYWORD)]
+    more = [name for name in arguments if name in given and name not in named] if in_order else []
+    positional = [given.pop(name, named[name].default) for name in first] + [given.pop(name) for name in more]
+    for name in () if takes_any else sorted(given.keys() - named.keys()):
+        given.pop(name)
+        hint = did_you_mean(name, [*named, *holders])
+        warnings.warn(f"{cls.__name__} takes no {name!r}, which is left out{hint}", stacklevel=4)
+    return positional, given
 
 
 def _read(saved: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], Arguments]:

@@ -12,21 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ..callback import Callback
-from ..datamodule import LightningDataModule
 from ..errors import CheckpointError, warn
+from ..loaders.datamodule import LightningDataModule
+from ..optimization import Optimization
 from ..types import LightningModule, Trainer
 from ..version import __version__
 from .hparams import plain_hparams
+from .layout import TRAINING, of_run
+from .shape import check, fitting
 
 __all__ = [
-    "Part",
-    "callback_states",
-    "collected",
-    "is_resumable",
-    "restore_callbacks",
-    "restore_module",
-    "restore_parts",
-]
+    "Part", "callback_states", "collected", "is_resumable", "restore_callbacks", "restore_module", "restore_parts",
+]  # fmt: skip
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 # What the period has at the top of a checkpoint, and whose it is; the other states of the parts are under "loops".
@@ -101,7 +98,20 @@ def is_resumable(path: Any, checkpoint: Mapping[str, Any], module: LightningModu
             f"{path!r} holds weights only, and no state of a training to go on with; to begin a "
             f"training with these weights, use {type(module).__name__}.load_from_checkpoint"
         )
+    check(checkpoint, TRAINING, f"{path!r} is damaged, or of another version")
     return True
+
+
+def check_fits(
+    path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization
+) -> None:
+    """Before anything of it is used: does it fit what was configured? Raises CheckpointError naming the key."""
+    for what, ours in (("optimizer_states", optimization.optimizers), ("lr_schedulers", optimization.schedules)):
+        if len(checkpoint[what]) != len(ours):
+            raise CheckpointError(
+                f"{path!r} holds {len(checkpoint[what])} {what}, but configure_optimizers returned {len(ours)}"
+            )
+    check(checkpoint, of_run(module, optimization, checkpoint["loops"]), f"{path!r} does not fit this run")
 
 
 def restore_module(
@@ -115,10 +125,8 @@ def restore_module(
     for owner in (datamodule, module):
         if hook := getattr(owner, "on_load_checkpoint", None):
             hook(checkpoint)
-    try:
+    with fitting(f"{path!r}: state_dict", type(module).__name__):
         module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{path!r} does not fit {type(module).__name__}: {error}") from None
 
 
 def restore_parts(path: Any, checkpoint: Mapping[str, Any], parts: Mapping[str, Part]) -> None:
@@ -128,7 +136,7 @@ def restore_parts(path: Any, checkpoint: Mapping[str, Any], parts: Mapping[str, 
         try:
             part.load_state_dict({**checkpoint["loops"][name], **at_the_top})
         except CheckpointError as error:
-            raise CheckpointError(f"{path!r} {error}") from None
+            raise CheckpointError(f"{path!r}: {error}") from None
 
 
 # ---- callbacks -------------------------------------------------------------------------------------------------
@@ -156,7 +164,8 @@ def restore_callbacks(
             warn(f"{path!r} holds the state of {key}, a callback that is not there")
             continue
         if state["state_dict"]:
-            keyed[key].load_state_dict(state["state_dict"])
+            with fitting(f"{path!r}: callbacks[{key!r}].state_dict", type(keyed[key]).__name__):
+                keyed[key].load_state_dict(state["state_dict"])
         load = getattr(keyed[key], "on_load_checkpoint", None)
         if load and state["on_save_checkpoint"] is not None:
             load(trainer, trainer.module, state["on_save_checkpoint"])

@@ -13,15 +13,15 @@ from ..callback import Callback
 from ..callbacks.model_checkpoint import ModelCheckpoint, chosen
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
-from ..datamodule import LightningDataModule
 from ..devices import Devices, device_of
 from ..errors import ConfigurationError
+from ..loaders.datamodule import LightningDataModule
 from ..loggers.loggers import Logger, loggers_of
 from ..loggers.tables import results_table
 from ..module import LightningModule
-from ..receivers import callbacks_of
+from ..receivers import Receivers, callbacks_of
 from ..run import Run
-from ..saving.checkpoint import write
+from ..saving.file import write
 from .options import Options
 from .view import TrainerView
 
@@ -75,47 +75,29 @@ class Trainer(TrainerView):
         ConfigurationError: an option's value is not accepted; the message says what is.
     """
 
+    _receivers = Receivers
+
     def __init__(
-        self,
-        *,
-        max_epochs: int | None = None,
-        min_epochs: int | None = None,
-        max_steps: int | None = None,
-        min_steps: int | None = None,
-        max_time: str | timedelta | dict[str, float] | None = None,
-        limit_train_batches: int | float = 1.0,
-        limit_val_batches: int | float = 1.0,
-        limit_test_batches: int | float = 1.0,
-        limit_predict_batches: int | float = 1.0,
-        overfit_batches: int | float = 0,
-        fast_dev_run: bool | int = False,
-        val_check_interval: int | float = 1.0,
-        check_val_every_n_epoch: int = 1,
-        num_sanity_val_steps: int = 2,
-        multiple_trainloader_mode: str = "max_size_cycle",
-        reload_dataloaders_every_n_epochs: int = 0,
-        accumulate_grad_batches: int | dict[int, int] = 1,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str = "norm",
-        track_grad_norm: int | float | str = -1,
-        detect_anomaly: bool = False,
-        terminate_on_nan: bool = False,
-        callbacks: Callback | Iterable[Callback] | None = None,
-        logger: bool | Logger | Iterable[Logger] | None = True,
-        log_every_n_steps: int = 50,
-        default_root_dir: str | os.PathLike[str] | None = None,
-        enable_progress_bar: bool = True,
-        enable_model_summary: bool = True,
-        enable_checkpointing: bool = True,
-        precision: int | str = 32,
-        accelerator: str | None = None,
-        devices: int | str | Sequence[int] | None = None,
-        deterministic: bool = False,
-        benchmark: bool = False,
-    ) -> None:
+        self, *, max_epochs: int | None = None, min_epochs: int | None = None, max_steps: int | None = None,
+        min_steps: int | None = None, max_time: str | timedelta | dict[str, float] | None = None,
+        fast_dev_run: bool | int = False, limit_train_batches: int | float = 1.0, limit_val_batches: int | float = 1.0,
+        limit_test_batches: int | float = 1.0, limit_predict_batches: int | float = 1.0,
+        overfit_batches: int | float = 0, num_sanity_val_steps: int = 2, val_check_interval: int | float = 1.0,
+        check_val_every_n_epoch: int = 1, multiple_trainloader_mode: str = "max_size_cycle",
+        reload_dataloaders_every_n_epochs: int = 0, accumulate_grad_batches: int | dict[int, int] = 1,
+        gradient_clip_val: float | None = None, gradient_clip_algorithm: str = "norm",
+        track_grad_norm: int | float | str = -1, detect_anomaly: bool = False, terminate_on_nan: bool = False,
+        callbacks: Callback | Iterable[Callback] | None = None, enable_checkpointing: bool = True,
+        enable_progress_bar: bool = True, enable_model_summary: bool = True,
+        logger: bool | Logger | Iterable[Logger] | None = True, log_every_n_steps: int = 50,
+        default_root_dir: str | os.PathLike[str] | None = None, accelerator: str | None = None,
+        devices: int | str | Sequence[int] | None = None, precision: int | str = 32, deterministic: bool = False,
+        benchmark: bool = False
+    ) -> None:  # fmt: skip
         self.options = Options(locals())
         callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
-        self.run = Run(self.options, Devices(device_of(accelerator, devices), self.options), callbacks)
+        where = Devices(device_of(accelerator, devices), self.options)
+        self.run = Run(self.options, where, self._receivers(callbacks))
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
         for hook in ("on_init_start", "on_init_end"):
@@ -125,14 +107,10 @@ class Trainer(TrainerView):
     # ---- the four things it does -----------------------------------------------------------------
 
     def fit(
-        self,
-        model: LightningModule,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
-        datamodule: LightningDataModule | None = None,
-        ckpt_path: str | os.PathLike[str] | None = None,
-        weights_only: bool = True,
-    ) -> None:
+        self, model: LightningModule, train_dataloaders: Any = None, val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None, ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool = True
+    ) -> None:  # fmt: skip
         """Train `model`, validating as it goes; from the checkpoint in `ckpt_path` on, if it is given.
 
         Loaders given here take the place of the model's and the data module's. Raises HookError or
@@ -147,14 +125,10 @@ class Trainer(TrainerView):
         self.fitted = self.module
 
     def validate(
-        self,
-        model: LightningModule | None = None,
-        dataloaders: Any = None,
-        ckpt_path: str | os.PathLike[str] | None = "auto",
-        verbose: bool = True,
-        datamodule: LightningDataModule | None = None,
-        weights_only: bool = True,
-    ) -> list[dict[str, float]]:
+        self, model: LightningModule | None = None, dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto", verbose: bool = True,
+        datamodule: LightningDataModule | None = None, weights_only: bool = True
+    ) -> list[dict[str, float]]:  # fmt: skip
         """One pass over the validation loaders; returns the logged epoch values, a dict per loader, and prints
         them as a table, if `verbose`.
 
@@ -164,14 +138,10 @@ class Trainer(TrainerView):
         return self._tabulated(self._run("validate", model, loaders, datamodule, ckpt_path, weights_only), verbose)
 
     def test(
-        self,
-        model: LightningModule | None = None,
-        dataloaders: Any = None,
-        ckpt_path: str | os.PathLike[str] | None = "auto",
-        verbose: bool = True,
-        datamodule: LightningDataModule | None = None,
-        weights_only: bool = True,
-    ) -> list[dict[str, float]]:
+        self, model: LightningModule | None = None, dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto", verbose: bool = True,
+        datamodule: LightningDataModule | None = None, weights_only: bool = True
+    ) -> list[dict[str, float]]:  # fmt: skip
         """One pass over the test loaders; returns the logged epoch values, a dict per loader, and prints them as
         a table, if `verbose`.
 
@@ -184,15 +154,9 @@ class Trainer(TrainerView):
         return self._tabulated(self._run("test", model, loaders, datamodule, ckpt_path, weights_only), verbose)
 
     def _run(
-        self,
-        function: str,
-        model: LightningModule | None,
-        loaders: dict[str, Any],
-        datamodule: LightningDataModule | None,
-        ckpt_path: Any,
-        weights_only: bool,
-        return_predictions: bool = True,
-    ) -> Any:
+        self, function: str, model: LightningModule | None, loaders: dict[str, Any],
+        datamodule: LightningDataModule | None, ckpt_path: Any, weights_only: bool, return_predictions: bool = True
+    ) -> Any:  # fmt: skip
         if self.state.status == "running":
             raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
         path = chosen(self, function, model, ckpt_path)  # type: ignore[arg-type]
@@ -208,14 +172,10 @@ class Trainer(TrainerView):
         return results or []
 
     def predict(
-        self,
-        model: LightningModule | None = None,
-        dataloaders: Any = None,
-        datamodule: LightningDataModule | None = None,
-        return_predictions: bool | None = None,
-        ckpt_path: str | os.PathLike[str] | None = "auto",
-        weights_only: bool = True,
-    ) -> list[Any] | None:
+        self, model: LightningModule | None = None, dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None, return_predictions: bool | None = None,
+        ckpt_path: str | os.PathLike[str] | None = "auto", weights_only: bool = True
+    ) -> list[Any] | None:  # fmt: skip
         """What `predict_step` returns for each batch: a list, or with several loaders a list of lists.
 
         With `return_predictions=False` nothing is kept, and None is returned: for predictions that a callback writes

@@ -13,7 +13,7 @@ from ..callback import Callback
 from ..callbacks.early_stopping import EarlyStopping
 from ..callbacks.model_checkpoint import ModelCheckpoint
 from ..callbacks.progress_bar import ProgressBarBase
-from ..datamodule import LightningDataModule
+from ..loaders.datamodule import LightningDataModule
 from ..loggers.loggers import Logger, loggers_of
 from ..module import LightningModule
 from ..progress import TrainerState

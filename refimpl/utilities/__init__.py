@@ -14,8 +14,8 @@ from warnings import warn  # not the module: `utilities.warnings` is one of the 
 
 import torch
 
-from ..batches import move, rebuilt
 from ..errors import ConfigurationError
+from ..loaders.batches import move, rebuilt
 
 __all__ = [
     "LightningDeprecationWarning", "MisconfigurationException", "PossibleUserWarning", "apply_to_collection",
@@ -72,14 +72,9 @@ rank_zero_deprecation = functools.partial(rank_zero_warn, category=DeprecationWa
 
 
 def apply_to_collection(
-    data: Any,
-    dtype: type | tuple[type, ...],
-    function: Callable[..., Any],
-    *args: Any,
-    wrong_dtype: type | tuple[type, ...] | None = None,
-    include_none: bool = True,
-    **kwargs: Any,
-) -> Any:
+    data: Any, dtype: type | tuple[type, ...], function: Callable[..., Any], *args: Any,
+    wrong_dtype: type | tuple[type, ...] | None = None, include_none: bool = True, **kwargs: Any
+) -> Any:  # fmt: skip
     """`data` with `function(item, *args, **kwargs)` in the place of every item that is of `dtype` and not of
     `wrong_dtype`, in mappings, sequences and dataclass instances; without items for which it returns None, unless
     `include_none`."""

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .batches import move
-from .datamodule import LightningDataModule
-from .loggers.loggers import Logger
-from .saving.export import megabytes
-from .types import Trainer
+from ..loaders.batches import move
+from ..loaders.datamodule import LightningDataModule
+from ..loggers.loggers import Logger
+from ..saving.export import megabytes
+from ..types import Trainer
 
 __all__ = ["Properties"]
 
@@ -93,3 +93,8 @@ class Properties(nn.Module):
     def model_size(self) -> float:
         """The size of the file that the weights make, in megabytes (10**6 bytes). ("model_size")"""
         return megabytes(self)
+
+    def _running_trainer(self, what: str) -> Trainer:
+        if self.trainer is None:
+            raise RuntimeError(f"{what} needs a trainer that runs this module")
+        return self.trainer

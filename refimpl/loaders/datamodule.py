@@ -8,10 +8,10 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from .hooks import DataHooks
-from .period.arguments import TakesArguments
-from .saving.hparams import HyperparametersMixin
-from .types import Trainer
+from ..hooks import DataHooks
+from ..period.arguments import TakesArguments
+from ..saving.hparams import HyperparametersMixin
+from ..types import Trainer
 
 __all__ = ["LightningDataModule"]
 
@@ -28,14 +28,9 @@ class LightningDataModule(TakesArguments, DataHooks, HyperparametersMixin):
 
     @classmethod
     def from_datasets(
-        cls,
-        train_dataset: Any = None,
-        val_dataset: Any = None,
-        test_dataset: Any = None,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        predict_dataset: Any = None,
-    ) -> LightningDataModule:
+        cls, train_dataset: Any = None, val_dataset: Any = None, test_dataset: Any = None, batch_size: int = 1,
+        num_workers: int = 0, predict_dataset: Any = None
+    ) -> LightningDataModule:  # fmt: skip
         """A data module with a DataLoader of these settings for each data set; only the training's shuffles.
 
         Each is a data set, or a list of them for several loaders, the training's also a dict, nested as one likes.
