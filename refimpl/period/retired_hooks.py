@@ -57,7 +57,10 @@ class PeriodReceivers(Receivers):
     def resolved(
         self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
     ) -> Hooks:
-        """Everything that the loops will call, that of hooks under retired names included."""
+        """Everything that the loops will call, that of hooks under retired names included; and a module has the
+        `data_pipeline` of its data module."""
+        if datamodule is not None and hasattr(datamodule, "data_pipeline"):
+            module.data_pipeline = datamodule.data_pipeline
         return resolve(trainer, module, datamodule, with_retired(self.callbacks), SPELLINGS)
 
 
