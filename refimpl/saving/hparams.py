@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import Parameter
 from types import FrameType
@@ -13,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ConfigurationError, did_you_mean
+from ..errors import ConfigurationError, did_you_mean, warn
 from .config import AttributeDict, Kinds, build, container, is_config, kind_of, plain, rebuilt, settings
 
 __all__ = ["HyperparametersMixin", "init_arguments", "logged_hparams", "plain_hparams"]
@@ -248,7 +247,7 @@ def init_arguments(
     for name in () if takes_any else sorted(given.keys() - named.keys()):
         given.pop(name)
         hint = did_you_mean(name, [*named, *holders])
-        warnings.warn(f"{cls.__name__} takes no {name!r}, which is left out{hint}", stacklevel=4)
+        warn(f"{cls.__name__} takes no {name!r}, which is left out{hint}")
     return positional, given
 
 
