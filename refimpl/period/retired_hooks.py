@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..callback import Callback
 from ..dispatch import resolve
+from ..errors import warn
 from ..hooks import Hooks
 from ..loaders.datamodule import LightningDataModule
 from ..names import Spellings
@@ -54,9 +54,7 @@ SPELLINGS = Spellings(_CALLED, {old: new for new, names in _REFUSED.items() for 
 class PeriodReceivers(Receivers):
     """Receivers whose classes may have been written for another release."""
 
-    def resolved(
-        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
-    ) -> Hooks:
+    def resolved(self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None) -> Hooks:
         """Everything that the loops will call, that of hooks under retired names included."""
         return resolve(trainer, module, datamodule, with_retired(self.callbacks), SPELLINGS)
 
@@ -69,8 +67,7 @@ def with_retired(callbacks: Sequence[Callback]) -> list[Callback]:
     for callback in callbacks:
         for name, today in _CALLED.items():
             if method := getattr(callback, name, None):
-                problem = f"{type(callback).__name__}.{name} is deprecated; use {today}"
-                warnings.warn(problem, DeprecationWarning, stacklevel=2)
+                warn(f"{type(callback).__name__}.{name} is deprecated; use {today}", DeprecationWarning)
                 caller = Callback()
                 setattr(caller, today, _without_arguments(method, today))
                 (after if name == "on_batch_end" else before).append(caller)
