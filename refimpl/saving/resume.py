@@ -28,11 +28,8 @@ __all__ = [
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 # What the period has at the top of a checkpoint, and whose it is; the other states of the parts are under "loops".
 _AT_THE_TOP = {
-    "epoch": "progress",
-    "global_step": "progress",
-    "optimizer_states": "optimization",
-    "lr_schedulers": "optimization",
-    "scaler": "optimization",
+    "progress": ("epoch", "global_step"),
+    "optimization": ("optimizer_states", "lr_schedulers", "scaler"),
 }
 
 
@@ -54,7 +51,7 @@ def collected(
 ) -> dict[str, Any]:
     """Everything that a run needs to go on, but for its callbacks', or with `weights_only` the module alone."""
     loops = {name: part.state_dict() for name, part in parts.items()}
-    at_the_top = {key: loops[part].pop(key) for key, part in _AT_THE_TOP.items()}
+    at_the_top = {key: loops[name].pop(key) for name, keys in _AT_THE_TOP.items() for key in keys}
     checkpoint: dict[str, Any] = {
         _OURS: __version__,
         "epoch": at_the_top["epoch"],
@@ -102,9 +99,7 @@ def is_resumable(path: Any, checkpoint: Mapping[str, Any], module: LightningModu
     return True
 
 
-def check_fits(
-    path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization
-) -> None:
+def check_fits(path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization) -> None:
     """Before anything of it is used: does it fit what was configured? Raises CheckpointError naming the key."""
     for what, ours in (("optimizer_states", optimization.optimizers), ("lr_schedulers", optimization.schedules)):
         if len(checkpoint[what]) != len(ours):
@@ -132,7 +127,7 @@ def restore_module(
 def restore_parts(path: Any, checkpoint: Mapping[str, Any], parts: Mapping[str, Part]) -> None:
     """Give some parts their states. Raises CheckpointError for one that does not fit."""
     for name, part in parts.items():
-        at_the_top = {key: checkpoint[key] for key, owner in _AT_THE_TOP.items() if owner == name}
+        at_the_top = {key: checkpoint[key] for key in _AT_THE_TOP.get(name, ())}
         try:
             part.load_state_dict({**checkpoint["loops"][name], **at_the_top})
         except CheckpointError as error:
