@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..callback import Callback
 from ..dispatch import resolve
-from ..errors import warn
 from ..hooks import Hooks
 from ..loaders.datamodule import LightningDataModule
 from ..names import Spellings
@@ -67,7 +67,7 @@ def with_retired(callbacks: Sequence[Callback]) -> list[Callback]:
     for callback in callbacks:
         for name, today in _CALLED.items():
             if method := getattr(callback, name, None):
-                warn(f"{type(callback).__name__}.{name} is deprecated; use {today}", DeprecationWarning)
+                warnings.warn(f"{type(callback).__name__}.{name} is deprecated; use {today}", DeprecationWarning, 2)
                 caller = Callback()
                 setattr(caller, today, _without_arguments(method, today))
                 (after if name == "on_batch_end" else before).append(caller)
