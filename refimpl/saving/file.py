@@ -43,9 +43,8 @@ def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # created here: with the user's permissions
     try:
         with open(part, "wb") as file:
-            if fcntl:
-                with suppress(OSError):  # a file system without locks
-                    fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(OSError, AttributeError):  # a file system without locks, or a system
+                fcntl.flock(file, fcntl.LOCK_EX)
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())

@@ -58,9 +58,7 @@ OF_MEAN = {
     "so_far": NOTHING, "metric": NOTHING, "settings": _settings(reduce_fx=one_of("mean")),
 }  # fmt: skip
 OF_NAMED = {**OF_MEAN, "settings": _settings(reduce_fx=one_of("min", "max", "sum")), "total": SCALAR}
-OF_METRIC = {
-    **OF_MEAN, "settings": _settings(reduce_fx=ANY), "metric": TEXT, "latest": maybe(Either(NUMBER, TENSOR))
-}  # fmt: skip
+OF_METRIC = {**OF_MEAN, "settings": _settings(reduce_fx=ANY), "metric": TEXT, "latest": maybe(Either(NUMBER, TENSOR))}
 OF_CALLABLE = {**OF_MEAN, "settings": _settings(on_epoch=one_of(True)), "so_far": VALUE}
 ENTRY = Either(OF_MEAN, OF_NAMED, OF_METRIC, OF_CALLABLE, {**OF_MEAN, "settings": _settings(on_epoch=one_of(False))})
 LOGBOOK = {

@@ -54,8 +54,7 @@ def collected(
     at_the_top = {key: loops[name].pop(key) for name, keys in _AT_THE_TOP.items() for key in keys}
     checkpoint: dict[str, Any] = {
         _OURS: __version__,
-        "epoch": at_the_top["epoch"],
-        "global_step": at_the_top["global_step"],
+        **{key: at_the_top[key] for key in _AT_THE_TOP["progress"]},
         "state_dict": module.state_dict(),
         **_hyperparameters(module),
         **(_hyperparameters(datamodule) if datamodule else {}),
@@ -102,10 +101,8 @@ def is_resumable(path: Any, checkpoint: Mapping[str, Any], module: LightningModu
 def check_fits(path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization) -> None:
     """Before anything of it is used: does it fit what was configured? Raises CheckpointError naming the key."""
     for what, ours in (("optimizer_states", optimization.optimizers), ("lr_schedulers", optimization.schedules)):
-        if len(checkpoint[what]) != len(ours):
-            raise CheckpointError(
-                f"{path!r} holds {len(checkpoint[what])} {what}, but configure_optimizers returned {len(ours)}"
-            )
+        if (count := len(checkpoint[what])) != len(ours):
+            raise CheckpointError(f"{path!r} holds {count} {what}, but configure_optimizers returned {len(ours)}")
     check(checkpoint, of_run(module, optimization, checkpoint["loops"]), f"{path!r} does not fit this run")
 
 
