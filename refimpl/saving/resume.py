@@ -4,6 +4,10 @@ A run that was resumed does, from there on, what one that never stopped does, bi
 take their states as they are. In mid-epoch the loaders are iterated from the random state in which they were before,
 past the batches that are done; then each part takes back what those left behind (`rejoin`): outputs, logged values,
 gradients of an open window.
+
+The keys of a checkpoint are those of the period where they mean the same: "epoch" and "global_step" (how many are
+done), "state_dict", "optimizer_states", "lr_schedulers", "callbacks", "hyper_parameters". What the loops need to go on
+in mid-epoch is under "loops".
 """
 
 from __future__ import annotations
