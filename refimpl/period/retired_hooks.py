@@ -72,8 +72,7 @@ def with_retired(callbacks: Sequence[Callback]) -> list[Callback]:
     for callback in callbacks:
         for name, today in _CALLED.items():
             if method := getattr(callback, name, None):
-                problem = f"{type(callback).__name__}.{name} is deprecated; use {today}"
-                warnings.warn(problem, DeprecationWarning, stacklevel=2)
+                warnings.warn(f"{type(callback).__name__}.{name} is deprecated; use {today}", DeprecationWarning, 2)
                 caller = Callback()
                 setattr(caller, today, _without_arguments(method, today))
                 (after if name == "on_batch_end" else before).append(caller)
