@@ -25,33 +25,31 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
-def limit(name: str, value: Any) -> int | float:
-    number = plain(value)
-    if (type(number) is int and number >= 0) or (type(number) is float and 0.0 <= number <= 1.0):
-        return number
-    raise ConfigurationError(f"{name}={value!r}; an int from 0 or a float from 0.0 to 1.0 is accepted")
+def _accepting(
+    accepted: str, fits: Callable[[Any], bool], kept: Callable[[Any], Any] = lambda number: number
+) -> Callable[[str, Any], Any]:  # fmt: skip
+    """A check: in words and as a test what is accepted, with numbers as Python's own, and what is kept of it."""
+
+    def check(name: str, value: Any) -> Any:
+        number = plain(value)
+        if not fits(number):
+            raise ConfigurationError(f"{name}={value!r}; {accepted} is accepted")
+        return kept(number)
+
+    return check
 
 
-def interval(name: str, value: Any) -> int | float:
-    number = plain(value)
-    if (type(number) is int and number >= 1) or (type(number) is float and 0.0 < number <= 1.0):
-        return number
-    raise ConfigurationError(
-        f"{name}={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
-    )
-
-
-def at_least_0(name: str, value: Any) -> float:
-    number = plain(0.0 if value is None else value)
-    if type(number) in (int, float) and number >= 0:
-        return float(number)
-    raise ConfigurationError(f"{name}={value!r}; None or a number from 0 is accepted")
-
-
-def flag(name: str, value: Any) -> bool:
-    if value not in (True, False):
-        raise ConfigurationError(f"{name}={value!r}; True or False is accepted")
-    return bool(value)
+limit = _accepting("an int from 0 or a float from 0.0 to 1.0", lambda number: (
+    number >= 0 if type(number) is int else type(number) is float and 0.0 <= number <= 1.0))  # fmt: skip
+interval = _accepting("an int from 1 (batches) or a float in (0, 1] (of an epoch)", lambda number: (
+    number >= 1 if type(number) is int else type(number) is float and 0.0 < number <= 1.0))  # fmt: skip
+at_least_0 = _accepting("None or a number from 0", lambda number: (
+    number is None or (type(number) in (int, float) and number >= 0)), lambda number: float(number or 0))  # fmt: skip
+flag = _accepting("True or False", lambda value: value in (True, False), bool)
+# The order of the norm; None for no norm.
+norm_order = _accepting("a number above 0, 'inf', or -1 for none", lambda number: (
+    number == "inf" or (type(number) in (int, float) and (number > 0 or number == -1))
+), lambda number: None if number == -1 else float(number))  # fmt: skip
 
 
 def number_of_bits(name: str, value: Any) -> int | str:
@@ -65,14 +63,6 @@ def windows(name: str, value: Any) -> dict[int, int]:
         return {0: count(name, value, 1)}
     windows = {count(f"{name}: epoch", epoch, 0): count(name, batches, 1) for epoch, batches in value.items()}
     return {0: 1, **windows}
-
-
-def norm_order(name: str, value: Any) -> float | None:
-    """The order of the norm; None for no norm."""
-    order = float("inf") if value == "inf" else plain(value)
-    if type(order) in (int, float) and (order > 0 or order == -1):
-        return None if order == -1 else float(order)
-    raise ConfigurationError(f"{name}={value!r}; a number above 0, 'inf', or -1 for none is accepted")
 
 
 def duration(name: str, value: Any) -> float | None:
