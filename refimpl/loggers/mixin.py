@@ -90,10 +90,10 @@ class LoggingMixin(Properties):
         trainer = self.trainer
         bar = trainer and trainer.progress_bar_callback
         loss = bar and bar.running_loss
-        items = {
+        items: dict[str, Any] = {
             "loss": None if loss is None else f"{loss:.3g}",
             "split_idx": trainer.run.optimization.split_idx if trainer and self.truncated_bptt_steps else None,
-            "v_num": self.logger and self.logger.version,
+            "v_num": None if self.logger is None else self.logger.version,
         }
         return {name: value for name, value in items.items() if value is not None}
 

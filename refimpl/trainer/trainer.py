@@ -215,6 +215,6 @@ def with_defaults(
 
     if not checkpointing and has(ModelCheckpoint):
         raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
-    enabled = {ModelSummary: summary, ProgressBar: progress_bar, ModelCheckpoint: checkpointing}
+    enabled: dict[Any, bool] = {ModelSummary: summary, ProgressBar: progress_bar, ModelCheckpoint: checkpointing}
     missing = [kind() for kind, is_enabled in enabled.items() if is_enabled and not has(kind._kind or kind)]
     return [*callbacks, *missing]
