@@ -157,14 +157,12 @@ class Logbook:
             batch_size = rules.given_size(name, batch_size)
         entry.latest = value
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
-            entry.add(value, batch_size, pages[-1].ended)
-            return None
+            return entry.add(value, batch_size, pages[-1].ended)
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
         else:
             entry.total = torch.add(entry.total, value, alpha=batch_size)  # the same in one operation
         entry.weight += batch_size
-        return None
 
     def _entry(self, place: Place, asked: tuple[Any, ...]) -> Entry:
         """The entry at `place`, its settings checked against the running hook, and what was asked before."""
@@ -240,6 +238,4 @@ def _metric_state(metric: Any) -> dict[str, Any]:
 
 
 def _set_metric_state(metric: Any, saved: Mapping[str, Any]) -> None:
-    vars(metric).update(
-        _update_count=saved["updates"], _computed=None, **move(saved["values"], metric.device)
-    )
+    vars(metric).update(_update_count=saved["updates"], _computed=None, **move(saved["values"], metric.device))

@@ -59,7 +59,6 @@ class LoggingMixin(Properties):
             add_dataloader_idx, metric_attribute, rank_zero_only,
         )  # fmt: skip
         self.trainer.run.logbook.log(name, value, batch_size, settings)
-        return None
 
     def log_dict(
         self, dictionary: Mapping[str, Any], prog_bar: bool = False, logger: bool = True, on_step: bool | None = None,
