@@ -71,15 +71,13 @@ def duration(name: str, value: Any) -> float | None:
         return None
     try:
         if isinstance(value, str):
-            days, hours, minutes, seconds = map(int, value.split(":"))
-            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        elif isinstance(value, dict):
+            value = dict(zip(("days", "hours", "minutes", "seconds"), map(int, value.split(":")), strict=True))
+        if isinstance(value, dict):
             value = timedelta(**value)
         return value.total_seconds()  # type: ignore[no-any-return]
     except (TypeError, ValueError, AttributeError, OverflowError):
-        raise ConfigurationError(
-            f"{name}={value!r}; 'DD:HH:MM:SS', a timedelta or a dict such as {{'minutes': 5}} is accepted"
-        ) from None
+        accepted = "'DD:HH:MM:SS', a timedelta or a dict such as {'minutes': 5}"
+        raise ConfigurationError(f"{name}={value!r}; {accepted} is accepted") from None
 
 
 def folder(name: str, value: Any) -> str:
@@ -157,15 +155,12 @@ def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
     training without any limit ends after 1000 epochs."""
     fast = given["fast_dev_run"]
     batches = count("fast_dev_run", int(fast) if isinstance(fast, bool) else fast)
-    meant = {**given, "fast_dev_run": batches}
-    meant["limit_train_batches"] = limit("overfit_batches", given["overfit_batches"]) or given["limit_train_batches"]
+    train = limit("overfit_batches", given["overfit_batches"]) or given["limit_train_batches"]
+    meant = {**given, "fast_dev_run": batches, "limit_train_batches": train}
     if batches:
         meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
         meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
         meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
-    meant |= {name: 0 for name in ("min_epochs", "min_steps") if meant[name] is None}
-    if meant["max_steps"] is None:
-        meant["max_steps"] = -1
-    if meant["max_epochs"] is None:
-        meant["max_epochs"] = 1000 if meant["max_steps"] == -1 and meant["max_time"] is None else -1
-    return meant
+    endless = meant["max_steps"] in (None, -1) and meant["max_time"] is None
+    unset = {"min_epochs": 0, "min_steps": 0, "max_steps": -1, "max_epochs": 1000 if endless else -1}
+    return {**meant, **{name: value for name, value in unset.items() if meant[name] is None}}
