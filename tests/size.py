@@ -45,11 +45,10 @@ def rows(page: str) -> list[tuple[str, int]]:
     return [(file or group, int(lines.replace(",", "").strip() or 0)) for file, group, lines in found]
 
 
-def limit(page: str) -> int:
-    """The number of code lines that the page promises."""
-    promised = re.search(r"at most \*\*([\d,]+)\*\* code lines", page)
-    assert promised, "docs/size.md states no limit"
-    return int(promised[1].replace(",", ""))
+def limits(page: str) -> dict[str, int]:
+    """How many code lines the page promises: "all" at most, and those of "the core" among them."""
+    everything, core = re.findall(r"at most \*\*([\d,]+)\*\*", page)
+    return {"all": int(everything.replace(",", "")), "the core": int(core.replace(",", ""))}
 
 
 def filled(page: str) -> str:
