@@ -219,17 +219,28 @@ def test_one_name_for_all_where_files_that_were_there_are_gone(
     assert known(resumed, tmp_path / "parts") == known(whole, tmp_path / "whole")
 
 
-def test_a_file_that_was_to_be_saved_at_the_same_moment_is_saved(tmp_path: Path) -> None:
-    """The run goes on from the first one's file; the second's is the same but for its name."""
+@pytest.mark.parametrize("first, gone", [("first", ["second", "last"]), ("second", ["last"])])
+def test_a_file_that_was_to_be_saved_at_the_same_moment_is_saved(tmp_path: Path, first: str, gone: list[str]) -> None:
+    """The run goes on from the file before it, of which it is a copy but for its name."""
     plan: Plan = [{"filename": "first"}, {"filename": "second", "monitor": "val", "save_last": True}]
     whole = fit(plan, tmp_path / "whole", epochs=1)
     fit(plan, tmp_path, epochs=1)
-    for name in ("second", "last"):
+    for name in gone:
         (tmp_path / f"{name}.ckpt").unlink()
-    again = fit(plan, tmp_path, tmp_path / "first.ckpt", epochs=1)
+    again = fit(plan, tmp_path, tmp_path / f"{first}.ckpt", epochs=1)
     assert known(again, tmp_path) == known(whole, tmp_path / "whole")
-    for name in ("second", "last"):
-        old, new = read(tmp_path / "whole" / f"{name}.ckpt"), read(tmp_path / f"{name}.ckpt")
-        assert old.keys() == new.keys()
-        assert str(old["loops"]) == str(new["loops"])
-        assert new["callbacks"]["ModelCheckpoint#1"]["on_save_checkpoint"] is None
+    assert files(tmp_path).items() >= files(tmp_path / "whole").items()
+    for name in gone:
+        file = read(tmp_path / f"{name}.ckpt")
+        assert str(file["loops"]) == str(read(tmp_path / "whole" / f"{name}.ckpt")["loops"])
+        assert len(file["callbacks"]["ModelCheckpoint#1"]["on_save_checkpoint"]) == (name == "second")
+
+
+def test_in_another_folder_nothing_of_the_old_one_is_saved_or_removed(tmp_path: Path) -> None:
+    plan: Plan = [{"filename": "{epoch}", "monitor": "val", "save_top_k": 2, "save_last": True}]
+    fit(plan, tmp_path / "old", epochs=3)
+    (tmp_path / "old" / "last.ckpt").unlink()
+    before = files(tmp_path / "old")
+    fit(plan, tmp_path / "new", tmp_path / "old" / "epoch=1.ckpt", epochs=3)
+    assert files(tmp_path / "old") == before
+    assert (tmp_path / "new" / "last.ckpt").exists()

@@ -113,7 +113,8 @@ class ModelCheckpoint(MonitorCallback):
         self._run, self._count = "", 0  # of this run, and how many saves it has made
         self._later: dict[str, int] = {}  # files that the run made after the save it goes on from, and their steps
         self._missing: set[str] = set()  # those of the kept that it has removed or written over since
-        self._due: dict[str, Any] | None = None  # the values of a save that waits for the batch or epoch to be over
+        self._due: dict[str, Any] | list[str] | None = None  # the values of a save that waits for the batch or epoch
+        # to be over; then the paths that are yet to be written
         self._missed = False  # whether the monitored value was not there when it was looked for
 
     # ---- its own place in a checkpoint -------------------------------------------------------------
@@ -132,19 +133,24 @@ class ModelCheckpoint(MonitorCallback):
             self._take_stock()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> Any:
-        """In the file of another one, which saves at the same moment and before it: what it is about to save."""
+        """What is yet to be saved of this moment: in its own file the paths, in that of another one the values."""
         return self._due
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, callback_state: Any) -> None:
-        """Save it now: the moment is that of the checkpoint."""
+        """Save it now: the checkpoint that the fit goes on from is of that moment."""
         checkpoint: dict[str, Any] = trainer.run.checkpoint
         [own] = [kept for kept in checkpoint["callbacks"].values() if kept["on_save_checkpoint"] is callback_state]
+        same_folder = own["state_dict"]["dirpath"] == self.dirpath
 
         def collect() -> dict[str, Any]:
-            own.update(state_dict=self.state_dict(), on_save_checkpoint=None)
+            own.update(state_dict=self.state_dict(), on_save_checkpoint=self._due)
             return checkpoint
 
-        self._save(trainer, callback_state, collect)
+        if isinstance(callback_state, dict):
+            self._save(trainer, callback_state, collect)
+        elif same_folder:
+            missing = [path for path in callback_state if path not in self._later]
+            self._write(trainer, missing, checkpoint["global_step"], collect)
 
     # ---- when --------------------------------------------------------------------------------------
 
@@ -202,6 +208,7 @@ class ModelCheckpoint(MonitorCallback):
         try:
             paths = self._take_in(values, trainer.checkpoint_callbacks)
             if paths:
+                self._count += 1
                 self._write(trainer, paths, values["step"], collect)
         except BaseException:
             vars(self).update(before)  # nothing was removed yet
@@ -232,14 +239,16 @@ class ModelCheckpoint(MonitorCallback):
         return paths
 
     def _write(self, trainer: Trainer, paths: list[str], step: int, collect: Callable[[], dict[str, Any]]) -> None:
-        self._count += 1
+        self._due = rest = list(paths)  # the checkpoint holds this very list
         checkpoint = collect()
         for path in paths:
+            del rest[0]
             if trainer.global_rank == 0:
                 write({**checkpoint, "saved_by": mark(self._run, self._count, step, path, str(self.dirpath))}, path)
             for saver in trainer.checkpoint_callbacks:
                 saver._later.pop(path, None)
                 saver._missing.discard(path)
+        self._due = None
 
     def _is_among_the_best(self, values: Mapping[str, Any]) -> bool:
         if self.monitor is None or self.save_top_k == 0:
