@@ -647,3 +647,18 @@ def test_sync_dist_reduces_over_processes(tmp_path: Path) -> None:
         assert {name: metrics[name] for name in together} == pytest.approx(together), rank
     assert [metrics["own"] for metrics in seen] == [metrics["alone"] for metrics in seen] == [1.0, 11.0]
     assert (seen[0]["first"], "first" in seen[1]) == (1.0, False)
+
+
+def test_a_batch_that_is_reused_by_its_loader_is_measured_each_time() -> None:
+    class Reusing:
+        def __iter__(self) -> Any:
+            batch: list[Any] = []
+            for size in (1, 9):
+                batch[:] = [torch.full((size, 2), float(size > 1)), torch.zeros(size, 1)]
+                yield batch
+
+    class Ones(Line):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("ones", batch[0].mean())
+
+    assert quiet().validate(Ones(), Reusing()) == [{"ones": pytest.approx(0.9)}]

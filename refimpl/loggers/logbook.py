@@ -31,9 +31,9 @@ class Logbook:
         self.dataloader_idx: int | None = None
         self._pages: list[Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
-        self._sized: Any = None  # the batch whose size is
-        self._batch_size = 1
+        self._sized, self._batch_size = -1, 1  # the number of the batch that has this size
         self._resumed: Mapping[str, Any] = {}
+        self._left: dict[str, Any] | None = None  # what there was to save when the run failed
 
     # ---- written by the loops --------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ class Logbook:
             if entry.metric is None and entry.settings.on_epoch and syncs(entry.settings):
                 entry.synchronize()
         page.ended = True
-        self._sized, self._batch_size, self.dataloader_idx = None, 1, None
+        self._sized, self.dataloader_idx = -1, None
 
     def next_epoch(self) -> None:
         """A training epoch is over, and the next one may follow in the same pass."""
@@ -83,17 +83,20 @@ class Logbook:
             self.publisher.epoch(self._read(page, "logged", ("epoch",)), within_batch=bool(self._pages))
 
     def abandon(self) -> None:
-        """A run failed: drop the pages it left open."""
+        """A run failed: drop the pages it left open; what the training epoch has logged can be saved."""
+        self._left = self.state_dict() if self._pages else None
         for page in self._pages:
             page.reset()
         self._pages.clear()
-        self._sized, self._batch_size, self.dataloader_idx = None, 1, None
+        self._sized, self.dataloader_idx = -1, None
 
     # ---- saved in a checkpoint ---------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """What is known, what the training epoch that runs has logged so far, and what the metrics in the module, which
         keep account of an epoch themselves, have seen; as plain data."""
+        if self._left is not None:
+            return self._left
         page = self._pages[0] if self._pages else Page()
         return {
             "kept": {kind: dict(kept) for kind, kept in self._kept.items()},
@@ -150,9 +153,8 @@ class Logbook:
         else:
             value = rules.number(name, value)
         if batch_size is None:
-            batch = self.progress.batch
-            if batch is not self._sized:
-                self._sized, self._batch_size = batch, rules.size_of(batch)
+            if self._sized != self.progress.taken:
+                self._sized, self._batch_size = self.progress.taken, rules.size_of(self.progress.batch)
             batch_size = self._batch_size
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = rules.given_size(name, batch_size)
