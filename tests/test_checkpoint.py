@@ -124,6 +124,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["save", "fsync", "replace"])
 def test_a_process_that_is_killed_leaves_the_old_file(tmp_path: Path, at: str) -> None:
     path = tmp_path / "x.ckpt"
