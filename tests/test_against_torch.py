@@ -249,6 +249,7 @@ class ByHand:
             scheduler.step(self.logged)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:ReduceLROnPlateau monitors 'loss'")  # a plan may have no loss at all
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @settings(max_examples=300)

@@ -125,6 +125,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["save", "fsync", "replace"])
 def test_a_process_that_is_killed_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path: Path, at: str) -> None:
     path = tmp_path / "x.ckpt"

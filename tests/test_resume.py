@@ -138,6 +138,7 @@ PLANS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
 @given(plan=PLANS, every=st.sampled_from(["epoch", "step", "validation"]), which=st.integers(0, 30))
 def test_it_is_the_same_whatever_the_plan_and_wherever_it_was_saved(
