@@ -94,11 +94,10 @@ class ModelCheckpoint(MonitorCallback):
         if len(given) > 1:
             raise ConfigurationError(f"ModelCheckpoint: {given}; one of them is accepted")
         fields(filename or "")
-        self._folder, self.filename = dirpath, filename
+        self._folder, self.filename, self.save_on_train_epoch_end = dirpath, filename, save_on_train_epoch_end
         self.dirpath = None if dirpath is None else os.path.abspath(dirpath)
         self.monitor, self.verbose, self.save_last = monitor, verbose, save_last
         self.save_weights_only, self.auto_insert_metric_name = save_weights_only, auto_insert_metric_name
-        self.save_on_train_epoch_end = save_on_train_epoch_end
         self.every_n_train_steps, self.train_time_interval = steps, interval
         self.every_n_epochs = epochs if given or every_n_epochs == 0 else 1
         self.best_model_path = self.kth_best_model_path = self.last_model_path = ""
@@ -291,10 +290,9 @@ class ModelCheckpoint(MonitorCallback):
                 self.best_model_path, self.best_model_score = "", None
             self._missing = set()
             self._settle()
-        for path, at in list(self._later.items()):
-            if at <= step and path not in self._kept:
-                del self._later[path]
-                Path(path).unlink(missing_ok=True)
+        for path in [path for path, at in self._later.items() if at <= step and path not in self._kept]:
+            del self._later[path]
+            Path(path).unlink(missing_ok=True)
 
     # ---- names -------------------------------------------------------------------------------------
 
