@@ -44,7 +44,7 @@ ROWS = [
     Row("five callbacks", lambda engine: engine.fit(Plain, callbacks=5), by_hand.call(5), 1.12, 200),
     Row("twenty callbacks", lambda engine: engine.fit(Plain, callbacks=20), by_hand.call(20), 1.12, 230),
     Row("the progress bar", lambda engine: engine.fit(Plain, enable_progress_bar=True), by_hand.progress_bar,
-        1.25, 200),
+        1.15, 190),
     Row("validation batch", lambda engine: engine.validate(Evaluated), by_hand.evaluate, 1.30, 30),
     Row("prediction batch", lambda engine: engine.predict(Evaluated), by_hand.evaluate, 1.30, 30),
 ]  # fmt: skip
