@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
-
-from torch.optim import Optimizer
 
 from ..callback import Callback
 from ..errors import ConfigurationError, one_of
@@ -47,7 +44,7 @@ class LearningRateMonitor(Callback):
         own = [[each for each in trainer.lr_schedulers if each["opt_idx"] == i] for i in range(len(trainer.optimizers))]
         by_step = [any(schedule["interval"] == "step" for schedule in schedules) for schedules in own]
         self._intervals = [self.logging_interval or ("step" if steps else "epoch") for steps in by_step]
-        self.lr_sch_names = _names(trainer.optimizers, own)
+        self.lr_sch_names = _names(trainer, own)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rates of the epoch that begins."""
@@ -78,10 +75,10 @@ class LearningRateMonitor(Callback):
             logger.log_metrics({"epoch": trainer.current_epoch, **rates, **momenta}, trainer.global_step)
 
 
-def _names(optimizers: Sequence[Optimizer], schedules: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+def _names(trainer: Trainer, schedules: list[list[dict[str, Any]]]) -> list[str]:
     """A name for each optimizer, no two alike."""
     names: list[str] = []
-    for optimizer, own in zip(optimizers, schedules):
+    for optimizer, own in zip(trainer.optimizers, schedules):
         name = next((each["name"] for each in own if each["name"]), f"lr-{type(optimizer).__name__}")
         again = sum(other == name or other.startswith(f"{name}-") for other in names)
         names.append(f"{name}-{again}" if again else name)
