@@ -1,8 +1,8 @@
 """A training engine whose loops are the documented pseudocode of LightningModule (1.5-dev, 2021).
 
-The files of this folder are the core: the documented loops, and what they cannot do without. Beside it lie what the
-user holds (`trainer/`), ready-made `callbacks/`, logging (`loggers/`), what outlives a run (`saving/`), and the
-spellings of the period (`period/`, `utilities/`).
+The files of this folder are the core: the documented loops, and what they cannot do without. Beside it lie what they
+use (`optimizers/`, `loaders/`), what the user holds (`trainer/`), ready-made `callbacks/`, logging (`loggers/`), what
+outlives a run (`saving/`), and the spellings of the period (`period/`, `utilities/`).
 """
 
 from . import callbacks, loggers, utilities
@@ -17,9 +17,9 @@ from .callbacks import (
 )
 from .callbacks.summary import summarize
 from .errors import CheckpointError, ConfigurationError, DataError, HookError, LogError
-from .loaders.datamodule import LightningDataModule
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
+from .period.datamodule import LightningDataModule
 from .period.imports import install
 from .period.trainer import Trainer
 from .saving.hparams import HyperparametersMixin

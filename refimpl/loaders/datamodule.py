@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..hooks import DataHooks
-from ..period.arguments import TakesArguments
 from ..saving.hparams import HyperparametersMixin
 from ..types import Trainer
 
 __all__ = ["LightningDataModule"]
 
 
-class LightningDataModule(TakesArguments, DataHooks, HyperparametersMixin):
+class LightningDataModule(DataHooks, HyperparametersMixin):
     """Data hooks that can be shared by models: `trainer.fit(model, datamodule=data)`.
 
     Where it overrides a loader or transfer hook, that one is used and the module's is not;
@@ -30,7 +29,7 @@ class LightningDataModule(TakesArguments, DataHooks, HyperparametersMixin):
     def from_datasets(
         cls, train_dataset: Any = None, val_dataset: Any = None, test_dataset: Any = None, batch_size: int = 1,
         num_workers: int = 0, predict_dataset: Any = None
-    ) -> LightningDataModule:  # fmt: skip
+    ) -> Self:  # fmt: skip
         """A data module with a DataLoader of these settings for each data set; only the training's shuffles.
 
         Each is a data set, or a list of them for several loaders, the training's also a dict, nested as one likes.

@@ -25,7 +25,7 @@ _PLACES = {
     "callback": "callbacks.base",
     "callbacks": "callbacks.progress callbacks.progress.progress callbacks.progress.tqdm_progress",
     "callbacks.summary": "callbacks.model_summary",
-    "loaders.datamodule": "core core.datamodule",
+    "period.datamodule": "core core.datamodule",
     "hooks": "core.hooks",
     "loggers.loggers": "loggers.base loggers.csv_logs loggers.logger loggers.tensorboard",
     "optimizers.manual": "core.optimizer",

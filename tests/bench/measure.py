@@ -83,11 +83,14 @@ def calls(run: Run, steps: int = 100) -> float:
             nonlocal seen
             seen += event in ("call", "c_call")
 
+        gc.collect()
+        gc.disable()  # which would finalise what others have left, and be counted
         sys.setprofile(profiler)
         try:
             run(data)
         finally:
             sys.setprofile(None)
+            gc.enable()
         return seen
 
     with patch("tqdm.std.time", lambda: 0.0):
