@@ -80,7 +80,8 @@ class Progress:
     # ---- a run, its passes ---------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A run is prepared: nobody has asked it to stop."""
+        """A run is prepared: nobody has asked it to stop. A step that an interrupted one made counts."""
+        self.global_step += self.uncounted
         self.should_stop = self.interrupted = self.uncounted = self.updates = self.is_last = False
         self.batches_done, self.batch_idx, self.batch = 0, -1, None
         self._due.clear()
@@ -101,9 +102,8 @@ class Progress:
         return self.state.passes.pop()
 
     def end(self, status: TrainerStatus) -> None:
-        """The run is over, in whatever passes were open; a step that it made counts."""
+        """The run is over, in whatever passes were open."""
         self.state.status, self.batch = status, None
-        self.global_step, self.uncounted = self.global_step + self.uncounted, False
         self.interrupted = status == TrainerStatus.INTERRUPTED
         self.state.passes.clear()
 
