@@ -80,8 +80,7 @@ class Progress:
     # ---- a run, its passes ---------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A run is prepared: nobody has asked it to stop. A step that an interrupted one made counts."""
-        self.global_step += self.uncounted
+        """A run is prepared: nobody has asked it to stop."""
         self.should_stop = self.interrupted = self.uncounted = self.updates = self.is_last = False
         self.batches_done, self.batch_idx, self.batch = 0, -1, None
         self._due.clear()
