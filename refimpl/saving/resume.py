@@ -103,7 +103,7 @@ def is_resumable(path: Any, checkpoint: Mapping[str, Any], module: LightningModu
 
 
 def check_fits(path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization) -> None:
-    """Before anything of it is used: does it fit what was configured? Raises CheckpointError naming the key."""
+    """Before any part is given its state: does it fit what was configured? Raises CheckpointError naming the key."""
     for what, ours in (("optimizer_states", optimization.optimizers), ("lr_schedulers", optimization.schedules)):
         if (count := len(checkpoint[what])) != len(ours):
             raise CheckpointError(f"{path!r} holds {count} {what}, but configure_optimizers returned {len(ours)}")
