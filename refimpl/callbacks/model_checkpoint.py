@@ -278,7 +278,7 @@ class ModelCheckpoint(MonitorCallback):
         """Find the files that this run saved after the checkpoint that it goes on from, or had yet to remove then; and
         those that it kept then and are no more, also where there is another file now, which may be somebody else's."""
         folder = str(self.dirpath)
-        self._forget({path for path in self._kept if not os.path.abspath(path).startswith(folder + os.sep)})
+        self._forget({path for path in self._kept if not Path(os.path.abspath(path)).is_relative_to(folder)})
         found = named(folder, self.filename or _TEMPLATE) | named(folder, self.CHECKPOINT_NAME_LAST)
         marks = {path: mark_in(path, self._runs, folder) for path in found | self._kept}
         self._missing = {path for path in self._kept if not (said := marks[path]) or said[0] > self._count}
@@ -325,11 +325,7 @@ class ModelCheckpoint(MonitorCallback):
         name = self.format_checkpoint_name(values, template)
         names = itertools.chain([name], (f"{name}-v{version}" for version in itertools.count(1)))
         paths = (os.path.abspath(f"{self.dirpath}/{name}{self.FILE_EXTENSION}") for name in names)
-
-        def is_free(path: str) -> bool:
-            return path not in kept and (path in later or not os.path.exists(path))
-
-        return next(path for path in paths if path == ours or is_free(path))
+        return next(p for p in paths if p == ours or (p not in kept and (p in later or not os.path.exists(p))))
 
     def format_checkpoint_name(self, metrics: Mapping[str, Any], filename: str | None = None) -> str:
         """`filename`, by default that of this callback, with the values filled in, without folder and extension; 0,
