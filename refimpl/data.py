@@ -61,7 +61,7 @@ class TrainLoader:
         return max(1, int(self.num_batches * interval))
 
     def batches(self) -> Iterator[tuple[Any, Any]]:
-        """One epoch's batches, up to the limit, each with the one that follows it, or `END`.
+        """One epoch's batches, up to the limit; with the last one comes `END`.
 
         Where a length can be relied on, the last batch is known by it. Any other loader is read one batch ahead, so
         that its last batch is known as such. Raises DataError for one from which no batch comes.
@@ -112,14 +112,12 @@ class EvalLoaders:
             check(loader, one)
         self.num_batches = [limited(length(ld), limit, f"limit_{stage}_batches") for ld in self.loaders]
         self.asked_with = [_states(loader) for loader in self.loaders]  # of their generators
-        self.total: int | None = None  # the batches of the pass that is running, if that is known
 
     def batches(self, at_most: int | None = None) -> Iterator[tuple[int, Iterator[Any]]]:
         """For each loader its index and its batches, `at_most` so many of each."""
         limits = [
             min((count for count in (limit, at_most) if count is not None), default=None) for limit in self.num_batches
         ]
-        self.total = None if None in limits else sum(limit for limit in limits if limit)
         for index, (loader, limit) in enumerate(zip(self.loaders, limits)):
             batches: Iterator[Any] = islice(iter(loader), limit)
             if length(loader) is None and limit != 0:
@@ -174,7 +172,7 @@ class Data:
         return self.train
 
     def train_batches(self) -> Iterator[tuple[Any, Any]]:
-        """One epoch's batches, each with the one that follows it; in the epoch in which a checkpoint was saved, from
+        """One epoch's batches, the last one with `END`; in the epoch in which a checkpoint was saved, from
         the first that was not done on."""
         loader = self.train_loader()
         state, self._resumed = self._resumed, None
@@ -209,8 +207,8 @@ class Data:
             loaders = EvalLoaders(provided, getattr(self.options, f"limit_{stage}_batches"), stage, epoch)
             for loader, states in zip(loaders.loaders, self._generators if goes_on else ()):
                 set_random_state({"generators": states}, generators_of(loader))
-        if self._wrap:
-            loaders.loaders = list(map(self._wrap, loaders.loaders))
+            if self._wrap:
+                loaders.loaders = list(map(self._wrap, loaders.loaders))
         self.evaluated[stage] = loaders
         return loaders
 

@@ -1,7 +1,7 @@
 """fit, train_on_device, train_loop, val_loop: the documentation's pseudocode, line for line.
 
 `if hooks.x: hooks.x()` reads "x()": `hooks.x` is None where nobody overrides x, and then nothing is
-called; what stands without an `if` has a documented default. The lines from training_step to
+called; what stands without an `if` is required, or has a documented default. The lines from training_step to
 optimizer_step are `train_batch`: `optimizer_step` is handed those before it to run inside, so that what
 ends first stands first. A test holds the hook calls of this file against the documentation's, line by line.
 """
@@ -110,7 +110,8 @@ def train_loop(run: Run) -> None:
 def train_batch(run: Run, batch: Any, batch_idx: int) -> Any:
     """The lines from training_step to optimizer_step, for each piece of the batch and each optimizer.
 
-    Returns the batch's output, detached: that of training_step, None if it made none, a list of several.
+    Returns the batch's output, detached: that of training_step, None if it made none, a list of several. A closure is
+    for its own `optimizer_step`, and not for later.
     """
     hooks, optimization, epoch = run.hooks, run.optimization, run.progress.current_epoch
     for split in optimization.splits(batch) if optimization.split_size else (batch,):  # by truncated_bptt_steps
@@ -122,7 +123,7 @@ def train_batch(run: Run, batch: Any, batch_idx: int) -> Any:
                 nonlocal output, updated
                 output = hooks.training_step(split, batch_idx, *block.arguments)
                 if hooks.training_step_end: output = hooks.training_step_end(output)
-                if optimizer is None: return None  # manual optimization: training_step does it all
+                if optimizer is None: return None  # manual optimization does it all itself; or there is nothing to do
                 loss = output if output.__class__ is Tensor else loss_of(output)
                 if block.prepares: loss = block.prepared(loss)
 
@@ -142,13 +143,13 @@ def train_batch(run: Run, batch: Any, batch_idx: int) -> Any:
                     updated = not block.finishes or block.finish_gradients()
                 elif updates:
                     block.withhold()  # nothing was trained on, and nothing changes
-                return loss if loss is not None else torch.zeros(())
+                return loss if loss is not None else torch.zeros(())  # a number, which LBFGS wants
 
             if updates and optimizer is not None:
                 hooks.optimizer_step(epoch, batch_idx, optimizer, optimizer_idx, closure, *block.flags)
                 if block.prepares or block.withheld: block.end_step()
             else:
-                closure()  # accumulates
+                closure()  # accumulates, or trains by hand
             if updated and optimization.schedules: optimization.step_schedules("step", optimizer_idx)
             if optimization.split_size and output is not None: block.hand_on(output)
             output = detach(output) if optimization.keeps_outputs else None

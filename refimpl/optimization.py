@@ -42,7 +42,9 @@ class Optimization:
         self.turns: Turns | None = None  # where optimizers have frequencies
         self.blocks: list[OptimizerBlock] = []
         self.outputs: list[Any] = []  # of this epoch, for training_epoch_end
-        self.several = False  # does each batch have several blocks?
+        self.several = False  # several optimizers, which the loops step
+        self.keeps_outputs = self.nests = False
+        self.window = 1  # batches, in the epoch that runs
         self.split_size = 0  # with truncated_bptt_steps, how long the pieces of a batch are
         self.split_idx, self.is_last_split = 0, True  # which piece it is; whether an update may follow it
         self._pieces: list[list[Any]] = []  # the outputs of this batch: of each piece, of each block
@@ -107,16 +109,16 @@ class Optimization:
 
     def begin_epoch(self, window: int) -> None:
         """A training epoch begins, in which `window` batches make an update."""
-        self.outputs = []
+        self.outputs, self.window = [], window
         self.blocks = [OptimizerBlock(self, i, window) for i in range(len(self.optimizers) if self.several else 1)]
         self.keeps_outputs = bool(self.hooks.on_train_batch_end or self.hooks.training_epoch_end)
         self.nests = self.several or self.split_size > 0  # pieces, or blocks
-        if self.turns and self._resumed is None:
-            self.turns.owner = None
 
     def end_epoch(self) -> None:
         """It is over: nothing of its batches is kept."""
         self.blocks, self.outputs, self._pieces, self._resumed = [], [], [], None
+        if self.turns:
+            self.turns.end()
 
     def abandon(self) -> None:
         """The run is over, wherever it was: every parameter requires gradients as the user had it, and has them. What
@@ -169,7 +171,7 @@ class Optimization:
         none; if none did, None. A window that the batch closes is its owner's last."""
         pieces, self._pieces = self._pieces, []
         if self.turns and updates:
-            self.turns.owner = None
+            self.turns.end()
         each = [outputs[0] if self.turns or not self.several else _listed(outputs) for outputs in pieces]
         return _listed(each) if self.split_size else each[0] if each else None
 
@@ -188,12 +190,7 @@ class Optimization:
         for schedule in self.schedules:
             if schedule.interval != interval or schedule.optimizer_idx not in concerned:
                 continue
-            schedule.passed += 1
-            if schedule.passed % schedule.frequency:
-                continue
-            if schedule.reduce_on_plateau and interval == "step":
-                schedule.is_due = True
-            else:
+            if schedule.comes_due():
                 schedule.step(self.metrics() if schedule.reduce_on_plateau else {})
 
     def step_plateaus(self) -> None:
@@ -201,7 +198,6 @@ class Optimization:
         their turn."""
         for schedule in self.schedules:
             if schedule.is_due:
-                schedule.is_due = False
                 schedule.step(self.metrics())
 
     # ---- checkpoints ---------------------------------------------------------------------------------------
@@ -270,7 +266,7 @@ class OptimizerBlock:
         self.optimizer: Any = optimization.optimizers[optimizer_idx] if automatic else None
         self.arguments: tuple[Any, ...] = (optimizer_idx,) if optimization.several else ()  # of training_step
         self.sequence = self.arguments  # with truncated_bptt_steps, those but hiddens
-        self.is_empty = True  # no batch of the window has made gradients yet
+        self.is_empty = True  # the next gradients are the window's first: with windows of one batch, always
         #: on_tpu, using_native_amp, using_lbfgs
         self.flags = (False, options.precision in (16, "bf16"), isinstance(self.optimizer, torch.optim.LBFGS))
         # What a batch without any of this need not ask for.

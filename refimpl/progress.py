@@ -67,6 +67,7 @@ class Progress:
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
         self.batch: Any = None  # at hand, as the loader left it; None between batches
+        self.taken = 0  # changes whenever another one is
         self.batch_idx = -1
         self.batches_done = 0  # in this epoch
         self.updates = self.is_last = False  # does an update follow this batch? is it the epoch's last?
@@ -86,22 +87,23 @@ class Progress:
         limit = self.options.max_time
         self._deadline = None if limit is None else time.monotonic() + limit
 
-    def run(self, function: str) -> None:
+    def start(self, function: str) -> None:
         """It has begun."""
         self.state = TrainerState(TrainerFn(function), TrainerStatus.RUNNING)
 
     def open(self, stage: str) -> None:
         """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
         self.state.passes.append(RunningStage(stage))
-        self.batch = None
+        self.batch, self.taken = None, self.taken + 1
 
     def close(self) -> RunningStage:
         """The pass is over; returns which it was."""
         return self.state.passes.pop()
 
     def end(self, status: TrainerStatus) -> None:
-        """The run is over, in whatever passes were open."""
+        """The run is over, in whatever passes were open; a step that it made counts."""
         self.state.status, self.batch = status, None
+        self.global_step, self.uncounted = self.global_step + self.uncounted, False
         self.interrupted = status == TrainerStatus.INTERRUPTED
         self.state.passes.clear()
 
@@ -132,18 +134,20 @@ class Progress:
         self.batches_done = 0
 
     def batches(
-        self, batches: Iterable[tuple[Any, Any]], promised: int | None, check_every: int | None
+        self, batches: Iterable[tuple[Any, Any]], window: int, promised: int | None, check_every: int | None
     ) -> Iterator[tuple[int, Any]]:
-        """Number a training epoch's batches, those that are not done; each comes with the one that follows, or `END`.
+        """Number a training epoch's batches, those that are not done; with the last one comes `END`. Every `window` of
+        them make an update.
 
         A batch is over, and its step counted, when the loop comes back for the next one. A validation is due after
         `check_every` of them, None: after the last one; fewer may come than were `promised`.
         """
         self._check_every, self._is_due_at_end = check_every, check_every is None or (promised or 1) % check_every == 0
-        window, options = self.window, self.options
+        options = self.options
         try:
             for batch_idx, (batch, following) in enumerate(batches, self.batches_done):
                 self.batch_idx, self.batch, self.is_last = batch_idx, batch, following is END
+                self.taken += 1
                 self.updates = window == 1 or self.is_last or (batch_idx + 1) % window == 0
                 yield batch_idx, batch
                 self.global_step += self.updates
@@ -155,7 +159,7 @@ class Progress:
                 if asked and self._leaves_epoch():
                     break
         finally:
-            self.batch = None
+            self.batch, self.taken = None, self.taken + 1
 
     def batch_is_trained(self) -> None:
         """The batch at hand has been trained on; its step is counted once its validation has run."""
@@ -164,9 +168,9 @@ class Progress:
     def numbered(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Number the batches that an evaluation takes from one of its loaders."""
         for numbered in enumerate(batches):
-            self.batch = numbered[1]
+            self.batch, self.taken = numbered[1], self.taken + 1
             yield numbered
-        self.batch = None
+        self.batch, self.taken = None, self.taken + 1
 
     def should_check_val(self) -> bool:
         """Whether a validation follows this training batch: one that is due, or the last before a stop."""
@@ -183,13 +187,13 @@ class Progress:
     def is_over(self) -> bool:
         """Whether no epoch follows."""
         options = self.options
-        if options.limit_train_batches == 0 or -1 != options.max_epochs <= self.current_epoch:
+        if options.limit_train_batches == 0 or (options.max_epochs != -1 and self.current_epoch >= options.max_epochs):
             return True
         return self._leaves_epoch()
 
     def _leaves_epoch(self) -> bool:
         """Whether training ends after this batch, wherever in its epoch."""
-        if -1 != self.options.max_steps <= self.global_step:
+        if self.options.max_steps != -1 and self.global_step >= self.options.max_steps:
             return True
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return True

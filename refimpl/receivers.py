@@ -39,12 +39,11 @@ class Receivers:
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.hooks = Hooks()
         self._of_module: list[Callback] = []  # for one run
-        self._replaced: list[tuple[int, Callback]] = []  # by them, with their places
         self.take(callbacks)
 
     def take(self, callbacks: Iterable[Callback]) -> None:
         """These take part from the next run on; those that save the run at the end: they save what the others did."""
-        self.callbacks = sorted(callbacks, key=lambda callback: callback._saves)
+        self._own = self.callbacks = sorted(callbacks, key=lambda callback: callback._saves)
 
     def resolve(
         self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None, options: Options,
@@ -52,10 +51,9 @@ class Receivers:
     ) -> Hooks:  # fmt: skip
         """A run begins: what its loops call, the steps in its precision. The last run's module has taken its callbacks
         with it, and those that they replaced come back."""
-        self.callbacks = [cb for cb in self.callbacks if all(cb is not other for other in self._of_module)]
-        for place, callback in self._replaced:
-            self.callbacks.insert(place, callback)
-        self._of_module, self._replaced, self.hooks = [], [], Hooks()
+        known = {id(callback) for callback in (*self._own, *self._of_module)}
+        self.take([*self._own, *(callback for callback in self.callbacks if id(callback) not in known)])
+        self._of_module, self.hooks = [], Hooks()
 
         def fill() -> None:
             made = vars(self.resolved(trainer, module, datamodule))
@@ -75,10 +73,8 @@ class Receivers:
 
     def add(self, configured: Iterable[Callback] | Callback | None) -> None:
         """Take in what `configure_callbacks` returned, for this run: each replaces those of its kind."""
-        new = callbacks_of(configured)
+        self._of_module = new = callbacks_of(configured)
         kinds = {type(callback) for callback in new} | {cb._kind for cb in new if cb._kind}
-        replaced = [(i, cb) for i, cb in enumerate(self.callbacks) if {type(cb), cb._kind} & kinds]
-        kept = [cb for cb in self.callbacks if all(cb is not other for _, other in replaced)]
-        self._of_module, self._replaced = new, replaced
-        self.take([*kept, *new])
+        kept = [callback for callback in self._own if not {type(callback), callback._kind} & kinds]
+        self.callbacks = sorted([*kept, *new], key=lambda callback: callback._saves)
         self.hooks._fill()

@@ -116,7 +116,7 @@ class Run:
             self.optimization.rejoin()
         self.resuming = False
         loader = self.data.train_loader()
-        return self.progress.batches(batches, loader.num_batches, loader.check_every)
+        return self.progress.batches(batches, self.optimization.window, loader.num_batches, loader.check_every)
 
     def val_dataloader(self, at_most: int | None = None) -> EvalBatches:
         """The validation batches, `at_most` so many of each loader."""
@@ -154,6 +154,8 @@ class Run:
     def collected(self, weights_only: bool = False) -> dict[str, Any]:
         """Everything that the run needs to go on, or with `weights_only` the module alone; then the data module's and
         the module's `on_save_checkpoint` add to it. ("on_save_checkpoint")"""
+        if self.optimization.module not in (None, self.module):  # of another one's fit
+            weights_only = True
         checkpoint = resume.collected(self.module, self.datamodule, self.parts(), weights_only)
         if not weights_only:
             checkpoint["callbacks"] = resume.callback_states(self.receivers.callbacks, self.trainer, checkpoint)
@@ -170,6 +172,7 @@ class Run:
         if function == "fit":
             self.resuming = resume.is_resumable(path, self.checkpoint, self.module)
         if self.resuming:
+            self._before = self.progress.state_dict()
             resume.restore_parts(path, self.checkpoint, {"progress": self.progress})
 
     def restore_module(self) -> None:
@@ -213,7 +216,7 @@ class Run:
     def _enter(self, function: str, loop: Callable[[Run], Any]) -> Any:
         """Run the loop; an exception or Ctrl-C closes what it opened."""
         try:
-            self.progress.run(function)
+            self.progress.start(function)
             with torch.autograd.set_detect_anomaly(self.options.detect_anomaly):
                 return loop(self)
         except KeyboardInterrupt as interrupt:
@@ -235,6 +238,8 @@ class Run:
         if state.status == "running":
             closing.append((hooks.teardown, str(state.fn)))
         self.progress.end(status)
+        if self.resuming and self.checkpoint is not None:  # which does not fit
+            self.progress.load_state_dict(self._before)
         self.optimization.abandon()
         self.logbook.abandon()
         with parallel(self.devices):

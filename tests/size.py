@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "size.md"
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER
 }  # fmt: skip
-_ROW = re.compile(r"^\| (?:`(?P<file>[\w/]+\.py)`|\*\*(?P<group>.+)\*\*) \|(?P<lines>[\d, ]*)\|.*\|$", re.MULTILINE)
+_ROW = re.compile(r"^\| (?:`(?P<file>[\w/]+\.py)`|\*\*(?P<group>.+)\*\*) \|(?P<lines>[\d, ]*)\|.*\|\n", re.MULTILINE)
 
 
 def code_lines(source: str) -> int:
@@ -45,15 +45,14 @@ def rows(page: str) -> list[tuple[str, int]]:
     return [(file or group, int(lines.replace(",", "").strip() or 0)) for file, group, lines in found]
 
 
-def limit(page: str) -> int:
-    """The number of code lines that the page promises."""
-    promised = re.search(r"at most \*\*([\d,]+)\*\* code lines", page)
-    assert promised, "docs/size.md states no limit"
-    return int(promised[1].replace(",", ""))
+def limits(page: str) -> dict[str, int]:
+    """How many code lines the page promises: "all" at most, and those of "the core" among them."""
+    everything, core = re.findall(r"at most \*\*([\d,]+)\*\*", page)
+    return {"all": int(everything.replace(",", "")), "the core": int(core.replace(",", ""))}
 
 
 def filled(page: str) -> str:
-    """The page with today's numbers, rounded to tens, and what each file says it is for."""
+    """The page with today's numbers, rounded to tens, and what each file is for; files that are gone are left out."""
     now, group, sums = counts(), "", {"all": sum(counts().values())}
     for row in _ROW.finditer(page):
         group = row["group"] or group
@@ -61,9 +60,11 @@ def filled(page: str) -> str:
 
     def written(row: re.Match[str]) -> str:
         if row["group"]:
-            return f"| **{row['group']}** | {sums[row['group']]:,} | |"
+            return f"| **{row['group']}** | {sums[row['group']]:,} | |\n"
+        if row["file"] not in now:
+            return ""
         lines, said = now[row["file"]], ast.get_docstring(ast.parse((ROOT / "refimpl" / row["file"]).read_text()))
-        return f"| `{row['file']}` | {round(lines, -1) or lines} | {(said or '').splitlines()[0]} |"
+        return f"| `{row['file']}` | {round(lines, -1) or lines} | {(said or '').splitlines()[0]} |\n"
 
     return _ROW.sub(written, page)
 

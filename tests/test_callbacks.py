@@ -353,3 +353,32 @@ def test_a_function_of_a_hook_of_the_time_is_called_too() -> None:
 def test_what_is_no_hook_is_refused(name: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=f"LambdaCallback: {told}"):
         LambdaCallback(**{name: print})
+
+
+@pytest.mark.filterwarnings("ignore:fit will train nothing")
+def test_a_list_that_is_set_holds_from_the_next_run_on() -> None:
+    """Also where a module's callbacks had taken the place of some; what was appended to the list stays in it."""
+
+    class Watching(Callback):
+        def __init__(self) -> None:
+            self.fits = 0
+
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            self.fits += 1
+
+    class Bringing(Line):
+        def configure_callbacks(self) -> Any:
+            return [own]
+
+    given, own, later = Watching(), Watching(), Callback()
+    trainer = quiet(callbacks=[given])
+    trainer.fit(Bringing(), pairs(1), pairs(1))
+    assert (trainer.callbacks == [own] and (given.fits, own.fits) == (1, 1)) or (given.fits, own.fits) == (0, 1)
+    trainer.callbacks.append(later)
+    trainer.fit(Line(), pairs(1), pairs(1))
+    assert trainer.callbacks == [given, later]
+    trainer.fit(Bringing(), pairs(1), pairs(1))
+    trainer.callbacks = []
+    fits = given.fits
+    trainer.fit(Line(), pairs(1), pairs(1))
+    assert trainer.callbacks == [] and given.fits == fits

@@ -99,7 +99,7 @@ def blocks(page: str = "adapters.md") -> dict[str, str]:
 
 def run(code: str) -> None:
     """Run a program in the test's directory; it must end well, and a warning is an error here."""
-    exec(code, {"__name__": "__main__"})
+    exec(compile(code, "<page>", "exec", dont_inherit=True), {"__name__": "__main__"})
 
 
 def check(*traces: Path) -> int:

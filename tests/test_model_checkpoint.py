@@ -540,7 +540,7 @@ def test_where_nothing_was_saved(tmp_path: Path) -> None:
     for options in ({"fast_dev_run": True}, {"callbacks": ModelCheckpoint(tmp_path, every_n_epochs=5)}):
         model, trainer = Tells([1.0]), quiet(enable_checkpointing=True, **options)
         trainer.fit(model, pairs(2), pairs(1))
-        trainer.test(dataloaders=pairs(1))
+        trainer.test(model, pairs(1))
         assert model.used == [model.layer.bias.item()]
         for which in ("best", "last"):
             with pytest.raises(CheckpointError, match=f"test: ckpt_path='{which}', and this trainer has saved none"):
@@ -568,3 +568,13 @@ def test_a_fit_may_begin_with_the_best_one(trained: Any) -> None:
 def test_a_fit_knows_no_auto(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no checkpoint 'auto'"):
         quiet().fit(Line(), pairs(1), ckpt_path="auto")
+
+
+@pytest.mark.parametrize("function", ["validate", "test"])
+def test_after_a_fast_run_there_is_no_best_checkpoint(function: str) -> None:
+    trainer, module = Trainer(fast_dev_run=True, logger=False, enable_progress_bar=False), Line()
+    trainer.fit(module, pairs(1), pairs(1))
+    with pytest.raises(CheckpointError, match=f"{function} without a model takes the best .* fast_dev_run saves none"):
+        getattr(trainer, function)(dataloaders=pairs(1))
+    getattr(trainer, function)(module, pairs(1))
+    getattr(trainer, function)(dataloaders=pairs(1), ckpt_path=None)

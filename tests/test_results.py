@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import json
 import os
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -647,3 +649,104 @@ def test_sync_dist_reduces_over_processes(tmp_path: Path) -> None:
         assert {name: metrics[name] for name in together} == pytest.approx(together), rank
     assert [metrics["own"] for metrics in seen] == [metrics["alone"] for metrics in seen] == [1.0, 11.0]
     assert (seen[0]["first"], "first" in seen[1]) == (1.0, False)
+
+
+def test_a_batch_that_is_reused_by_its_loader_is_measured_each_time() -> None:
+    class Reusing:
+        def __iter__(self) -> Any:
+            batch: list[Any] = []
+            for size in (1, 9):
+                batch[:] = [torch.full((size, 2), float(size > 1)), torch.zeros(size, 1)]
+                yield batch
+
+    class Ones(Line):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("ones", batch[0].mean())
+
+    assert quiet().validate(Ones(), Reusing()) == [{"ones": pytest.approx(0.9)}]
+
+
+# ---- who logs: the hook that runs, whoever stands between it and `log` ------------------------------------
+
+
+def step_of(module: Line, batch: Any, batch_idx: int, extra: str = "") -> Any:
+    module.log("value", 1.0)
+    return module.loss(batch)
+
+
+class Bare(Line):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return step_of(self, batch, batch_idx)
+
+
+class Decorated(Line):
+    @functools.wraps(step_of)
+    def training_step(self, *args: Any) -> Any:
+        return step_of(self, *args)
+
+
+class Nested(Line):
+    """A helper that is called like another hook, and has one of a hook's helpers log for it."""
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return step_of(self, batch, batch_idx)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return next(self.validation_step(batch, batch_idx) for _ in (1,))
+
+
+def partly() -> Line:
+    module = Line()
+    module.training_step = functools.partial(step_of, module, extra="more")  # type: ignore[method-assign]
+    return module
+
+
+def compiled() -> Line:
+    module = Bare()
+    module.training_step = torch.compile(module.training_step, backend="eager")  # type: ignore[method-assign]
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo does not know")  # torch breaks its graph where the stack is looked at
+@pytest.mark.parametrize("made", [Bare, Decorated, Nested, partly, compiled])
+def test_a_value_is_logged_by_the_hook_that_the_loop_called(made: Callable[[], Line]) -> None:
+    """Which a training step does per step."""
+    trainer = quiet(limit_val_batches=0)
+    trainer.fit(made(), pairs(1))
+    assert list(trainer.callback_metrics) == ["value"]
+    assert [place[0] for place in seen_places(made)] == ["training_step"]
+
+
+def seen_places(made: Callable[[], Line]) -> list[Any]:
+    """The places of the entries that a step makes."""
+    places: list[Any] = []
+
+    class Looking(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            places.extend(trainer.run.logbook._pages[-1].entries)
+
+    quiet(limit_val_batches=0, callbacks=[Looking()]).fit(made(), pairs(1))
+    return places
+
+
+def test_a_thread_has_no_hook() -> None:
+    """The hook that starts it can log what it has found."""
+    raised: list[BaseException] = []
+
+    class Threaded(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            def work() -> None:
+                try:
+                    self.log("value", 1.0)
+                except LogError as error:
+                    raised.append(error)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            return self.loss(batch)
+
+    quiet(limit_val_batches=0).fit(Threaded(), pairs(1))
+    assert [str(error) for error in raised] == [
+        "log('value'): called outside of a hook; log from the hooks of a running trainer"
+    ]

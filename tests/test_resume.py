@@ -13,10 +13,11 @@ import torch
 import torchmetrics
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from models import Line, pairs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from refimpl import Callback, EarlyStopping, LightningModule, ModelCheckpoint, Trainer, seed_everything
+from refimpl import Callback, CheckpointError, EarlyStopping, LightningModule, ModelCheckpoint, Trainer, seed_everything
 from refimpl.seed import kept_random_state, random_state, set_random_state
 from tests.models import quiet
 
@@ -217,6 +218,7 @@ def test_what_was_interrupted_can_be_saved_and_goes_on(tmp_path: Path) -> None:
         stopped = fit(Interrupts())
     stopped.save_checkpoint(tmp_path / "rest.ckpt")
     resumed = fit(ckpt_path=tmp_path / "rest.ckpt")
+    assert resumed.callback_metrics == whole.callback_metrics  # of the interrupted epoch, too
     assert resumed.global_step == whole.global_step == 14
     for one, other in zip(whole.module.parameters(), resumed.module.parameters()):
         assert torch.equal(one, other)
@@ -314,3 +316,59 @@ def test_generators_come_back_and_others_stay_as_they_are() -> None:
     set_random_state({"generators": state["generators"]}, [one])
     assert torch.equal(torch.rand(2, generator=one), drawn)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_dropped_windows_owner_has_no_next_epoch_after_resuming_either(tmp_path: Path) -> None:
+    """Frequencies, accumulation and -1 in mid-window."""
+
+    class Turning(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.turns: list[int] = []
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int) -> int | None:
+            return -1 if self.current_epoch == 0 and batch_idx == 3 else None
+
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+            self.turns.append(optimizer_idx)
+            return self.loss(batch)
+
+        def configure_optimizers(self) -> Any:
+            optimizers = [torch.optim.SGD([p], lr=0.1) for p in self.parameters()]
+            return [{"optimizer": optimizer, "frequency": 1} for optimizer in optimizers]
+
+    whole, half, rest = Turning(), Turning(), Turning()
+    quiet(max_epochs=2, accumulate_grad_batches=2, limit_val_batches=0).fit(whole, pairs(6))
+    trainer = quiet(max_epochs=1, accumulate_grad_batches=2, limit_val_batches=0)
+    trainer.fit(half, pairs(6))
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    again = quiet(max_epochs=2, accumulate_grad_batches=2, limit_val_batches=0)
+    again.fit(rest, pairs(6), ckpt_path=tmp_path / "half.ckpt")
+    assert half.turns + rest.turns == whole.turns
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_trainer_where_it_was(tmp_path: Path) -> None:
+    class Two(Line):
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+            return self.loss(batch)
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD([p], lr=0.1) for p in self.parameters()]
+
+    trainer = quiet(max_epochs=2)
+    trainer.fit(Line(), pairs(2), pairs(1))
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    other = quiet(max_epochs=3)
+    with pytest.raises(CheckpointError, match="holds 1 optimizer_states, but configure_optimizers returned 2"):
+        other.fit(Two(), pairs(2), pairs(1), ckpt_path=tmp_path / "one.ckpt")
+    assert (other.current_epoch, other.global_step) == (0, 0)
+    other.fit(Two(), pairs(2), pairs(1))
+    assert other.current_epoch == 3
+
+
+def test_what_another_model_left_is_not_saved_beside_this_ones_weights(tmp_path: Path) -> None:
+    trainer = quiet()
+    trainer.fit(Line(), pairs(2), pairs(1))
+    trainer.validate(Line(), pairs(1))
+    trainer.save_checkpoint(tmp_path / "other.ckpt")
+    assert "optimizer_states" not in torch.load(tmp_path / "other.ckpt", weights_only=True)

@@ -58,8 +58,7 @@ class EarlyStopping(MonitorCallback):
         self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold, self.divergence_threshold = stopping_threshold, divergence_threshold
         self.check_on_train_epoch_end = check_on_train_epoch_end
-        self.best_score = math.inf if mode == "min" else -math.inf
-        self.wait_count = 0
+        self.best_score, self.wait_count = math.inf if mode == "min" else -math.inf, 0
         self.stopped_epoch: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,11 +78,9 @@ class EarlyStopping(MonitorCallback):
             problem = not_logged("EarlyStopping", self.monitor, metrics)
             if self.strict:
                 raise ConfigurationError(problem)
-            warn(problem)
-            return
+            return warn(problem)
         before, current = self.best_score, float(metrics[self.monitor])
-        reason = self._why_to_stop(current)
-        if reason:
+        if reason := self._why_to_stop(current):
             trainer.should_stop, self.stopped_epoch = True, trainer.current_epoch
         if self.verbose and (reason or self.best_score != before):
             trainer.print(f"{self.monitor} = {current:.6g}: {reason or f'better than {before:.6g}'}")
@@ -101,6 +98,5 @@ class EarlyStopping(MonitorCallback):
             self.best_score, self.wait_count = current, 0
             return ""
         self.wait_count += 1
-        if self.wait_count < self.patience:
-            return ""
-        return f"no better than {self.best_score:.6g} in {self.wait_count} checks; training stops"
+        reason = f"no better than {self.best_score:.6g} in {self.wait_count} checks; training stops"
+        return reason if self.wait_count >= self.patience else ""

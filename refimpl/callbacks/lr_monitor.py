@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch.optim import Optimizer
 
 from ..callback import Callback
 from ..errors import ConfigurationError, one_of
@@ -41,8 +44,10 @@ class LearningRateMonitor(Callback):
         if not trainer.loggers:
             raise ConfigurationError("LearningRateMonitor needs a logger, and this Trainer has logger=False")
         self.lrs, self.last_momentum_values, self._step = {}, {}, 0
-        self._intervals = [self._interval_of(trainer, index) for index in range(len(trainer.optimizers))]
-        self.lr_sch_names = _names(trainer)
+        own = [[each for each in trainer.lr_schedulers if each["opt_idx"] == i] for i in range(len(trainer.optimizers))]
+        by_step = [any(schedule["interval"] == "step" for schedule in schedules) for schedules in own]
+        self._intervals = [self.logging_interval or ("step" if steps else "epoch") for steps in by_step]
+        self.lr_sch_names = _names(trainer.optimizers, own)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rates of the epoch that begins."""
@@ -55,10 +60,6 @@ class LearningRateMonitor(Callback):
         if step % trainer.log_every_n_steps == 0 and step != self._step:  # which may be of several batches
             self._step = step
             self._give(trainer, "step")
-
-    def _interval_of(self, trainer: Trainer, optimizer_idx: int) -> str:
-        own = [schedule["interval"] for schedule in trainer.lr_schedulers if schedule["opt_idx"] == optimizer_idx]
-        return self.logging_interval or ("step" if "step" in own else "epoch")
 
     def _give(self, trainer: Trainer, interval: str) -> None:
         rates: dict[str, float] = {}
@@ -77,12 +78,11 @@ class LearningRateMonitor(Callback):
             logger.log_metrics({"epoch": trainer.current_epoch, **rates, **momenta}, trainer.global_step)
 
 
-def _names(trainer: Trainer) -> list[str]:
+def _names(optimizers: Sequence[Optimizer], schedules: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     """A name for each optimizer, no two alike."""
     names: list[str] = []
-    for index, optimizer in enumerate(trainer.optimizers):
-        given = [each["name"] for each in trainer.lr_schedulers if each["opt_idx"] == index and each["name"]]
-        name = given[0] if given else f"lr-{type(optimizer).__name__}"
-        again = sum(1 for other in names if other == name or other.startswith(f"{name}-"))
+    for optimizer, own in zip(optimizers, schedules):
+        name = next((each["name"] for each in own if each["name"]), f"lr-{type(optimizer).__name__}")
+        again = sum(other == name or other.startswith(f"{name}-") for other in names)
         names.append(f"{name}-{again}" if again else name)
     return names

@@ -81,10 +81,8 @@ class ModelCheckpoint(MonitorCallback):
         super().__init__(mode)
         self.save_top_k = count("ModelCheckpoint: save_top_k", save_top_k, -1)
         if monitor is None and save_top_k > 1:
-            raise ConfigurationError(
-                f"ModelCheckpoint: save_top_k={save_top_k!r}, monitor=None; more than 1 is accepted with a monitor "
-                "only, by which to tell the best"
-            )
+            raise ConfigurationError(f"ModelCheckpoint: save_top_k={save_top_k!r}, monitor=None; more than 1 is "
+                                     "accepted with a monitor only, by which to tell the best")  # fmt: skip
         interval = train_time_interval
         if interval is not None and not (isinstance(interval, timedelta) and interval > timedelta(0)):
             raise ConfigurationError(f"ModelCheckpoint: train_time_interval={interval!r}; "
@@ -266,11 +264,10 @@ class ModelCheckpoint(MonitorCallback):
         while 0 < self.save_top_k < len(by_rank):
             self._outdated.append(by_rank.pop())
             del self.best_k_models[self._outdated[-1]]
-        self.kth_best_model_path = by_rank[-1] if by_rank else ""
-        self.kth_value = self.best_k_models.get(self.kth_best_model_path)
-        best = self.best_k_models[by_rank[0]] if by_rank else None
+        path, self.kth_best_model_path = (by_rank[0], by_rank[-1]) if by_rank else ("", "")
+        best, self.kth_value = self.best_k_models.get(path), self.best_k_models.get(self.kth_best_model_path)
         if best is not None and (self.best_model_score is None or self._rank(best) < self._rank(self.best_model_score)):
-            self.best_model_path, self.best_model_score = by_rank[0], best  # else it may be in another folder
+            self.best_model_path, self.best_model_score = path, best  # else it may be in another folder
 
     # ---- what a killed run has left. [R81] -----------------------------------------------------------
 
@@ -323,8 +320,8 @@ class ModelCheckpoint(MonitorCallback):
         kept = {path for saver in savers for path in saver._kept}
         later = {path for saver in savers for path in saver._later}
         name = self.format_checkpoint_name(values, template)
-        names = itertools.chain([name], (f"{name}-v{version}" for version in itertools.count(1)))
-        paths = (os.path.abspath(f"{self.dirpath}/{name}{self.FILE_EXTENSION}") for name in names)
+        versions = itertools.chain([""], (f"-v{version}" for version in itertools.count(1)))
+        paths = (os.path.abspath(f"{self.dirpath}/{name}{version}{self.FILE_EXTENSION}") for version in versions)
         return next(p for p in paths if p == ours or (p not in kept and (p in later or not os.path.exists(p))))
 
     def format_checkpoint_name(self, metrics: Mapping[str, Any], filename: str | None = None) -> str:
@@ -345,6 +342,11 @@ def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_
     saver = trainer.checkpoint_callback
     if ckpt_path == "auto" and function != "fit":
         just_fitted = trainer.fitted is not None and (model is None or (model is trainer.fitted and function == "test"))
+        if just_fitted and model is None and trainer.fast_dev_run:
+            raise CheckpointError(
+                f"{function} without a model takes the best checkpoint, and fast_dev_run saves none; pass the model, "
+                "or ckpt_path=None for the current weights"
+            )
         ckpt_path = "best" if just_fitted and saver and saver.best_model_path else None
     if ckpt_path not in ("best", "last"):
         return ckpt_path
@@ -352,6 +354,5 @@ def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_
     if path and os.path.exists(path):
         return path
     problem = f"the file {path} has gone missing" if path else "this trainer has saved none"
-    raise CheckpointError(
-        f"{function}: ckpt_path={ckpt_path!r}, and {problem}; pass a path, or ckpt_path=None for the current weights"
-    )
+    raise CheckpointError(f"{function}: ckpt_path={ckpt_path!r}, and {problem}; pass a path, or ckpt_path=None for "
+                          "the current weights")  # fmt: skip

@@ -15,8 +15,6 @@ from ..types import LightningModule, Trainer
 
 __all__ = ["BasePredictionWriter", "NotedIndices", "noting"]
 
-_INTERVALS = {"batch": ("batch",), "epoch": ("epoch",), "batch_and_epoch": ("batch", "epoch")}
-
 
 class BasePredictionWriter(Callback):
     """Override `write_on_batch_end`, `write_on_epoch_end` or both, to write predictions to a disk or a database; with
@@ -30,8 +28,8 @@ class BasePredictionWriter(Callback):
     """
 
     def __init__(self, write_interval: str = "batch") -> None:
-        one_of("write_interval", write_interval, tuple(_INTERVALS))
-        for interval in _INTERVALS[write_interval]:
+        one_of("write_interval", write_interval, ("batch", "epoch", "batch_and_epoch"))
+        for interval in write_interval.split("_and_"):
             method = f"write_on_{interval}_end"
             if getattr(type(self), method) is getattr(BasePredictionWriter, method):
                 owner = type(self).__name__
@@ -103,12 +101,10 @@ class NotedIndices:
 
 def noting(loader: Any) -> Any:
     """A loader like this one whose batch sampler notes its indices; the loader itself where nobody knows them."""
-    if (
-        getattr(type(loader), "__iter__", None) is not DataLoader.__iter__
-        or loader.batch_sampler is None
-        or isinstance(loader.dataset, IterableDataset)
-        or not getattr(loader, "in_order", True)
-    ):
+    is_torchs = getattr(type(loader), "__iter__", None) is DataLoader.__iter__
+    if not is_torchs or isinstance(loader.dataset, IterableDataset):
+        return loader
+    if loader.batch_sampler is None or not getattr(loader, "in_order", True):
         return loader
     alike = copy(loader)
     # A DataLoader refuses these as assignments. Workers that stayed from before would not ask the new sampler.

@@ -55,9 +55,8 @@ class ProgressBarBase(Callback):
     total_test_batches = property(lambda self: self._total("test"))
     total_predict_batches = property(lambda self: self._total("predict"))
 
-    def _total(self, which: str) -> float:
-        batches: list[int | float] = getattr(self.trainer, f"num_{which}_batches")
-        return sum(batches)
+    def _total(self, which: str) -> Any:
+        return sum(getattr(self.trainer, f"num_{which}_batches"))
 
     @property
     def trainer(self) -> Trainer:
@@ -127,13 +126,10 @@ class ProgressBar(ProgressBarBase):
         """A copy or a pickle leaves the open bars behind."""
         return {**vars(self), "main_progress_bar": None, "_evaluation": None}
 
-    def print(
-        self, *args: Any, sep: str | None = None, end: str | None = None, file: Any = None, flush: bool = False
-    ) -> None:
+    def print(self, *args: Any, file: Any = None, **kwargs: Any) -> None:
         """Print above the running bars; the arguments are those of Python's `print`."""
-        tqdm.write((" " if sep is None else sep).join(map(str, args)), file, "\n" if end is None else end)
-        if flush:
-            (file or sys.stdout).flush()
+        with tqdm.external_write_mode(file or sys.stdout):
+            print(*args, file=file, **kwargs)
 
     # ---- the bars --------------------------------------------------------------------------------
 
@@ -180,11 +176,9 @@ class ProgressBar(ProgressBarBase):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The epoch's values stay on the screen."""
-        if self.main_progress_bar is not None:
-            metrics = self.get_metrics(trainer, pl_module)
-            self._draw(self.main_progress_bar, self.train_batch_idx, self.total_train_batches, metrics)
-            self.main_progress_bar.close()
-            self.main_progress_bar = None
+        if (bar := self.main_progress_bar) is not None:
+            self._draw(bar, self.train_batch_idx, self.total_train_batches, self.get_metrics(trainer, pl_module))
+            self._close("main_progress_bar")
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -199,21 +193,22 @@ class ProgressBar(ProgressBarBase):
         if bar is not None and self._is_due(bar, self._evaluated):
             self._draw(bar, self._evaluated, getattr(self, f"total_{_EVALUATIONS[trainer.stage][1]}_batches"))
 
-    def _close(self, *_: Any) -> None:
-        if self._evaluation is not None:
-            self._evaluation.close()
-            self._evaluation = None
+    def _close(self, which: str) -> None:
+        if (bar := getattr(self, which)) is not None:
+            bar.close()
+            setattr(self, which, None)
+
+    def _end(self, *_: Any) -> None:
+        self._close("_evaluation")
 
     on_validation_start = on_test_start = on_predict_start = _begin
     on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _advance
-    on_validation_end = on_test_end = on_predict_end = _close  # type: ignore[assignment]
+    on_validation_end = on_test_end = on_predict_end = _end  # type: ignore[assignment]
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""
-        self._close()
-        if self.main_progress_bar is not None:
-            self.main_progress_bar.close()
-            self.main_progress_bar = None
+        self._close("_evaluation")
+        self._close("main_progress_bar")
 
 
 def _losses(outputs: Any) -> Iterator[Tensor]:

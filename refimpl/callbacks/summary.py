@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,11 +35,8 @@ def summarize(module: LightningModule, max_depth: int = 1) -> str:
     first batch to be built.
     """
     _check_depth(max_depth)
-    layers = {
-        name: layer
-        for name, layer in module.named_modules()
-        if name and (max_depth == -1 or name.count(".") < max_depth)
-    }
+    depth = math.inf if max_depth == -1 else max_depth
+    layers = {name: layer for name, layer in module.named_modules() if name and name.count(".") < depth}
     has_example = module.example_input_array is not None
     sizes = _sizes(module, layers) if has_example else dict.fromkeys(layers, ())
     head = (" ", "Name", "Type", "Params", *(("In sizes", "Out sizes") if has_example else ()))
@@ -49,16 +48,15 @@ def summarize(module: LightningModule, max_depth: int = 1) -> str:
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in [head, *rows]]
     rule = "-" * max(map(len, lines))
 
-    trainable = _parameters(module, trainable=True)
-    total = _parameters(module)
-    size = sum(p.numel() * p.element_size() for p in _initialized(module)) / 1e6
-    totals = [
-        (human(trainable), "Trainable params"),
-        (human(total - trainable), "Non-trainable params"),
-        (human(total), "Total params"),
-        (f"{size:.3f}", "Total estimated model params size (MB)"),
-    ]
-    return "\n".join([lines[0], rule, *lines[1:], rule, *(f"{number:<9} {what}" for number, what in totals)])
+    trainable, total = _parameters(module, trainable=True), _parameters(module)
+    totals = {
+        "Trainable params": human(trainable),
+        "Non-trainable params": human(total - trainable),
+        "Total params": human(total),
+        "Total estimated model params size (MB)":
+            f"{sum(p.numel() * p.element_size() for p in _initialized(module)) / 1e6:.3f}",
+    }  # fmt: skip
+    return "\n".join([lines[0], rule, *lines[1:], rule, *(f"{number:<9} {what}" for what, number in totals.items())])
 
 
 def _check_depth(max_depth: int) -> None:
@@ -72,20 +70,17 @@ def _sizes(module: LightningModule, layers: Mapping[str, nn.Module]) -> dict[str
     if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
         return sizes
 
-    def noting(name: str) -> Callable[..., None]:
-        def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if sizes[name] == ("?", "?"):
-                given = [*args, *kwargs.values()]
-                sizes[name] = _size(given[0] if len(given) == 1 else given), _size(output)
-
-        return note
+    def note(name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if sizes[name] == ("?", "?"):
+            given = [*args, *kwargs.values()]
+            sizes[name] = _size(given[0] if len(given) == 1 else given), _size(output)
 
     def forward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         module(*args, **kwargs)
 
     arguments = forward_arguments(module, module.example_input_array)
     hooked = {name: layer for name, layer in layers.items() if not isinstance(layer, torch.jit.ScriptModule)}
-    handles = [layer.register_forward_hook(noting(name), with_kwargs=True) for name, layer in hooked.items()]
+    handles = [layer.register_forward_hook(partial(note, name), with_kwargs=True) for name, layer in hooked.items()]
     try:
         with kept_random_state(), evaluating(module), _kept_state(module):
             in_precision(forward, module.precision, module.device)(*arguments)
@@ -103,10 +98,8 @@ def _kept_state(module: nn.Module) -> Iterator[None]:
     """Buffers, and what torchmetrics have counted, are afterwards what they were, and the same objects. [R83]"""
     layers = [layer for layer in module.modules() if not isinstance(layer, torch.jit.ScriptModule)]
     owners: list[tuple[dict[str, Any], dict[str, Any]]] = [(each._buffers, dict(each._buffers)) for each in layers]
-    metrics: Iterable[Any] = filter(is_metric, layers)
-    for metric in metrics:
-        state = vars(metric)
-        owners.append((state, {**state, **{name: deepcopy(state[name]) for name in metric._defaults}}))
+    for state, counted in ((vars(each), each._defaults) for each in layers if is_metric(each)):
+        owners.append((state, {**state, **{name: deepcopy(state[name]) for name in counted}}))  # type: ignore[union-attr]
     values = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         yield
@@ -133,8 +126,7 @@ def human(count: int) -> str:
     """A count with at most three digits and a unit, halves rounded up: 7850 is "7.9 K"."""
     if count < 1000:
         return str(count)
-    one = next((1000**power for power in (1, 2, 3) if 2 * count < 1999 * 1000**power), 1000**4)
-    unit = {1000: "K", 1000**2: "M", 1000**3: "B", 1000**4: "T"}[one]
+    unit, one = next(((unit, 1000**i) for i, unit in enumerate("KMB", 1) if 2 * count < 1999 * 1000**i), ("T", 1000**4))
     tenths, ones = (20 * count + one) // (2 * one), (2 * count + one) // (2 * one)
     return f"{tenths / 10:.1f} {unit}" if tenths < 1000 else f"{ones} {unit}"
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
 
-from ..errors import LogError
+from ..errors import LogError, did_you_mean
 from ..loaders.batches import detach
 from .rules import RULES, number
 
@@ -65,8 +65,7 @@ def settled(name: str, hook: str | None, asked: tuple[Any, ...]) -> Settings:
         raise LogError(f"log({name!r}, on_step=True): {hook} belongs to no step; log on_epoch there")
     if not on_step and not on_epoch:
         raise LogError(f"log({name!r}): on_step=False and on_epoch=False would keep nothing")
-    reduce_fx = _reduction(name, given.reduce_fx)
-    return given._replace(on_step=on_step, on_epoch=on_epoch, reduce_fx=reduce_fx)
+    return given._replace(on_step=on_step, on_epoch=on_epoch, reduce_fx=_reduction(name, given.reduce_fx))
 
 
 def _reduction(name: str, given: Any) -> Any:
@@ -77,8 +76,7 @@ def _reduction(name: str, given: Any) -> Any:
         known = None
     if known is not None or callable(given):
         return known or given
-    near = difflib.get_close_matches(str(given), ["mean", *_RUNNING], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(given, ["mean", *_RUNNING])
     raise LogError(f"log({name!r}, reduce_fx={given!r}): mean, min, max, sum or a callable is accepted{hint}")
 
 
@@ -112,18 +110,17 @@ class Entry:
         """The hook logs this name once more. Raises LogError where its settings are others than before."""
         for setting, before, now in zip(Settings._fields, self.settings if self.asked else (), settings):
             if now != before and not _same_code(now, before):
-                raise LogError(
-                    f"log({self.name!r}) in {hook}: {setting}={now!r}, but before in this hook it was {before!r}; "
-                    "use another name"
-                )
+                raise LogError(f"log({self.name!r}) in {hook}: {setting}={now!r}, but before in this hook it was "
+                               f"{before!r}; use another name")  # fmt: skip
         self.asked, self.settings, self.so_far = asked, settings, None
 
     def state_dict(self, module: nn.Module) -> dict[str, Any]:
         """The entry as plain data; a metric as the name of its place in the module."""
-        settings = self.settings._replace(reduce_fx=_named(self.settings.reduce_fx), sync_dist_group=None)
+        fx = self.settings.reduce_fx  # a callable is none: the hook that logs will bring it again
+        settings = self.settings._replace(reduce_fx=fx if isinstance(fx, str) else None, sync_dist_group=None)
         metric = next((name for name, part in module.named_modules() if part is self.metric), None)
         state = {name: detach(getattr(self, name)) for name in _SAVED}
-        state["so_far"] = self.reduced() if callable(self.settings.reduce_fx) and self.steps else self.so_far
+        state["so_far"] = self.reduced() if callable(fx) and self.steps else self.so_far
         return {**state, "settings": tuple(settings), "metric": metric}
 
     @classmethod
@@ -145,10 +142,9 @@ class Entry:
             shown[self.shown("_step" if forked else "")] = (self.latest, "step")
         if epochs is not None:
             shown[self.shown("_epoch" if forked else "")] = (epochs, "epoch")
-        if forked:  # the bare name serves `monitor`: the epoch's value once there is one
-            bare = self.latest if epochs is None else epochs
-            if bare is not None:
-                shown[self.shown()] = (bare, "alias")
+        bare = self.latest if epochs is None else epochs
+        if forked and bare is not None:  # the bare name serves `monitor`: the epoch's value once there is one
+            shown[self.shown()] = (bare, "alias")
         return shown
 
     def shown(self, fork: str = "") -> str:
@@ -163,15 +159,12 @@ class Entry:
         elif self.so_far is not None:
             value = self.so_far
         elif callable(self.settings.reduce_fx):
-            dtype, device = self.steps[0].dtype, self.steps[0].device
-            for step in self.steps:
-                dtype = torch.promote_types(dtype, step.dtype)
-            value = self.settings.reduce_fx(torch.stack([step.to(device, dtype) for step in self.steps]))
+            dtype = reduce(torch.promote_types, [step.dtype for step in self.steps])
+            value = self.settings.reduce_fx(torch.stack([step.to(self.steps[0].device, dtype) for step in self.steps]))
         else:
             return self.total / self.weight if self.settings.reduce_fx == "mean" else self.total
-        if isinstance(value, Tensor) and value.numel() == 1:
-            return value.reshape(())
-        return number(self.name, value)
+        is_scalar = isinstance(value, Tensor) and value.numel() == 1
+        return value.reshape(()) if is_scalar else number(self.name, value)
 
     def add(self, value: Any, batch_size: int, epoch_ended: bool) -> None:
         """One more value, where it is reduced otherwise than to the mean, or over processes."""
@@ -204,11 +197,6 @@ class Entry:
 
 
 _SAVED = ("name", "loader", "latest", "total", "weight", "steps", "so_far")
-
-
-def _named(reduce_fx: Any) -> Any:
-    """A reduction as plain data: its name, or None for a callable, which the hook that logs will bring again."""
-    return reduce_fx if isinstance(reduce_fx, str) else None
 
 
 def syncs(settings: Settings) -> bool:
@@ -251,5 +239,3 @@ class Page:
         for entry in self.entries.values():
             if entry.metric is not None:
                 entry.metric.reset()
-
-

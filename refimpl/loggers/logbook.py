@@ -7,14 +7,14 @@ synchronised with the device before somebody reads a value.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import LogError
+from ..loaders.batches import move
 from ..progress import Progress
 from . import rules
 from .entries import ADDS_LOADER, Entry, Page, Place, settled, syncs
@@ -31,9 +31,9 @@ class Logbook:
         self.dataloader_idx: int | None = None
         self._pages: list[Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
-        self._sized: Any = None  # the batch whose size is
-        self._batch_size = 1
+        self._sized, self._batch_size = -1, 1  # the number of the batch that has this size
         self._resumed: Mapping[str, Any] = {}
+        self._left: dict[str, Any] | None = None  # what there was to save when the run failed
 
     # ---- written by the loops --------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ class Logbook:
             if entry.metric is None and entry.settings.on_epoch and syncs(entry.settings):
                 entry.synchronize()
         page.ended = True
-        self._sized, self._batch_size, self.dataloader_idx = None, 1, None
+        self._sized, self.dataloader_idx = -1, None
 
     def next_epoch(self) -> None:
         """A training epoch is over, and the next one may follow in the same pass."""
@@ -83,22 +83,25 @@ class Logbook:
             self.publisher.epoch(self._read(page, "logged", ("epoch",)), within_batch=bool(self._pages))
 
     def abandon(self) -> None:
-        """A run failed: drop the pages it left open."""
+        """A run failed: drop the pages it left open; what the training epoch has logged can be saved."""
+        self._left = self.state_dict() if self._pages else None
         for page in self._pages:
             page.reset()
         self._pages.clear()
-        self._sized, self._batch_size, self.dataloader_idx = None, 1, None
+        self._sized, self.dataloader_idx = -1, None
 
     # ---- saved in a checkpoint ---------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """What is known, what the training epoch that runs has logged so far, and what the metrics in the module, which
         keep account of an epoch themselves, have seen; as plain data."""
+        if self._left is not None:
+            return self._left
         page = self._pages[0] if self._pages else Page()
         return {
             "kept": {kind: dict(kept) for kind, kept in self._kept.items()},
             "page": [(place, entry.state_dict(self.module)) for place, entry in page.entries.items()],
-            "metrics": {name: _metric_state(metric) for name, metric in _metrics(self.module)},
+            "metrics": {name: _metric_state(metric) for name, metric in _metrics(self.module).items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -111,7 +114,7 @@ class Logbook:
         """Go on with the page of the epoch in which the checkpoint was saved."""
         entries = self._resumed["page"]
         self._pages[-1].entries = {tuple(place): Entry.of(state, self.module) for place, state in entries}
-        metrics = dict(_metrics(self.module))
+        metrics = _metrics(self.module)
         for name, saved in self._resumed["metrics"].items():
             _set_metric_state(metrics[name], saved)
 
@@ -125,8 +128,7 @@ class Logbook:
         if entry is None or entry.asked != asked:
             if hook is None and not pages:
                 return rules.ignore(name)
-            items = rules.items_of(value)
-            if items is not None:
+            if (items := rules.items_of(value)) is not None:
                 for key, item in items.items():
                     self.log(f"{name}/{key}", item, batch_size, asked)
                 return None
@@ -150,32 +152,26 @@ class Logbook:
         else:
             value = rules.number(name, value)
         if batch_size is None:
-            batch = self.progress.batch
-            if batch is not self._sized:
-                self._sized, self._batch_size = batch, rules.size_of(batch)
+            if self._sized != self.progress.taken:
+                self._sized, self._batch_size = self.progress.taken, rules.size_of(self.progress.batch)
             batch_size = self._batch_size
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = rules.given_size(name, batch_size)
         entry.latest = value
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
-            entry.add(value, batch_size, pages[-1].ended)
-            return None
+            return entry.add(value, batch_size, pages[-1].ended)
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
         else:
             entry.total = torch.add(entry.total, value, alpha=batch_size)  # the same in one operation
         entry.weight += batch_size
-        return None
 
     def _entry(self, place: Place, asked: tuple[Any, ...]) -> Entry:
         """The entry at `place`, its settings checked against the running hook, and what was asked before."""
         hook, name, _ = place
         settings = settled(name, hook, asked)
-        entry = self._pages[-1].entries.get(place)
-        if entry is None:
-            entry = self._pages[-1].entries[place] = Entry(asked, settings, name, self.dataloader_idx)
-        else:
-            entry.ask_again(hook, asked, settings)
+        entry = self._pages[-1].entries.setdefault(place, Entry((), settings, name, self.dataloader_idx))
+        entry.ask_again(hook, asked, settings)
         return entry
 
     # ---- read by everybody -----------------------------------------------------------------------
@@ -190,9 +186,8 @@ class Logbook:
     def as_arrays(self) -> dict[str, Any]:
         """The callback metrics as NumPy arrays of shape (), which share no memory with the tensors."""
         values = {name: value.detach().cpu() for name, value in self.metrics("callback").items()}
-        # NumPy has no bfloat16.
-        wide = {name: value.float() if value.dtype is torch.bfloat16 else value for name, value in values.items()}
-        return {name: value.numpy().copy() for name, value in wide.items()}
+        narrow = torch.bfloat16  # which NumPy does not have
+        return {n: (value.float() if value.dtype is narrow else value).numpy().copy() for n, value in values.items()}
 
     def take_arrays(self, arrays: Mapping[str, Any]) -> None:
         """Keep another process's callback metrics beside one's own, as tensors."""
@@ -204,9 +199,7 @@ class Logbook:
             self.publisher.publish(self._read(self._pages[-1], "logged", ("step",), self.dataloader_idx), step)
 
     @staticmethod
-    def _read(
-        page: Page, kind: str, whats: Sequence[str] = ("step", "epoch"), loader: int | None = None
-    ) -> dict[str, Any]:
+    def _read(page: Page, kind: str, whats: Any = ("step", "epoch"), loader: int | None = None) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for entry in page.entries.values():
             if loader is not None and entry.loader not in (None, loader):
@@ -237,11 +230,9 @@ def _plain(value: Any) -> float:
 # ---- torchmetrics, which keep account of an epoch themselves ------------------------------------------------
 
 
-def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
+def _metrics(module: nn.Module) -> dict[str, Any]:
     """The metrics in the module, by name."""
-    torchmetrics = sys.modules.get("torchmetrics")
-    if torchmetrics is not None:
-        yield from ((n, part) for n, part in module.named_modules() if isinstance(part, torchmetrics.Metric))
+    return {name: part for name, part in module.named_modules() if rules.is_metric(part)}
 
 
 def _metric_state(metric: Any) -> dict[str, Any]:
@@ -249,8 +240,4 @@ def _metric_state(metric: Any) -> dict[str, Any]:
 
 
 def _set_metric_state(metric: Any, saved: Mapping[str, Any]) -> None:
-    metric._update_count, metric._computed = saved["updates"], None
-    for name, value in saved["values"].items():
-        is_list = isinstance(value, list)
-        moved = [item.to(metric.device) for item in value] if is_list else value.to(metric.device)
-        setattr(metric, name, moved)
+    vars(metric).update(_update_count=saved["updates"], _computed=None, **move(saved["values"], metric.device))

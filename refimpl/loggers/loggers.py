@@ -154,8 +154,8 @@ class CSVLogger(_FolderLogger):
         row = {"step": step, **metrics}
         if self._columns is None:
             self._columns, _ = self._read()
-        if not row.keys() <= set(self._columns):
-            self._widen([*self._columns, *(name for name in row if name not in self._columns)])
+        if new := [name for name in row if name not in self._columns]:
+            self._widen(new)
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
@@ -167,17 +167,17 @@ class CSVLogger(_FolderLogger):
             reader = csv.DictReader(file)
             return list(reader.fieldnames or ()), list(reader)
 
-    def _widen(self, columns: list[str]) -> None:
+    def _widen(self, new: list[str]) -> None:
         """The same rows with more columns, in a file that takes the old one's place when it is whole."""
-        _, rows = self._read()
+        columns, rows = self._read()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         wider = self.path.with_suffix(".part")
         with wider.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
+            writer = csv.DictWriter(file, [*columns, *new])
             writer.writeheader()
             writer.writerows(rows)
         os.replace(wider, self.path)
-        self._columns = columns
+        self._columns = [*columns, *new]
 
 
 class SilentLogger(Logger):
@@ -193,11 +193,10 @@ class SilentLogger(Logger):
 
 
 class _Nothing:
-    def __getattr__(self, name: str) -> Any:
-        return _Nothing()
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _Nothing()
+        return self
+
+    __getattr__ = __call__
 
 
 _INSTALL = "pip install 'refimpl-conformance[tensorboard]'"
@@ -230,7 +229,7 @@ def _flat(params: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in params.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}/"))
+            flat |= _flat(value, f"{prefix}{key}/")
         else:
             value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
             flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)

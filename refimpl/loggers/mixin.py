@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,15 +53,12 @@ class LoggingMixin(Properties):
         if self.trainer is None:
             return ignore(name)
         if tbptt_reduce_fx is not None or tbptt_pad_token is not None or sync_dist_op is not None:
-            deprecated(
-                tbptt_reduce_fx=tbptt_reduce_fx, tbptt_pad_token=tbptt_pad_token, sync_dist_op=sync_dist_op
-            )
+            deprecated(tbptt_reduce_fx=tbptt_reduce_fx, tbptt_pad_token=tbptt_pad_token, sync_dist_op=sync_dist_op)
         settings = (
             prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
             add_dataloader_idx, metric_attribute, rank_zero_only,
         )  # fmt: skip
         self.trainer.run.logbook.log(name, value, batch_size, settings)
-        return None
 
     def log_dict(
         self, dictionary: Mapping[str, Any], prog_bar: bool = False, logger: bool = True, on_step: bool | None = None,
@@ -88,22 +86,20 @@ class LoggingMixin(Properties):
         number of the batch's piece; and "v_num", the version of the logger's experiment, if there is one.
         ("get_progress_bar_dict")
         """
-        items: dict[str, int | str] = {}
-        bar = self.trainer.progress_bar_callback if self.trainer else None
-        if bar is not None and bar.running_loss is not None:
-            items["loss"] = f"{bar.running_loss:.3g}"
-        if self.truncated_bptt_steps and self.trainer is not None:
-            items["split_idx"] = self.trainer.run.optimization.split_idx
-        if self.logger is not None and self.logger.version is not None:
-            items["v_num"] = self.logger.version
-        return items
+        trainer = self.trainer
+        bar = trainer and trainer.progress_bar_callback
+        loss = bar and bar.running_loss
+        items: dict[str, Any] = {
+            "loss": None if loss is None else f"{loss:.3g}",
+            "split_idx": trainer.run.optimization.split_idx if trainer and self.truncated_bptt_steps else None,
+            "v_num": None if self.logger is None else self.logger.version,
+        }
+        return {name: value for name, value in items.items() if value is not None}
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Python's `print`, in the process of global rank 0 only and above a running progress bar."""
-        if self.trainer is None:
-            print(*args, **kwargs)
-        elif self.trainer.global_rank == 0:
-            self.trainer.print(*args, **kwargs)
+        if self.global_rank == 0:
+            (self.trainer or builtins).print(*args, **kwargs)
 
     def add_to_queue(self, queue: Any) -> None:
         """Put `trainer.callback_metrics` into a queue of any kind, as NumPy arrays, which share no memory with the

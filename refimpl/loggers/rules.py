@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import getmembers
 from operator import attrgetter, index
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LogError, warn
+from ..hooks import ModelHooks
 
 __all__ = [
     "REFUSED", "RULES", "WIDENED", "check_metric", "deprecated", "given_size", "ignore", "is_metric",
@@ -26,40 +28,26 @@ _EPOCH_ONLY = (False, True, False)
 
 # The documentation's table of defaults by hook. A hook that is not listed may not log.
 RULES: dict[str, tuple[bool, bool, bool]] = {
-    **dict.fromkeys(
+    **dict.fromkeys((
         "training_step training_step_end on_before_zero_grad on_before_backward backward on_after_backward "
-        "on_before_optimizer_step on_train_batch_start on_train_batch_end".split(),
-        _BOTH_STEP,
-    ),
+        "on_before_optimizer_step on_train_batch_start on_train_batch_end").split(), _BOTH_STEP),
     "track_grad_norm": _BOTH_STEP,  # no hook: the engine's own function that logs for the option of this name
-    **dict.fromkeys(
+    **dict.fromkeys((
         "validation_step validation_step_end test_step test_step_end on_validation_batch_start "
-        "on_validation_batch_end on_test_batch_start on_test_batch_end".split(),
-        _BOTH_EPOCH,
-    ),
-    **dict.fromkeys(
+        "on_validation_batch_end on_test_batch_start on_test_batch_end").split(), _BOTH_EPOCH),
+    **dict.fromkeys((
         "on_train_start on_validation_start on_test_start on_epoch_start on_epoch_end on_train_epoch_start "
         "on_train_epoch_end on_validation_epoch_start on_validation_epoch_end on_test_epoch_start "
-        "on_test_epoch_end training_epoch_end validation_epoch_end test_epoch_end".split(),
-        _EPOCH_ONLY,
-    ),
-}
+        "on_test_epoch_end training_epoch_end validation_epoch_end test_epoch_end").split(), _EPOCH_ONLY),
+}  # fmt: skip
 
 # Hooks that may not log, named so that the error can name them.
-REFUSED = frozenset(
-    "prepare_data setup teardown train_dataloader val_dataloader test_dataloader predict_dataloader "
-    "configure_callbacks on_post_move_to_device configure_optimizers on_before_batch_transfer "
-    "transfer_batch_to_device on_after_batch_transfer tbptt_split_batch optimizer_step optimizer_zero_grad "
-    "configure_gradient_clipping "
-    "on_fit_start on_fit_end on_pretrain_routine_start on_pretrain_routine_end on_sanity_check_start "
-    "on_sanity_check_end on_train_end on_validation_end on_test_end on_validation_model_eval "
-    "on_validation_model_train on_test_model_eval on_test_model_train on_predict_model_eval on_predict_model_train "
-    "on_predict_start on_predict_epoch_start on_predict_batch_start predict_step on_predict_batch_end "
-    "on_predict_epoch_end on_predict_end on_exception on_save_checkpoint on_load_checkpoint".split()
+_KNOWN = {name for name, hook in getmembers(ModelHooks, callable) if name[0] != "_"}.union(
+    RULES,
+    "configure_callbacks configure_optimizers tbptt_split_batch optimizer_step optimizer_zero_grad on_exception "
+    "configure_gradient_clipping predict_step on_sanity_check_start on_sanity_check_end".split(),
 )
-
-
-_KNOWN = REFUSED.union(RULES)
+REFUSED = _KNOWN.difference(RULES)
 _LOOPS = f"{__name__.partition('.')[0]}.loops"
 
 

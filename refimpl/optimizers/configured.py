@@ -58,9 +58,18 @@ class Schedule:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.reduce_on_plateau = True
 
+    def comes_due(self) -> bool:
+        """One more update of its optimizer, or epoch, has passed: does it step now? One per step that reacts to a value
+        steps at the end of the batch."""
+        self.passed += 1
+        now = self.passed % self.frequency == 0
+        self.is_due = self.is_due or (now and self.reduce_on_plateau and self.interval == "step")
+        return now and not self.is_due
+
     def step(self, metrics: Mapping[Any, Any]) -> None:
         """`scheduler.step`, with the monitored one of the logged values if it takes one. Raises
         ConfigurationError, or warns, where that was not logged."""
+        self.is_due = False
         if not self.reduce_on_plateau:
             self.scheduler.step()
         elif self.monitor in metrics:
@@ -172,6 +181,10 @@ class Turns:
         self._batches += 1
         self._used.add(self.owner)
         return self.owner
+
+    def end(self) -> None:
+        """The owner's window is closed, or dropped."""
+        self.owner = None
 
     def state_dict(self) -> dict[str, Any]:
         """Where in the cycle the run is."""

@@ -69,7 +69,8 @@ class LossScaler:
         """Divide the gradients of the optimizer's parameters, and look for overflows."""
         self.scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
-        self.found_inf = not all(bool(gradient.isfinite().all()) for gradient in gradients)
+        finite = [gradient.isfinite().all() for gradient in gradients]
+        self.found_inf = bool(finite) and not torch.stack(finite).all()  # the device is waited for once
         self._unscaled = True
 
     def refuse_none(self) -> NoReturn:

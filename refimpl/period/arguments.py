@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import inspect
 from argparse import SUPPRESS, ArgumentParser, Namespace
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 
 __all__ = ["TakesArguments"]
 
-_WORDS = {"none": None, "true": True, "false": False}
+_WORDS = {"none": None, "true": True, "false": False}.__getitem__
 
 
 def parsed(text: str) -> Any:
     """None, True, False, an int or a float, where the text is one, or else the text."""
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            pass
+    for read in (_WORDS, int, float):
+        with suppress(KeyError, ValueError):
+            return read(text.lower())
     return text
 
 

@@ -64,11 +64,10 @@ GONE = {
 
 def fill(module: ModuleType, path: str) -> None:
     """Give the module the names that the table has for it."""
-    names = set(vars(module).get("__all__", ()))
-    for source in [import_module(f"{ROOT}.{today}") for today in MODULES.get(path, ())]:
-        vars(module).update((name, getattr(source, name)) for name in source.__all__)
-        names.update(source.__all__)
-    vars(module).update(__all__=sorted(names), __getattr__=partial(inner, path))
+    sources = [import_module(f"{ROOT}.{today}") for today in MODULES.get(path, ())]
+    names = {name: getattr(source, name) for source in sources for name in source.__all__}
+    known = {*names, *vars(module).get("__all__", ())}
+    vars(module).update(names, __all__=sorted(known), __getattr__=partial(inner, path))
 
 
 def inner(path: str, name: str) -> Any:

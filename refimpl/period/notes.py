@@ -37,36 +37,22 @@ class Note(NamedTuple):
 _EPOCH_END, _BATCH_END = "^(training|validation|test)_epoch_end", "^on_(train|validation|test)_batch_end"
 _KEY = r"\[\s*['\"]"  # of outputs["loss"]
 NOTES = (
-    Note(
-        "outputs is, or holds, what the step returned, which was a tensor and no dict", "R34",
-        f"{_EPOCH_END}|{_BATCH_END}", (IndexError, TypeError),
-        "too many indices|invalid data type 'str'|0-dim tensor", rf"{_KEY}|\[0\]", Tensor,
-    ),
-    Note(
-        "outputs is, or holds, a list, since there are several loaders, optimizers, or pieces of a batch", "R32, R40",
-        f"{_EPOCH_END}|{_BATCH_END}", TypeError, "list indices", _KEY, list,
-    ),
-    Note(
-        "outputs is empty: what steps returned as None is left out, and so are batches that were skipped", "R20, R32",
-        _EPOCH_END, (RuntimeError, ValueError, ArithmeticError, IndexError), "non-empty|by zero|out of range",
-        output=NoneType,
-    ),
-    Note(
-        "outputs is None: the step returned None, or optimizer_step did not call its closure", "R34",
-        _BATCH_END, TypeError, "NoneType' object is not", "", NoneType,
-    ),
-    Note(
-        "the batch is still where the loader left it; it is moved to the device after this hook", "R2",
-        "^on_(train|validation|test|predict)_batch_start", RuntimeError, "(same|expected) device",
-    ),
-    Note(
-        "a loader is asked for when its first epoch begins; until then the trainer has None in its place", "R24",
-        "", (AttributeError, TypeError), "NoneType", r"trainer\.(train_dataloader|(val|test|predict)_dataloaders)\b",
-    ),
-    Note(
-        "trainer.train_dataloader is the loader as the script gave it, in no wrapper", "R67",
-        "", AttributeError, "'loaders'", r"\btrain_dataloader\.loaders\b",
-    ),
+    Note("outputs is, or holds, what the step returned, which was a tensor and no dict", "R34",
+         f"{_EPOCH_END}|{_BATCH_END}", (IndexError, TypeError),
+         "too many indices|invalid data type 'str'|0-dim tensor", rf"{_KEY}|\[0\]", Tensor),
+    Note("outputs is, or holds, a list, since there are several loaders, optimizers, or pieces of a batch", "R32, R40",
+         f"{_EPOCH_END}|{_BATCH_END}", TypeError, "list indices", _KEY, list),
+    Note("outputs is empty: what steps returned as None is left out, and so are batches that were skipped", "R20, R32",
+         _EPOCH_END, (RuntimeError, ValueError, ArithmeticError, IndexError), "non-empty|by zero|out of range", "",
+         NoneType),
+    Note("outputs is None: the step returned None, or optimizer_step did not call its closure", "R34",
+         _BATCH_END, TypeError, "NoneType' object is not", "", NoneType),
+    Note("the batch is still where the loader left it; it is moved to the device after this hook", "R2",
+         "^on_(train|validation|test|predict)_batch_start", RuntimeError, "(same|expected) device"),
+    Note("a loader is asked for when its first epoch begins; until then the trainer has None in its place", "R24",
+         "", (AttributeError, TypeError), "NoneType", r"trainer\.(train_dataloader|(val|test|predict)_dataloaders)\b"),
+    Note("trainer.train_dataloader is the loader as the script gave it, in no wrapper", "R67",
+         "", AttributeError, "'loaders'", r"\btrain_dataloader\.loaders\b"),
 )  # fmt: skip
 
 
@@ -85,12 +71,9 @@ def explain(exception: BaseException) -> None:
         return
     output = _output(hook, user)
     for note in NOTES:
+        recognised = isinstance(exception, note.error) and isinstance(output, note.output)
         patterns = ((note.hook, hook), (note.text, str(exception)), (note.line, line))
-        if (
-            isinstance(exception, note.error)
-            and isinstance(output, note.output)
-            and all(re.search(*p) for p in patterns)
-        ):
+        if recognised and all(re.search(*each) for each in patterns):
             where = f"{hook}: " if note.hook else ""
             said = f"({where}{note.says}; see {note.rows} in docs/interpretations.md)"
             if said not in getattr(exception, "__notes__", ()):  # as it is where runs are nested

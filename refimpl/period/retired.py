@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 from ..callback import Callback
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
-from ..errors import ConfigurationError, did_you_mean
+from ..errors import ConfigurationError, did_you_mean, warn
 from ..receivers import callbacks_of
 
 __all__ = ["RETIRED_OPTIONS", "retired_keywords", "retired_options"]
@@ -29,8 +28,8 @@ RENAMED: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 # Still what they were, but deprecated for something beside the trainer.
 DEPRECATED = {
-    "resume_from_checkpoint": "fit(ckpt_path=...)",
-    "truncated_bptt_steps": "the module's attribute of this name",
+    "resume_from_checkpoint": "use fit(ckpt_path=...)",
+    "truncated_bptt_steps": "use the module's attribute of this name",
 }
 # Without an effect on what is trained, and without a successor.
 IDLE = ("flush_logs_every_n_steps", "log_gpu_memory", "prepare_data_per_node", "process_position")
@@ -71,8 +70,8 @@ def retired_options(init: Callable[..., None]) -> Callable[..., None]:
     Raises TypeError for an option by position, and for an unknown one, naming the nearest; ConfigurationError for
     what the engine does not have, and for an option whose two spellings contradict each other.
     """
-    defaults = {name: parameter.default for name, parameter in inspect.signature(init).parameters.items()}
-    del defaults["self"]
+    _, *parameters = inspect.signature(init).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters}
 
     @functools.wraps(init)
     def translated(self: Any, *args: Any, **given: Any) -> None:
@@ -86,8 +85,7 @@ def retired_options(init: Callable[..., None]) -> Callable[..., None]:
             if name in RENAMED:
                 today |= _renamed(name, value, today, defaults)
             elif name in IDLE or (name in DEPRECATED and value is not None):
-                instead = "it does nothing" if name in IDLE else f"use {DEPRECATED[name]}"
-                _deprecated(f"Trainer({name}={value!r})", instead)
+                _deprecated(f"Trainer({name}={value!r})", DEPRECATED.get(name, "it does nothing"))
             elif name not in defaults:
                 _check_absent(name, value, defaults)
         init(self, **today)
@@ -102,7 +100,7 @@ def _renamed(name: str, value: Any, today: dict[str, Any], defaults: dict[str, A
         return {}
     if today.get(option) not in (defaults.get(option), meaning(value)):
         raise ConfigurationError(f"{name}={value!r} contradicts {option}={today[option]!r}; give {option} only")
-    _deprecated(f"Trainer({name}={value!r})", f"use {option}", stacklevel=4)
+    _deprecated(f"Trainer({name}={value!r})", f"use {option}")
     own = callbacks_of(today["callbacks"])
     new = [cb for cb in _callbacks_for(name, value) if not any(isinstance(other, type(cb)) for other in own)]
     return {option: meaning(value), "callbacks": [*own, *new]}
@@ -127,7 +125,7 @@ def _check_absent(name: str, value: Any, known: Iterable[str]) -> None:
     problem = f"Trainer({name}={value!r}): this engine has nothing of the kind; {INSTEAD.get(name, 'leave it out')}"
     if name in ABSENT:
         raise ConfigurationError(problem)
-    warnings.warn(f"{problem}; it goes on without", stacklevel=3)
+    warn(f"{problem}; it goes on without")
 
 
 def retired_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -158,5 +156,5 @@ def retired_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R
     return decorate
 
 
-def _deprecated(what: str, instead: str, stacklevel: int = 3) -> None:
-    warnings.warn(f"{what} is deprecated; {instead}", DeprecationWarning, stacklevel=stacklevel)
+def _deprecated(what: str, instead: str) -> None:
+    warn(f"{what} is deprecated; {instead}", DeprecationWarning)

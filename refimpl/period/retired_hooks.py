@@ -57,7 +57,10 @@ class PeriodReceivers(Receivers):
     def resolved(
         self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
     ) -> Hooks:
-        """Everything that the loops will call, that of hooks under retired names included."""
+        """Everything that the loops will call, that of hooks under retired names included; and a module has the
+        `data_pipeline` of its data module."""
+        if datamodule is not None and hasattr(datamodule, "data_pipeline"):
+            module.data_pipeline = datamodule.data_pipeline
         return resolve(trainer, module, datamodule, with_retired(self.callbacks), SPELLINGS)
 
 
@@ -69,8 +72,7 @@ def with_retired(callbacks: Sequence[Callback]) -> list[Callback]:
     for callback in callbacks:
         for name, today in _CALLED.items():
             if method := getattr(callback, name, None):
-                problem = f"{type(callback).__name__}.{name} is deprecated; use {today}"
-                warnings.warn(problem, DeprecationWarning, stacklevel=2)
+                warnings.warn(f"{type(callback).__name__}.{name} is deprecated; use {today}", DeprecationWarning, 2)
                 caller = Callback()
                 setattr(caller, today, _without_arguments(method, today))
                 (after if name == "on_batch_end" else before).append(caller)

@@ -13,6 +13,7 @@ import sys
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,7 @@ __all__ = [
 #: Where the kinds of what was no plain data are noted: by the keys and indices that lead to it.
 Kinds = dict[tuple[Any, ...], str]
 
-_SCALARS = {
-    type(None), bool, int, float, str, Tensor, nn.Parameter, torch.dtype, torch.device, torch.Size,
-}  # fmt: skip
+_SCALARS = {type(None), bool, int, float, str, Tensor, nn.Parameter, torch.dtype, torch.device, torch.Size}
 
 
 class AttributeDict(dict[str, Any]):
@@ -79,14 +78,15 @@ def container(config: Any) -> Any:
 
 
 def kind_of(value: Any) -> str | None:
-    """Which kind of object it is that holds settings; None if it holds none."""
+    """The key in `KINDS` of an object that is no plain data, or of a dict; None for any other."""
     if is_config(value):
         return "OmegaConf"
-    if isinstance(value, Mapping):
-        return "dict" if type(value) is dict else "AttributeDict"
-    if isinstance(value, Namespace):
-        return "Namespace"
-    return "dataclass" if dataclasses.is_dataclass(value) and not isinstance(value, type) else None
+    if type(value) is dict:
+        return "dict"
+    if dataclasses.is_dataclass(value) and not isinstance(value, (type, Mapping, Namespace)):
+        return "dataclass"
+    kinds = {Mapping: "AttributeDict", Namespace: "Namespace", Path: "Path", bytes: "bytes"}
+    return next((name for kind, name in kinds.items() if isinstance(value, kind)), None)
 
 
 def settings(given: Any) -> Mapping[str, Any]:
@@ -116,10 +116,7 @@ def settings_in(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         found = json.loads("{" + ",".join(content.decode().splitlines()) + "}")  # a line of JSON for each, as ours
     except ValueError:
-        try:
-            import yaml
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError(f"hparams_file={os.fspath(path)!r} needs PyYAML: pip install pyyaml") from None
+        yaml = _imported("yaml", f"hparams_file={os.fspath(path)!r} needs PyYAML: pip install pyyaml")
         try:
             found = yaml.safe_load(content)
         except yaml.YAMLError as error:
@@ -148,14 +145,9 @@ def plain(value: Any, path: tuple[Any, ...], kinds: Kinds) -> Any:
         return {_plain_key(item) for item in value}
     if isinstance(value, np.generic):
         return plain(value.item(), path, kinds)
-    if kind is bytes:  # of which empty ones are refused
-        kinds[path] = "bytes"
-        return value.decode("latin-1")
-    if isinstance(value, Path):
-        kinds[path] = "Path"
-        return str(value)
     kinds[path] = str(kind_of(value))
-    return plain(container(value) if is_config(value) else dict(settings(value)), path, kinds)
+    form = _FORMS.get(kinds[path], lambda value: dict(settings(value)))
+    return plain(form(value), path, kinds)
 
 
 def _plain_key(value: Any) -> Any:
@@ -190,23 +182,25 @@ def build(kind: str, form: Any) -> Any:
         raise CheckpointError(f"hyperparameters hold a {kind} made of {form!r:.80}: {error}") from error
 
 
-def _omegaconf(form: Any) -> Any:
+def _imported(package: str, needed: str) -> Any:
     try:
-        from omegaconf import OmegaConf
+        return import_module(package)
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "these hyperparameters are an OmegaConf config: pip install 'refimpl-conformance[omegaconf]'"
-        ) from None
-    return OmegaConf.create(form)
+        raise ModuleNotFoundError(needed) from None
 
 
-#: How an object of each kind is made of its form.
+_CONFIG = "these hyperparameters are an OmegaConf config: pip install 'refimpl-conformance[omegaconf]'"
+
+
+#: The form of an object of a kind that is not settings by name (torch refuses bytes that are empty), and how an object
+#: of each kind is made of its form.
+_FORMS: dict[str, Any] = {"OmegaConf": container, "bytes": lambda value: value.decode("latin-1"), "Path": str}
 KINDS: dict[str, Callable[[Any], Any]] = {
     "dict": dict,
     "AttributeDict": AttributeDict,
     "dataclass": AttributeDict,
     "Namespace": lambda form: Namespace(**form),
-    "OmegaConf": _omegaconf,
+    "OmegaConf": lambda form: _imported("omegaconf", _CONFIG).OmegaConf.create(form),
     "bytes": lambda form: form.encode("latin-1"),
     "Path": Path,
 }

@@ -43,9 +43,8 @@ def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # created here: with the user's permissions
     try:
         with open(part, "wb") as file:
-            if fcntl:
-                with suppress(OSError):  # a file system without locks
-                    fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(OSError, AttributeError):  # a file system without locks, or a system
+                fcntl.flock(file, fcntl.LOCK_EX)
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
@@ -113,7 +112,7 @@ def read(source: str | os.PathLike[str] | IO[bytes], map_location: Any = "cpu", 
             _verify(file)
             checkpoint = torch.load(file, map_location=map_location, weights_only=weights_only)
         except Exception as error:  # whatever unpickling a damaged or hostile file comes to
-            if _is_the_systems(error):
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a damaged archive may lead to
                 raise
             raise CheckpointError(f"{source!r} {_why_unreadable(error)}") from error
     is_mapping = isinstance(checkpoint, Mapping)
@@ -136,7 +135,7 @@ def _verify(file: IO[bytes]) -> None:
                 marked = (one.filename for one in archive.infolist() if one.external_attr & 0x10 and not one.is_dir())
                 wrong = archive.testzip() or next(marked, None)
         except Exception as error:
-            if _is_the_systems(error):
+            if isinstance(error, OSError):
                 raise
             raise CheckpointError(f"its archive is damaged: {error}") from error
         if wrong:
@@ -144,11 +143,6 @@ def _verify(file: IO[bytes]) -> None:
     elif _LEGACY not in head:
         raise CheckpointError("it does not begin as a file of torch.save does" if head else "it is empty")
     file.seek(start)
-
-
-def _is_the_systems(error: Exception) -> bool:
-    """Whether the disk has failed, or the like; a damaged archive may only lead to before its beginning."""
-    return isinstance(error, OSError) and error.errno != errno.EINVAL
 
 
 def _why_unreadable(error: Exception) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from inspect import Parameter
+from traceback import walk_stack
 from types import FrameType
 from typing import Any
 
 from torch import nn
 
-from ..errors import ConfigurationError, did_you_mean
+from ..errors import ConfigurationError, did_you_mean, warn
 from .config import AttributeDict, Kinds, build, container, is_config, kind_of, plain, rebuilt, settings
 
 __all__ = ["HyperparametersMixin", "init_arguments", "logged_hparams", "plain_hparams"]
@@ -75,10 +76,8 @@ class HyperparametersMixin:
         chain = list(_running_inits(self, frame or sys._getframe(1)))
         named = all(isinstance(arg, str) for arg in args)
         if named and not chain:
-            raise ConfigurationError(
-                f"save_hyperparameters({', '.join(map(repr, args))}) outside of {type(self).__name__}.__init__: "
-                "call it there, or give it a dict"
-            )
+            call, init = f"save_hyperparameters({', '.join(map(repr, args))})", f"{type(self).__name__}.__init__"
+            raise ConfigurationError(f"{call} outside of {init}: call it there, or give it a dict")
         inits = {name: value for given in chain for name, value in given.items()}  # of two, the subclass's is last
         known = inits if named else settings(args[0] if len(args) == 1 else args)
         ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
@@ -95,17 +94,16 @@ class HyperparametersMixin:
         self._hparams_unlogged = self._hparams_unlogged - {*saved} if logger else self._hparams_unlogged | {*saved}
 
 
-def _running_inits(owner: Any, frame: FrameType | None) -> Iterator[dict[str, Any]]:
+def _running_inits(owner: Any, frame: FrameType) -> Iterator[dict[str, Any]]:
     """The arguments by name of each `__init__` of `owner` that is running, those of the outermost last."""
     inner: dict[str, Any] = {}  # what the one within has got by position
-    while frame is not None:
-        info = inspect.getargvalues(frame)
-        if frame.f_code.co_name == "__init__" and info.args and info.locals.get(info.args[0]) is owner:
+    for running, _ in walk_stack(frame):
+        info = inspect.getargvalues(running)
+        if running.f_code.co_name == "__init__" and info.args and info.locals.get(info.args[0]) is owner:
             named = {name: info.locals[name] for name in info.args[1:] if name in info.locals}
             handed_on = _handed_on(info.locals.get(info.varargs or "", ()), inner)
-            inner = {n: v for n, v in named.items() if n in info.args[: frame.f_code.co_argcount]} | handed_on
+            inner = {n: v for n, v in named.items() if n in info.args[: running.f_code.co_argcount]} | handed_on
             yield named | handed_on | info.locals.get(info.keywords or "", {})
-        frame = frame.f_back
 
 
 def _handed_on(objects: Sequence[Any], inner: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,10 +130,8 @@ def _copied(saved: Mapping[str, Any]) -> Any:
         return copy.deepcopy(saved)
     copies, memo = dict(saved), {}  # type: dict[str, Any], dict[int, Any]
     for name, value in saved.items():
-        try:
+        with suppress(Exception):  # whatever the value's own methods raise
             copies[name] = value if isinstance(value, nn.Module) else copy.deepcopy(value, memo)
-        except Exception:  # whatever the value's own methods raise
-            continue
     return copies
 
 
@@ -248,7 +244,7 @@ def init_arguments(
     for name in () if takes_any else sorted(given.keys() - named.keys()):
         given.pop(name)
         hint = did_you_mean(name, [*named, *holders])
-        warnings.warn(f"{cls.__name__} takes no {name!r}, which is left out{hint}", stacklevel=4)
+        warn(f"{cls.__name__} takes no {name!r}, which is left out{hint}")
     return positional, given
 
 

@@ -41,8 +41,7 @@ RANDOM = {
     "numpy": Value("what numpy.random.get_state() returns", lambda state: (
         _taken(np.random.RandomState().set_state, state) and 0 <= state[2] <= 624)),
     "torch": Value("what torch.get_rng_state() returns", lambda state: _taken(torch.Generator().set_state, state)),
-    "cuda": [GENERATOR],
-    "generators": [GENERATOR],
+    "cuda": [GENERATOR], "generators": [GENERATOR],
 }  # fmt: skip
 
 # ---- what was logged ---------------------------------------------------------------------------------------
@@ -59,9 +58,7 @@ OF_MEAN = {
     "so_far": NOTHING, "metric": NOTHING, "settings": _settings(reduce_fx=one_of("mean")),
 }  # fmt: skip
 OF_NAMED = {**OF_MEAN, "settings": _settings(reduce_fx=one_of("min", "max", "sum")), "total": SCALAR}
-OF_METRIC = {
-    **OF_MEAN, "settings": _settings(reduce_fx=ANY), "metric": TEXT, "latest": maybe(Either(NUMBER, TENSOR))
-}  # fmt: skip
+OF_METRIC = {**OF_MEAN, "settings": _settings(reduce_fx=ANY), "metric": TEXT, "latest": maybe(Either(NUMBER, TENSOR))}
 OF_CALLABLE = {**OF_MEAN, "settings": _settings(on_epoch=one_of(True)), "so_far": VALUE}
 ENTRY = Either(OF_MEAN, OF_NAMED, OF_METRIC, OF_CALLABLE, {**OF_MEAN, "settings": _settings(on_epoch=one_of(False))})
 LOGBOOK = {
@@ -134,8 +131,7 @@ def of_run(module: LightningModule, optimization: Any, loops: Mapping[str, Any])
     count = len(optimization.optimizers)
     index = one_of(*range(count))
     turns = {"used": [index], "owner": maybe(index), ...: ANY} if optimization.turns else NOTHING
-    epoch: Any = ANY
-    logbook: Any = ANY
+    epoch, logbook = ANY, ANY  # type: Any, Any
     if loops["data"]["in_epoch"]:
         automatic, names = module.automatic_optimization, [name for (_, name, _), _ in loops["logbook"]["page"]]
         metrics = {name: part for name, part in module.named_modules() if is_metric(part)}
@@ -150,22 +146,15 @@ def of_run(module: LightningModule, optimization: Any, loops: Mapping[str, Any])
             "metrics": {name: {"values": _kept_by_metric(metric), ...: ANY} for name, metric in metrics.items()},
             ...: ANY,
         }
-    schedulers = [
-        {
-            "state": _kept_by_scheduler(each.scheduler),
-            "is_due": FLAG if each.reduce_on_plateau and each.interval == "step" else one_of(False),
-            ...: ANY,
-        }
-        for each in optimization.schedules
-    ]
     shape = {"optimization": {"turns": turns, optional("epoch"): epoch}, "logbook": logbook, ...: ANY}
-    return {"lr_schedulers": tuple(schedulers), "loops": shape, ...: ANY}
+    return {"lr_schedulers": tuple(map(_of_schedule, optimization.schedules)), "loops": shape, ...: ANY}
 
 
-def _kept_by_scheduler(scheduler: Any) -> Any:
-    """The lists of one of the user's own may grow."""
-    state = state_of(scheduler)
-    return NOTHING if state is None else like(state, fixed=type(scheduler).__module__.startswith("torch."))
+def _of_schedule(schedule: Any) -> Any:
+    """The lists of a scheduler of the user's own may grow."""
+    state, by_step = state_of(schedule.scheduler), schedule.reduce_on_plateau and schedule.interval == "step"
+    shape = like(state, fixed=type(schedule.scheduler).__module__.startswith("torch."))
+    return {"state": NOTHING if state is None else shape, "is_due": FLAG if by_step else one_of(False), ...: ANY}
 
 
 def _kept_by_metric(metric: Any) -> dict[str, Any]:

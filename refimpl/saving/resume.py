@@ -4,6 +4,10 @@ A run that was resumed does, from there on, what one that never stopped does, bi
 take their states as they are. In mid-epoch the loaders are iterated from the random state in which they were before,
 past the batches that are done; then each part takes back what those left behind (`rejoin`): outputs, logged values,
 gradients of an open window.
+
+The keys of a checkpoint are those of the period where they mean the same: "epoch" and "global_step" (how many are
+done), "state_dict", "optimizer_states", "lr_schedulers", "callbacks", "hyper_parameters". What the loops need to go on
+in mid-epoch is under "loops".
 """
 
 from __future__ import annotations
@@ -28,11 +32,8 @@ __all__ = [
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 # What the period has at the top of a checkpoint, and whose it is; the other states of the parts are under "loops".
 _AT_THE_TOP = {
-    "epoch": "progress",
-    "global_step": "progress",
-    "optimizer_states": "optimization",
-    "lr_schedulers": "optimization",
-    "scaler": "optimization",
+    "progress": ("epoch", "global_step"),
+    "optimization": ("optimizer_states", "lr_schedulers", "scaler"),
 }
 
 
@@ -54,11 +55,10 @@ def collected(
 ) -> dict[str, Any]:
     """Everything that a run needs to go on, but for its callbacks', or with `weights_only` the module alone."""
     loops = {name: part.state_dict() for name, part in parts.items()}
-    at_the_top = {key: loops[part].pop(key) for key, part in _AT_THE_TOP.items()}
+    at_the_top = {key: loops[name].pop(key) for name, keys in _AT_THE_TOP.items() for key in keys}
     checkpoint: dict[str, Any] = {
         _OURS: __version__,
-        "epoch": at_the_top["epoch"],
-        "global_step": at_the_top["global_step"],
+        **{key: at_the_top[key] for key in _AT_THE_TOP["progress"]},
         "state_dict": module.state_dict(),
         **_hyperparameters(module),
         **(_hyperparameters(datamodule) if datamodule else {}),
@@ -102,15 +102,11 @@ def is_resumable(path: Any, checkpoint: Mapping[str, Any], module: LightningModu
     return True
 
 
-def check_fits(
-    path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization
-) -> None:
+def check_fits(path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization) -> None:
     """Before anything of it is used: does it fit what was configured? Raises CheckpointError naming the key."""
     for what, ours in (("optimizer_states", optimization.optimizers), ("lr_schedulers", optimization.schedules)):
-        if len(checkpoint[what]) != len(ours):
-            raise CheckpointError(
-                f"{path!r} holds {len(checkpoint[what])} {what}, but configure_optimizers returned {len(ours)}"
-            )
+        if (count := len(checkpoint[what])) != len(ours):
+            raise CheckpointError(f"{path!r} holds {count} {what}, but configure_optimizers returned {len(ours)}")
     check(checkpoint, of_run(module, optimization, checkpoint["loops"]), f"{path!r} does not fit this run")
 
 
@@ -132,7 +128,7 @@ def restore_module(
 def restore_parts(path: Any, checkpoint: Mapping[str, Any], parts: Mapping[str, Part]) -> None:
     """Give some parts their states. Raises CheckpointError for one that does not fit."""
     for name, part in parts.items():
-        at_the_top = {key: checkpoint[key] for key, owner in _AT_THE_TOP.items() if owner == name}
+        at_the_top = {key: checkpoint[key] for key in _AT_THE_TOP.get(name, ())}
         try:
             part.load_state_dict({**checkpoint["loops"][name], **at_the_top})
         except CheckpointError as error:

@@ -25,33 +25,31 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
-def limit(name: str, value: Any) -> int | float:
-    number = plain(value)
-    if (type(number) is int and number >= 0) or (type(number) is float and 0.0 <= number <= 1.0):
-        return number
-    raise ConfigurationError(f"{name}={value!r}; an int from 0 or a float from 0.0 to 1.0 is accepted")
+def _accepting(
+    accepted: str, fits: Callable[[Any], bool], kept: Callable[[Any], Any] = lambda number: number
+) -> Callable[[str, Any], Any]:  # fmt: skip
+    """A check: in words and as a test what is accepted, with numbers as Python's own, and what is kept of it."""
+
+    def check(name: str, value: Any) -> Any:
+        number = plain(value)
+        if not fits(number):
+            raise ConfigurationError(f"{name}={value!r}; {accepted} is accepted")
+        return kept(number)
+
+    return check
 
 
-def interval(name: str, value: Any) -> int | float:
-    number = plain(value)
-    if (type(number) is int and number >= 1) or (type(number) is float and 0.0 < number <= 1.0):
-        return number
-    raise ConfigurationError(
-        f"{name}={value!r}; an int from 1 (batches) or a float in (0, 1] (of an epoch) is accepted"
-    )
-
-
-def at_least_0(name: str, value: Any) -> float:
-    number = plain(0.0 if value is None else value)
-    if type(number) in (int, float) and number >= 0:
-        return float(number)
-    raise ConfigurationError(f"{name}={value!r}; None or a number from 0 is accepted")
-
-
-def flag(name: str, value: Any) -> bool:
-    if value not in (True, False):
-        raise ConfigurationError(f"{name}={value!r}; True or False is accepted")
-    return bool(value)
+limit = _accepting("an int from 0 or a float from 0.0 to 1.0", lambda number: (
+    number >= 0 if type(number) is int else type(number) is float and 0.0 <= number <= 1.0))  # fmt: skip
+interval = _accepting("an int from 1 (batches) or a float in (0, 1] (of an epoch)", lambda number: (
+    number >= 1 if type(number) is int else type(number) is float and 0.0 < number <= 1.0))  # fmt: skip
+at_least_0 = _accepting("None or a number from 0", lambda number: (
+    number is None or (type(number) in (int, float) and number >= 0)), lambda number: float(number or 0))  # fmt: skip
+flag = _accepting("True or False", lambda value: value in (True, False), bool)
+# The order of the norm; None for no norm.
+norm_order = _accepting("a number above 0, 'inf', or -1 for none", lambda number: (
+    number == "inf" or (type(number) in (int, float) and (number > 0 or number == -1))
+), lambda number: None if number == -1 else float(number))  # fmt: skip
 
 
 def number_of_bits(name: str, value: Any) -> int | str:
@@ -67,29 +65,19 @@ def windows(name: str, value: Any) -> dict[int, int]:
     return {0: 1, **windows}
 
 
-def norm_order(name: str, value: Any) -> float | None:
-    """The order of the norm; None for no norm."""
-    order = float("inf") if value == "inf" else plain(value)
-    if type(order) in (int, float) and (order > 0 or order == -1):
-        return None if order == -1 else float(order)
-    raise ConfigurationError(f"{name}={value!r}; a number above 0, 'inf', or -1 for none is accepted")
-
-
 def duration(name: str, value: Any) -> float | None:
     """Seconds."""
     if value is None:
         return None
     try:
         if isinstance(value, str):
-            days, hours, minutes, seconds = map(int, value.split(":"))
-            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        elif isinstance(value, dict):
+            value = dict(zip(("days", "hours", "minutes", "seconds"), map(int, value.split(":")), strict=True))
+        if isinstance(value, dict):
             value = timedelta(**value)
         return value.total_seconds()  # type: ignore[no-any-return]
     except (TypeError, ValueError, AttributeError, OverflowError):
-        raise ConfigurationError(
-            f"{name}={value!r}; 'DD:HH:MM:SS', a timedelta or a dict such as {{'minutes': 5}} is accepted"
-        ) from None
+        accepted = "'DD:HH:MM:SS', a timedelta or a dict such as {'minutes': 5}"
+        raise ConfigurationError(f"{name}={value!r}; {accepted} is accepted") from None
 
 
 def folder(name: str, value: Any) -> str:
@@ -167,15 +155,12 @@ def _as_meant(given: Mapping[str, Any]) -> dict[str, Any]:
     training without any limit ends after 1000 epochs."""
     fast = given["fast_dev_run"]
     batches = count("fast_dev_run", int(fast) if isinstance(fast, bool) else fast)
-    meant = {**given, "fast_dev_run": batches}
-    meant["limit_train_batches"] = limit("overfit_batches", given["overfit_batches"]) or given["limit_train_batches"]
+    train = limit("overfit_batches", given["overfit_batches"]) or given["limit_train_batches"]
+    meant = {**given, "fast_dev_run": batches, "limit_train_batches": train}
     if batches:
         meant |= {f"limit_{stage}_batches": batches for stage in ("train", "val", "test", "predict")}
         meant |= {"max_epochs": 1, "max_steps": batches, "num_sanity_val_steps": 0}
         meant |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
-    meant |= {name: 0 for name in ("min_epochs", "min_steps") if meant[name] is None}
-    if meant["max_steps"] is None:
-        meant["max_steps"] = -1
-    if meant["max_epochs"] is None:
-        meant["max_epochs"] = 1000 if meant["max_steps"] == -1 and meant["max_time"] is None else -1
-    return meant
+    endless = meant["max_steps"] in (None, -1) and meant["max_time"] is None
+    unset = {"min_epochs": 0, "min_steps": 0, "max_steps": -1, "max_epochs": 1000 if endless else -1}
+    return {**meant, **{name: value for name, value in unset.items() if meant[name] is None}}

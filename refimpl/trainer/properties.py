@@ -17,6 +17,10 @@ from ..types import Trainer
 __all__ = ["Properties"]
 
 
+def _of_trainer(name: str, otherwise: Any, doc: str) -> Any:
+    return property(lambda module: getattr(module.trainer, name) if module.trainer else otherwise, doc=doc)
+
+
 class Properties(nn.Module):
     """The documented properties of a `LightningModule`; each has a value without a trainer, too."""
 
@@ -25,41 +29,16 @@ class Properties(nn.Module):
     _example_input_array: Any = None
     _datamodule: LightningDataModule | None = None
 
-    @property
-    def current_epoch(self) -> int:
-        """The epoch that runs, from 0; 0 without a trainer."""
-        return self.trainer.current_epoch if self.trainer else 0
-
-    @property
-    def global_step(self) -> int:
-        """The step that runs, from 0, not reset by an epoch; 0 without a trainer."""
-        return self.trainer.global_step if self.trainer else 0
-
-    @property
-    def global_rank(self) -> int:
-        """The index of this process among all; 0 without a trainer."""
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def local_rank(self) -> int:
-        """The index of this process among those of its machine; 0 without a trainer."""
-        return self.trainer.local_rank if self.trainer else 0
-
-    @property
-    def precision(self) -> int | str:
-        """The precision of the steps: 16, 32, 64 or "bf16"; 32 without a trainer."""
-        return self.trainer.precision if self.trainer else 32
-
-    @property
-    def use_amp(self) -> bool:
-        """Whether the steps run under autocast; False without a trainer."""
-        return self.trainer is not None and self.trainer.use_amp
-
-    @property
-    def logger(self) -> Logger | None:
-        """The trainer's (first) logger; None without one. `logger.experiment` is what does the work, such as
-        TensorBoard's `SummaryWriter`. ("logger")"""
-        return self.trainer.logger if self.trainer else None
+    current_epoch: int = _of_trainer("current_epoch", 0, "The epoch that runs, from 0; 0 without a trainer.")
+    global_step: int = _of_trainer("global_step", 0, "The step that runs, not reset by an epoch; 0 without a trainer.")
+    global_rank: int = _of_trainer("global_rank", 0, "The index of this process among all; 0 without a trainer.")
+    local_rank: int = _of_trainer("local_rank", 0, "This process's index on its machine; 0 without a trainer.")
+    precision: int | str = _of_trainer("precision", 32, 'The precision of the steps: 16, 32, 64 or "bf16".')
+    use_amp: bool = _of_trainer("use_amp", False, "Whether the steps run under autocast; False without a trainer.")
+    logger: Logger | None = _of_trainer(
+        "logger", None, "The trainer's (first) logger; None without one. `logger.experiment` is what does the work, "
+        'such as TensorBoard\'s `SummaryWriter`. ("logger")'
+    )  # fmt: skip
 
     @property
     def device(self) -> torch.device:

@@ -119,8 +119,7 @@ class Trainer(TrainerView):
         `on_exception` and `teardown`. A checkpoint that is damaged, or does not fit, is a CheckpointError; one that
         holds more than data is loaded with `weights_only=False` only, which can run any code that is in it.
         """
-        loaders = {"train": train_dataloaders, "val": val_dataloaders}
-        self.fitted = None
+        self.fitted, loaders = None, {"train": train_dataloaders, "val": val_dataloaders}
         self._run("fit", model, loaders, datamodule, ckpt_path, weights_only)
         self.fitted = self.module
 
@@ -134,8 +133,8 @@ class Trainer(TrainerView):
 
         `ckpt_path` is that of `test`; by default the best checkpoint is loaded where no model is given.
         """
-        loaders = {"val": dataloaders}
-        return self._tabulated(self._run("validate", model, loaders, datamodule, ckpt_path, weights_only), verbose)
+        results = self._run("validate", model, {"val": dataloaders}, datamodule, ckpt_path, weights_only)
+        return self._tabulated(results, verbose)
 
     def test(
         self, model: LightningModule | None = None, dataloaders: Any = None,
@@ -150,8 +149,8 @@ class Trainer(TrainerView):
         they are. Raises CheckpointError for a checkpoint that cannot be used, such as one that has gone missing.
         ("Test loop")
         """
-        loaders = {"test": dataloaders}
-        return self._tabulated(self._run("test", model, loaders, datamodule, ckpt_path, weights_only), verbose)
+        results = self._run("test", model, {"test": dataloaders}, datamodule, ckpt_path, weights_only)
+        return self._tabulated(results, verbose)
 
     def _run(
         self, function: str, model: LightningModule | None, loaders: dict[str, Any],
@@ -210,12 +209,12 @@ def with_defaults(
     Raises ConfigurationError for checkpoints switched off beside a callback that saves them.
     """
     callbacks = callbacks_of(given)
-    if not checkpointing and any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+
+    def has(kind: type) -> bool:
+        return any(isinstance(callback, kind) for callback in callbacks)
+
+    if not checkpointing and has(ModelCheckpoint):
         raise ConfigurationError("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
-    enabled: dict[type[Callback], bool] = {
-        ModelSummary: summary, ProgressBar: progress_bar, ModelCheckpoint: checkpointing
-    }  # fmt: skip
-    for kind, is_enabled in enabled.items():
-        if is_enabled and not any(isinstance(callback, kind._kind or kind) for callback in callbacks):
-            callbacks.append(kind())
-    return callbacks
+    enabled: dict[Any, bool] = {ModelSummary: summary, ProgressBar: progress_bar, ModelCheckpoint: checkpointing}
+    missing = [kind() for kind, is_enabled in enabled.items() if is_enabled and not has(kind._kind or kind)]
+    return [*callbacks, *missing]

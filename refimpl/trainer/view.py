@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -22,12 +23,25 @@ from .options import Options
 
 __all__ = ["TrainerView"]
 
-SomeCallback = TypeVar("SomeCallback", bound=Callback)
+def _shown(path: str, doc: str, take: Callable[[Any, Any], Any] | None = None) -> Any:
+    """A view of what lies at `path` from the trainer on; `take` is given the trainer and what is set."""
+    return property(attrgetter(path), take, doc=doc)
 
 
-def _shown(path: str, doc: str) -> Any:
-    """A view of what lies at `path` from the trainer on."""
-    return property(attrgetter(path), doc=doc)
+def _logged(kind: str, doc: str) -> Any:
+    return property(lambda trainer: trainer.run.logbook.metrics(kind), doc=doc)
+
+
+def _of_kind(kind: type[Callback], doc: str) -> Any:
+    return property(lambda trainer: [each for each in trainer.callbacks if isinstance(each, kind)], doc=doc)
+
+
+def _first(kind: type[Callback], doc: str) -> Any:
+    return property(lambda trainer: next((each for each in trainer.callbacks if isinstance(each, kind)), None), doc=doc)
+
+
+def _option(name: str) -> Any:
+    return _shown(f"options.{name}", f"The option {name}.", lambda self, value: setattr(self.options, name, value))
 
 
 class TrainerView(Options):
@@ -79,32 +93,18 @@ class TrainerView(Options):
 
     global_step: int = _shown("run.progress.global_step", "The step that runs, from 0: an update of the parameters.")
 
-    @property
-    def current_epoch(self) -> int:
-        """The epoch that runs, from 0; after a fit how many are done. Setting it says where the next fit begins."""
-        return self.run.progress.current_epoch
-
-    @current_epoch.setter
-    def current_epoch(self, epoch: int) -> None:
-        self.run.progress.go_to(epoch)
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether training ends after this batch, once the minima are met; set it in a hook."""
-        return self.run.progress.should_stop
-
-    @should_stop.setter
-    def should_stop(self, stop: bool) -> None:
-        self.run.progress.ask_to_stop(stop)
-
-    @property
-    def accumulate_grad_batches(self) -> int:
-        """How many batches make a window in the epoch that runs; a hook may set it, for the epochs that follow."""
-        return self.run.progress.window
-
-    @accumulate_grad_batches.setter
-    def accumulate_grad_batches(self, batches: int | dict[int, int]) -> None:
-        self.options.accumulate_grad_batches = batches
+    current_epoch: int = _shown(
+        "run.progress.current_epoch", "The epoch that runs, from 0; after a fit how many are done. Setting it says "
+        "where the next fit begins.", lambda self, epoch: self.run.progress.go_to(epoch)
+    )  # fmt: skip
+    should_stop: bool = _shown(
+        "run.progress.should_stop", "Whether training ends after this batch, once the minima are met; set it in a "
+        "hook.", lambda self, stop: self.run.progress.ask_to_stop(stop)
+    )  # fmt: skip
+    accumulate_grad_batches: Any = _shown(
+        "run.progress.window", "How many batches make a window in the epoch that runs; a hook may set it, for the "
+        "epochs that follow.", lambda self, batches: setattr(self.options, "accumulate_grad_batches", batches)
+    )  # fmt: skip
 
     # ---- optimization ----------------------------------------------------------------------------
 
@@ -121,11 +121,10 @@ class TrainerView(Options):
 
     # ---- loaders and their batches ---------------------------------------------------------------
 
-    @property
-    def train_dataloader(self) -> Any:
-        """The training loader; None before it was asked for, which is when the first epoch begins."""
-        return self.run.data.train and self.run.data.train.loaders
-
+    train_dataloader = property(
+        lambda self: self.run.data.train and self.run.data.train.loaders,
+        doc="The training loader; None before it was asked for, which is when the first epoch begins.",
+    )
     val_dataloaders = property(lambda self: self._loaders("val"), doc="The loaders; None before they were asked for.")
     test_dataloaders = property(lambda self: self._loaders("test"), doc="As `val_dataloaders`.")
     predict_dataloaders = property(lambda self: self._loaders("predict"), doc="As `val_dataloaders`.")
@@ -162,20 +161,9 @@ class TrainerView(Options):
 
     # ---- what was logged, and who shows it -------------------------------------------------------
 
-    @property
-    def callback_metrics(self) -> dict[str, torch.Tensor]:
-        """Every logged value by name, as scalar tensors."""
-        return self.run.logbook.metrics("callback")
-
-    @property
-    def logged_metrics(self) -> dict[str, float]:
-        """The values logged with `logger=True`."""
-        return self.run.logbook.metrics("logged")
-
-    @property
-    def progress_bar_metrics(self) -> dict[str, float]:
-        """The values logged with `prog_bar=True`."""
-        return self.run.logbook.metrics("progress_bar")
+    callback_metrics: dict[str, torch.Tensor] = _logged("callback", "Every logged value by name, as scalar tensors.")
+    logged_metrics: dict[str, float] = _logged("logged", "The values logged with `logger=True`.")
+    progress_bar_metrics: dict[str, float] = _logged("progress_bar", "The values logged with `prog_bar=True`.")
 
     @property
     def logger(self) -> Logger | None:
@@ -195,49 +183,15 @@ class TrainerView(Options):
 
     # ---- callbacks, all and by their kind --------------------------------------------------------
 
-    @property
-    def callbacks(self) -> list[Callback]:
-        """Those that take part in this run, in their order; a list set here takes part from the next run on."""
-        return self.run.receivers.callbacks
-
-    @callbacks.setter
-    def callbacks(self, callbacks: list[Callback]) -> None:
-        self.run.receivers.take(callbacks)
-
-    def _of_kind(self, kind: type[SomeCallback]) -> list[SomeCallback]:
-        return [callback for callback in self.callbacks if isinstance(callback, kind)]
-
-    @property
-    def progress_bar_callback(self) -> ProgressBarBase | None:
-        """The progress bar; None if it is switched off."""
-        return next(iter(self._of_kind(ProgressBarBase)), None)
-
-    @property
-    def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
-        """Those among the callbacks that save checkpoints."""
-        return self._of_kind(ModelCheckpoint)
-
-    @property
-    def checkpoint_callback(self) -> ModelCheckpoint | None:
-        """The first of them; None without one."""
-        return next(iter(self.checkpoint_callbacks), None)
-
-    @property
-    def early_stopping_callbacks(self) -> list[EarlyStopping]:
-        """Every `EarlyStopping` among the callbacks."""
-        return self._of_kind(EarlyStopping)
-
-    @property
-    def early_stopping_callback(self) -> EarlyStopping | None:
-        """The first of them; None without one."""
-        return next(iter(self.early_stopping_callbacks), None)
-
-
-def _option(name: str) -> Any:
-    def set_option(trainer: TrainerView, value: Any) -> None:
-        setattr(trainer.options, name, value)
-
-    return property(attrgetter(f"options.{name}"), set_option, doc=f"The option {name}.")
+    callbacks: list[Callback] = _shown(
+        "run.receivers.callbacks", "Those that take part in this run, in their order; a list set here takes part from "
+        "the next run on.", lambda self, callbacks: self.run.receivers.take(callbacks)
+    )  # fmt: skip
+    progress_bar_callback: ProgressBarBase | None = _first(ProgressBarBase, "The bar; None if it is switched off.")
+    checkpoint_callbacks: list[ModelCheckpoint] = _of_kind(ModelCheckpoint, "Those that save checkpoints.")
+    checkpoint_callback: ModelCheckpoint | None = _first(ModelCheckpoint, "The first of them; None without one.")
+    early_stopping_callbacks: list[EarlyStopping] = _of_kind(EarlyStopping, "Every `EarlyStopping`.")
+    early_stopping_callback: EarlyStopping | None = _first(EarlyStopping, "The first of them; None without one.")
 
 
 for _name in Options.__annotations__:

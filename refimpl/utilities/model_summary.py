@@ -19,10 +19,8 @@ class ModelSummary:
         if mode not in (None, "top", "full"):
             raise ConfigurationError(f"mode={mode!r}; 'top' or 'full' is accepted, or max_depth instead of it")
         self._table = summarize(model, {None: max_depth, "top": 1, "full": -1}[mode])
-        self.total_parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.trainable_parameters = sum(
-            parameter.numel() for parameter in model.parameters() if parameter.requires_grad
-        )
+        self.total_parameters = sum(p.numel() for p in model.parameters())
+        self.trainable_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     def __str__(self) -> str:
         return self._table
