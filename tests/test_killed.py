@@ -60,9 +60,12 @@ def fit(plan: Plan, folder: Path, ckpt_path: Path | None = None, *callbacks: Cal
     seed_everything(1)
     trainer = quiet(max_epochs=epochs, callbacks=[*(ModelCheckpoint(folder, **each) for each in plan), *callbacks],
                     enable_checkpointing=True)  # fmt: skip
-    data = DataLoader(TensorDataset(torch.arange(12.0).view(6, 2)), batch_size=2, shuffle=True)
-    trainer.fit(Drawn(), data, pairs(1), ckpt_path=ckpt_path)
+    trainer.fit(Drawn(), loader(), pairs(1), ckpt_path=ckpt_path)
     return trainer
+
+
+def loader() -> Any:
+    return DataLoader(TensorDataset(torch.arange(12.0).view(6, 2)), batch_size=2, shuffle=True)
 
 
 def files(folder: Path) -> dict[str, Any]:
@@ -167,8 +170,56 @@ def test_nobody_elses_file_is_removed(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_file_that_came_to_the_place_of_ones_own_is_not_removed(tmp_path: Path) -> None:
+    """Nor written over; nor is one that a checkpoint says it kept, which may say what it likes."""
+    plan: Plan = [
+        {"filename": "{epoch}", "monitor": "epoch", "mode": "max"}, {"filename": "x-{epoch}"},
+        {"filename": "y-{epoch}", "save_top_k": -1, "save_last": True},
+    ]  # fmt: skip
+    folder, precious = tmp_path / "folder", tmp_path / "precious"
+    fit(plan, folder, epochs=3)
+    checkpoint = read(folder / "y-epoch=0.ckpt")
+    for path in (precious, folder / "epoch=0.ckpt", folder / "last.ckpt"):
+        path.write_text("precious")
+    liar = checkpoint["callbacks"]["ModelCheckpoint#1"]
+    liar["state_dict"]["_newest"], liar["state_dict"]["last_model_path"] = str(precious), str(tmp_path / "new")
+    liar["on_save_checkpoint"] = [str(precious), str(tmp_path / "new")]
+    torch.save(checkpoint, tmp_path / "resumed.ckpt")
+    fit(plan, folder, tmp_path / "resumed.ckpt", epochs=3)
+    for path in (precious, folder / "epoch=0.ckpt", folder / "last.ckpt"):
+        assert path.read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == ["folder", "precious", "resumed.ckpt"]
+    assert sorted(path.stem for path in folder.iterdir()) == [
+        "epoch=0", "epoch=2", "last", "last-v1", "x-epoch=2", "y-epoch=0", "y-epoch=1", "y-epoch=2"
+    ]  # fmt: skip
+
+
+def test_what_an_earlier_fit_of_the_callback_has_saved_is_its_own(tmp_path: Path) -> None:
+    """It is removed for a better one, also where the second fit has been killed."""
+
+    def made(*callbacks: Callback) -> Trainer:
+        saver = ModelCheckpoint(tmp_path, "{epoch}", monitor="epoch", mode="max", save_top_k=2)
+        return quiet(max_epochs=4, callbacks=[saver, *callbacks], enable_checkpointing=True)
+
+    trainer = made(Stops(9))
+    trainer.max_epochs = 2
+    trainer.fit(Drawn(), loader(), pairs(1))
+    trainer.max_epochs = 4
+    with pytest.raises(RuntimeError, match="stopped"):
+        trainer.fit(Drawn(), loader(), pairs(1))
+    assert sorted(os.listdir(tmp_path)) == ["epoch=1.ckpt", "epoch=2.ckpt"]
+    made().fit(Drawn(), loader(), pairs(1), ckpt_path=tmp_path / "epoch=2.ckpt")
+    assert sorted(os.listdir(tmp_path)) == ["epoch=2.ckpt", "epoch=3.ckpt"]
+
+
 def test_what_the_run_has_not_come_to_again_stays(tmp_path: Path) -> None:
     """So nothing is lost where it fails, or is not trained that far."""
+    last: Plan = [{**ALL[0], "save_last": True}]
+    other = tmp_path / "other"
+    stopped(last, other, 9)
+    stopped(last, other, 2, other / "step=2.ckpt")
+    assert read(other / "last.ckpt")["global_step"] == 9
+    shutil.rmtree(other)
     stopped(ALL, tmp_path, 9)
     stopped(ALL, tmp_path, 4, tmp_path / "step=2.ckpt")
     assert len(list(tmp_path.iterdir())) == 9

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigurationError, warn
 
-__all__ = ["fields", "filled", "mark", "marked"]
+__all__ = ["fields", "filled", "mark", "mark_in", "named"]
 
 
 def fields(template: str) -> list[tuple[str, str | None, str]]:
@@ -57,15 +57,18 @@ def mark(run: str, number: int, step: int, path: str, folder: str) -> str:
     return f"{run}:{number}:{step}:{os.path.relpath(path, folder)};"
 
 
-def marked(run: str, folder: str, template: str) -> Iterator[tuple[str, int, int]]:
-    """The files in the folder whose names are of the template and that have the run's mark, each with the number of
-    the save and the step. Nothing of a file is unpickled: the mark is looked for in its bytes."""
+def mark_in(path: str, runs: Iterable[str], folder: str) -> tuple[int, int] | None:
+    """The number and the step in the file's mark; None where it has none, or another run's. Nothing of the file is
+    unpickled: the mark is looked for in its bytes."""
+    run, name = "|".join(map(re.escape, runs)), re.escape(os.path.relpath(path, folder))
+    match = re.search(rf"(?:{run}):(\d+):(\d+):{name};".encode(errors="surrogatepass"), _pickled(path))
+    return match and (int(match[1]), int(match[2]))
+
+
+def named(folder: str, template: str) -> set[str]:
+    """The files in the folder whose names are of the template."""
     pattern = "".join(glob.escape(text) + "*" * (name is not None) for text, name, _ in fields(template))
-    for found in glob.glob(os.path.join(glob.escape(folder), pattern + "*")):
-        path = os.path.abspath(found)
-        wanted = re.escape(f"{run}:") + r"(\d+):(\d+)" + re.escape(f":{os.path.relpath(path, folder)};")
-        if match := re.search(wanted.encode(errors="surrogatepass"), _pickled(path)):
-            yield path, int(match[1]), int(match[2])
+    return set(map(os.path.abspath, glob.glob(os.path.join(glob.escape(folder), pattern + "*"))))
 
 
 def _pickled(path: str) -> bytes:

@@ -20,16 +20,16 @@ from ..errors import CheckpointError, ConfigurationError, count, not_logged, war
 from ..saving.file import write
 from ..saving.shape import COUNT, SCALAR, TEXT, check, maybe
 from ..types import LightningModule, Trainer
-from .checkpoint_files import fields, filled, mark, marked
+from .checkpoint_files import fields, filled, mark, mark_in, named
 from .monitor import MonitorCallback
 
 __all__ = ["ModelCheckpoint", "chosen"]
 
 _TEMPLATE = "{epoch}-{step}"
 _STATE = {
-    **dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path", "_newest", "_run"), TEXT),
+    **dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path", "_newest"), TEXT),
     **dict.fromkeys(("best_model_score", "current_score", "kth_value"), maybe(SCALAR)),
-    "best_k_models": {TEXT: SCALAR}, "dirpath": maybe(TEXT), "_outdated": [TEXT], "_count": COUNT,
+    "best_k_models": {TEXT: SCALAR}, "dirpath": maybe(TEXT), "_outdated": [TEXT], "_runs": [TEXT], "_count": COUNT,
 }  # fmt: skip
 
 
@@ -107,7 +107,8 @@ class ModelCheckpoint(MonitorCallback):
         self.best_k_models: dict[str, Tensor] = {}
         self._newest = ""  # without a monitor, the file to remove for the next
         self._outdated: list[str] = []  # what the last save has taken the place of
-        self._run, self._count = "", 0  # of this run, and how many saves it has made
+        self._runs: list[str] = []  # a name for each fit, by which to know its files
+        self._count = 0  # saves that it has made
         self._later: dict[str, int] = {}  # files that the run made after the save it goes on from, and their steps
         self._missing: set[str] = set()  # those of the kept that it has removed or written over since
         self._due: dict[str, Any] | list[str] | None = None  # the values of a save that waits for the batch or epoch
@@ -137,7 +138,6 @@ class ModelCheckpoint(MonitorCallback):
         """Save it now: the checkpoint that the fit goes on from is of that moment."""
         checkpoint: dict[str, Any] = trainer.run.checkpoint
         [own] = [kept for kept in checkpoint["callbacks"].values() if kept["on_save_checkpoint"] is callback_state]
-        same_folder = own["state_dict"]["dirpath"] == self.dirpath
 
         def collect() -> dict[str, Any]:
             own.update(state_dict=self.state_dict(), on_save_checkpoint=self._due)
@@ -145,9 +145,9 @@ class ModelCheckpoint(MonitorCallback):
 
         if isinstance(callback_state, dict):
             self._save(trainer, callback_state, collect)
-        elif same_folder:
-            missing = [path for path in callback_state if path not in self._later]
-            self._write(trainer, missing, checkpoint["global_step"], collect)
+        else:
+            paths = [path for path in callback_state if path in self._kept and path not in self._later]
+            self._write(trainer, paths, checkpoint["global_step"], collect)
 
     # ---- when --------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class ModelCheckpoint(MonitorCallback):
                  "nothing will be saved")  # fmt: skip
         folder = os.path.join(trainer.log_dir, "checkpoints") if self._folder is None else self._folder
         self.dirpath = os.path.abspath(folder)
-        self._run, self._saved_at = uuid.uuid4().hex, time.monotonic()
+        self._runs, self._saved_at = [*self._runs, uuid.uuid4().hex], time.monotonic()
         self._due, self._later, self._missing, self._missed = None, {}, set(), False
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
@@ -210,7 +210,7 @@ class ModelCheckpoint(MonitorCallback):
         except BaseException:
             vars(self).update(before)  # nothing was removed yet
             raise
-        for path in self._outdated:
+        for path in {*self._outdated} - self._missing:
             Path(path).unlink(missing_ok=True)
         if self.verbose and paths:
             shown = "" if self.monitor is None else f" ({self.monitor} = {float(values[self.monitor]):.6g})"
@@ -241,11 +241,11 @@ class ModelCheckpoint(MonitorCallback):
         for path in paths:
             del rest[0]
             if trainer.global_rank == 0:
-                write({**checkpoint, "saved_by": mark(self._run, self._count, step, path, str(self.dirpath))}, path)
+                said = mark(self._runs[-1], self._count, step, path, str(self.dirpath))
+                write({**checkpoint, "saved_by": said}, path)
             for saver in trainer.checkpoint_callbacks:
                 saver._later.pop(path, None)
                 saver._missing.discard(path)
-        self._due = None
 
     def _is_among_the_best(self, values: Mapping[str, Any]) -> bool:
         if self.monitor is None or self.save_top_k == 0:
@@ -271,25 +271,37 @@ class ModelCheckpoint(MonitorCallback):
     # ---- what a killed run has left. [R81] -----------------------------------------------------------
 
     def _take_stock(self) -> None:
-        """Find the files that this run saved after the checkpoint that it goes on from, or had yet to remove then."""
-        for template in (self.filename or _TEMPLATE, self.CHECKPOINT_NAME_LAST):
-            for path, number, step in marked(self._run, str(self.dirpath), template):
-                if number > self._count:
-                    self._later[path] = step
-                elif path in self._outdated:
-                    os.unlink(path)
-        self._missing = {path for path in self.best_k_models if path in self._later or not os.path.exists(path)}
+        """Find the files that this run saved after the checkpoint that it goes on from, or had yet to remove then; and
+        those that it kept then and are no more, also where there is another file now, which may be somebody else's."""
+        folder = str(self.dirpath)
+        self._forget({path for path in self._kept if not Path(os.path.abspath(path)).is_relative_to(folder)})
+        found = named(folder, self.filename or _TEMPLATE) | named(folder, self.CHECKPOINT_NAME_LAST)
+        marks = {path: mark_in(path, self._runs, folder) for path in found | self._kept}
+        self._missing = {path for path in self._kept if not (said := marks[path]) or said[0] > self._count}
+        if os.path.exists(self.last_model_path) and marks[self.last_model_path] is None:
+            self.last_model_path = ""  # which would be written over
+        for path, said in marks.items():
+            if said and said[0] > self._count:
+                self._later[path] = said[1]
+            elif said and path in self._outdated:
+                os.unlink(path)
         self._overtake(-1)
+
+    def _forget(self, paths: set[str]) -> None:
+        """These count no more."""
+        self.best_k_models = {path: score for path, score in self.best_k_models.items() if path not in paths}
+        for name in ("_newest", "last_model_path"):
+            setattr(self, name, "" if getattr(self, name) in paths else getattr(self, name))
+        if self.best_model_path in paths:
+            self.best_model_path, self.best_model_score = "", None
+        self._settle()
 
     def _overtake(self, step: int) -> None:
         """The run has come to `step`: later files up to there are removed, now that it has saved its own. If it has
         come as far as it was killed, what had been removed then is given up, too, instead of counting as the best."""
-        if self._missing and all(at <= step for at in self._later.values()):
-            self.best_k_models = {path: s for path, s in self.best_k_models.items() if path not in self._missing}
-            if self.best_model_path in self._missing:
-                self.best_model_path, self.best_model_score = "", None
-            self._missing = set()
-            self._settle()
+        lost = self._missing & self.best_k_models.keys()
+        if lost and all(at <= step for at in self._later.values()):
+            self._forget(lost)
         for path in [path for path, at in self._later.items() if at <= step and path not in self._kept]:
             del self._later[path]
             Path(path).unlink(missing_ok=True)
@@ -298,7 +310,7 @@ class ModelCheckpoint(MonitorCallback):
 
     @property
     def _kept(self) -> set[str]:
-        return {*self.best_k_models, self._newest, self.last_model_path}
+        return {*self.best_k_models, self._newest, self.last_model_path} - {""}
 
     def _path(self, values: Mapping[str, Any], savers: list[ModelCheckpoint], template: str, ours: str = "") -> str:
         """The file of that name which is `ours`, or new. What the run saved later, before it was killed, is not there;
@@ -308,8 +320,7 @@ class ModelCheckpoint(MonitorCallback):
         name = self.format_checkpoint_name(values, template)
         versions = itertools.chain([""], (f"-v{version}" for version in itertools.count(1)))
         paths = (os.path.abspath(f"{self.dirpath}/{name}{version}{self.FILE_EXTENSION}") for version in versions)
-        return next(path for path in paths if path == ours or (
-            path not in kept and (path in later or not os.path.exists(path))))  # fmt: skip
+        return next(p for p in paths if p == ours or (p not in kept and (p in later or not os.path.exists(p))))
 
     def format_checkpoint_name(self, metrics: Mapping[str, Any], filename: str | None = None) -> str:
         """`filename`, by default that of this callback, with the values filled in, without folder and extension; 0,
