@@ -192,6 +192,7 @@ FIELDS = sorted({(kind, name) for row in LOGGED for kind in ("args", "fx") for n
 SOMETHING = values | st.sampled_from(["val/7/7", "[train/0/0,", "lists:x", ["train_loss"]])
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(FIELDS), SOMETHING, st.sampled_from([None, 2**53 - 1]))
 @example(("args", "batch"), f"train/0/{'9' * 5000}", None)

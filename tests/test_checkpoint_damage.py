@@ -303,6 +303,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(place=st.integers(0, 10**6), change=st.sampled_from(CHANGES))
 @pytest.mark.filterwarnings("ignore")
@@ -316,6 +317,7 @@ def test_a_fit_goes_on_or_says_what_is_wrong(whole: Whole, place: int, change: A
 HYPERPARAMETERS = ("hyper_parameters", "hparams_kinds", "hparams_arguments")
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(place=st.integers(0, 10**6), change=st.sampled_from(CHANGES))
 @pytest.mark.filterwarnings("ignore")

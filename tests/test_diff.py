@@ -268,6 +268,7 @@ def test_it_is_the_first_difference(
         assert render(found).startswith(f"event {expected}: ")
 
 
+@pytest.mark.slow
 def test_long_traces_are_compared_in_constant_memory(folder: Path) -> None:
     events = 20_000
     a = write(folder / "a.jsonl", [row("x")] * events)

@@ -187,6 +187,7 @@ def test_a_module_is_handed_the_pipeline_of_its_data_module() -> None:
 # ---- imports --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_import_lines_of_the_period_and_a_logger_of_its_own(tmp_path: Path) -> None:
     printed, _ = run("imports", tmp_path)
     # But for what 1.5.10 shows of the logger before its end, it prints the very same with this script, unchanged.

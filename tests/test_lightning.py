@@ -13,6 +13,8 @@ from conformance.scenario import load_scenarios
 from conformance.verdicts import Status, TrainerRun
 from conformance.worlds import RELEASES, ReleaseMissing, locate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=list(RELEASES))
 def judged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainerRun:

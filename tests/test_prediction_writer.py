@@ -92,6 +92,7 @@ def test_the_indices_are_those_of_the_samples(loaders: list[DataLoader[Any]], li
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [
     {"batch_size": 2, "num_workers": 2}, {"batch_size": 2, "num_workers": 1, "persistent_workers": True},
     {"batch_size": 3, "sampler": WeightedRandomSampler([1.0] * 7, 7)}, {"batch_sampler": [[6, 1], [2], [0, 0, 5]]},
