@@ -12,6 +12,8 @@ from tests.bench.measure import calls
 from tests.bench.modules import LogsOne, LogsTen, Plain, TwelveHooks
 from tests.bench.rows import REFIMPL, ROWS, Row
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_calls_stay_under_the_limit(row: Row) -> None:

@@ -27,6 +27,8 @@ from tracefiles import (
 
 from conformance.trace import TraceError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "conformance/spec/trace.schema.json").read_text(encoding="utf-8"))
 

@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRando
 from refimpl import BasePredictionWriter, ConfigurationError, LightningModule, callbacks
 from refimpl.callbacks.prediction_writer import NotedIndices, noting
 
+pytestmark = pytest.mark.slow
+
 
 class Writer(BasePredictionWriter):
     """Remembers what it was given."""

@@ -16,6 +16,8 @@ from conformance.mutants.generated import hook_calls, mutants_for, systematic
 from conformance.mutants.patches import Patch, module_of, sources
 from conformance.scenario import load_scenarios
 
+pytestmark = pytest.mark.slow
+
 CLAUSE = "modes.val.training"
 JUDGED = [clause for clause in load_clauses().values() if not clause.excluded]
 SYSTEMATIC = list(systematic())

@@ -6,6 +6,8 @@ import pytest
 
 from tests.size import PAGE, code_lines, counts, filled, limits, rows
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = '''"""A module.
 
 Of several lines."""
