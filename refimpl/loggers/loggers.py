@@ -43,7 +43,7 @@ class Logger:
         """Take in the module's hyperparameters, a mapping or a Namespace, as a fit starts."""
 
     def save(self) -> None:
-        """Write what has been taken in and is not on the disk yet."""
+        """Write what has been taken in and is not on the disk yet; for who wants it now. A run calls `finalize`."""
 
     def finalize(self, status: str) -> None:
         """A run is over: "success", "interrupted" or "failed"."""
