@@ -61,7 +61,9 @@ class Logbook:
 
     def next_epoch(self) -> None:
         """A training epoch is over, and the next one may follow in the same pass."""
-        self.close()
+        page = self._pages.pop()
+        self._keep(page)
+        page.reset()
         self._pages.append(Page())
 
     def close(self, forget: bool = False) -> list[dict[str, float]]:
