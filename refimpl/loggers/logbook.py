@@ -164,7 +164,7 @@ class Logbook:
             return entry.add(value, batch_size, pages[-1].ended)
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
-        else:
+        elif entry.settings.on_epoch:
             entry.total = torch.add(entry.total, value, alpha=batch_size)  # the same in one operation
         entry.weight += batch_size
 

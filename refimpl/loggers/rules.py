@@ -60,8 +60,8 @@ def running_hook() -> str | None:
     own: log from the hook that starts it.
     """
     frame = sys._getframe(3)  # skip this function, Logbook.log and LightningModule.log
-    hook = None
-    while frame is not None and frame.f_globals.get("__name__") != _LOOPS:
+    hook, loops = None, vars(sys.modules[_LOOPS])
+    while frame is not None and frame.f_globals is not loops:
         if frame.f_code.co_name in _KNOWN:
             hook = frame.f_code.co_name
         frame = frame.f_back  # type: ignore[assignment]
