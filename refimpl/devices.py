@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, one_of
+from .optimizers.precision import in_precision
+from .progress import Progress
 from .trainer.options import Options
+from .types import LightningModule
 
-__all__ = ["Devices", "device_of", "parallel"]
+__all__ = ["STEPS", "STRATEGIES", "Devices", "devices_of", "parallel"]
+
+# On one device they all come to the same, but for DP, which hands on a list of one part.
+STRATEGIES: tuple[str | None, ...] = (
+    None, "auto", "dp", "ddp", "ddp2", "ddp_cpu", "ddp_spawn", "ddp_find_unused_parameters_false"
+)  # fmt: skip
+
+STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 
 
 class Devices:
@@ -30,6 +40,15 @@ class Devices:
         module.to(self.device)
         if self.options.precision == 64:
             module.double()
+
+    def adapt(self, hooks: dict[str, Any], module: LightningModule, progress: Progress) -> None:
+        """What the loops call, as it runs here: the steps in their precision."""
+        for step in STEPS:
+            hooks[step] = hooks[step] and self.in_precision(hooks[step])
+
+    def in_precision(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """The step as the option `precision` says."""
+        return in_precision(step, self.options.precision, self.device)
 
 
 @contextmanager
@@ -52,26 +71,35 @@ def parallel(devices: Devices) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def device_of(accelerator: Any, devices: Any) -> torch.device:
-    """The one device that this engine runs on.
+def devices_of(accelerator: Any, devices: Any, strategy: Any = None) -> list[torch.device]:
+    """The devices that are asked for. On the CPU, more than one are parts of it that stand for devices.
 
-    Raises ConfigurationError for more than one, and for one that is not there.
+    Raises ConfigurationError for one that is not there, and for several without a strategy.
     """
-    asked = {"accelerator": accelerator, "devices": devices}
+    asked = {"accelerator": accelerator, "devices": devices, "strategy": strategy}
+    one_of("strategy", strategy, STRATEGIES)
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
     if accelerator not in (None, "auto", "cpu", "gpu", "cuda"):
         raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted")
+    on_cpu = accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())
+    there = 1 if on_cpu else torch.cuda.device_count()
     which = _counted(devices)
+    if which in (None, "auto"):
+        which = 1
     if which == -1:
-        which = torch.cuda.device_count() or 1  # all that there are
-    if which not in (None, 1, "auto") and not (isinstance(which, (list, tuple)) and len(which) == 1):
-        raise ConfigurationError(f"{shown}: this engine runs in one process on one device; 1 or [index] is accepted")
-    if accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    index = which[0] if isinstance(which, (list, tuple)) else 0
-    if type(index) is not int or not 0 <= index < torch.cuda.device_count():
-        raise ConfigurationError(f"{shown}: torch finds {torch.cuda.device_count()} GPUs here")
-    return torch.device("cuda", index)
+        which = max(there, 1)  # all that there are
+    if type(which) is int and which > 0:
+        which = list(range(which))
+    if not isinstance(which, (list, tuple)) or not which:
+        raise ConfigurationError(f"{shown}: a number of devices, a list of their indices, or -1 for all is accepted")
+    if len(which) > 1 and strategy != "dp":
+        raise ConfigurationError(f"{shown}: this engine runs on one device, or on several with strategy='dp'")
+    if on_cpu:
+        return [torch.device("cpu")] * len(which)
+    for index in which:
+        if type(index) is not int or not 0 <= index < there:
+            raise ConfigurationError(f"{shown}: torch finds {there} GPUs here")
+    return [torch.device("cuda", index) for index in which]
 
 
 def _counted(devices: Any) -> Any:

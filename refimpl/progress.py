@@ -67,6 +67,7 @@ class Progress:
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
         self.batch: Any = None  # at hand, as the loader left it; None between batches
+        self.part: int | None = None  # which one is at hand of a batch that is split over devices
         self.taken = 0  # changes whenever another one is
         self.batch_idx = -1
         self.batches_done = 0  # in this epoch
@@ -82,7 +83,7 @@ class Progress:
     def begin(self) -> None:
         """A run is prepared: nobody has asked it to stop."""
         self.should_stop = self.interrupted = self.uncounted = self.updates = self.is_last = False
-        self.batches_done, self.batch_idx, self.batch = 0, -1, None
+        self.batches_done, self.batch_idx, self.batch, self.part = 0, -1, None, None
         self._due.clear()
         limit = self.options.max_time
         self._deadline = None if limit is None else time.monotonic() + limit
@@ -163,6 +164,10 @@ class Progress:
     def batch_is_trained(self) -> None:
         """The batch at hand has been trained on; its step is counted once its validation has run."""
         self.batches_done, self.uncounted = self.batch_idx + 1, self.updates
+
+    def take_part(self, batch: Any, part: int | None) -> None:
+        """Of a batch that is split over devices one part runs, or None, the whole batch is at hand again."""
+        self.batch, self.part, self.taken = batch, part, self.taken + 1
 
     def numbered(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Number the batches that an evaluation takes from one of its loaders."""

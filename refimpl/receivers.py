@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import torch
 
 from .callback import Callback
 from .dispatch import resolve
 from .errors import ConfigurationError
 from .hooks import Hooks
 from .loaders.datamodule import LightningDataModule
-from .optimizers.precision import in_precision
-from .trainer.options import Options
 from .types import LightningModule, Trainer
 
 __all__ = ["Receivers", "callbacks_of"]
@@ -46,10 +42,10 @@ class Receivers:
         self._own = self.callbacks = sorted(callbacks, key=lambda callback: callback._saves)
 
     def resolve(
-        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None, options: Options,
-        device: torch.device
+        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None,
+        adapt: Callable[[dict[str, Any]], None]
     ) -> Hooks:  # fmt: skip
-        """A run begins: what its loops call, the steps in its precision. The last run's module has taken its callbacks
+        """A run begins: what its loops call, as its devices `adapt` it. The last run's module has taken its callbacks
         with it, and those that they replaced come back."""
         known = {id(callback) for callback in (*self._own, *self._of_module)}
         self.take([*self._own, *(callback for callback in self.callbacks if id(callback) not in known)])
@@ -57,8 +53,7 @@ class Receivers:
 
         def fill() -> None:
             made = vars(self.resolved(trainer, module, datamodule))
-            for step in ("training_step", "validation_step", "test_step", "predict_step"):
-                made[step] = made[step] and in_precision(made[step], options.precision, device)
+            adapt(made)
             vars(self.hooks).update(made)  # the loops hold on to this object
 
         self.hooks._fill = fill

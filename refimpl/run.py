@@ -263,8 +263,8 @@ class Run:
         model.trainer = trainer
         if datamodule is not None:
             datamodule.trainer = trainer
-        options, device = self.options, self.devices.device
-        self.hooks = self.receivers.resolve(trainer, model, datamodule, options, device)
+        adapt = partial(self.devices.adapt, module=model, progress=self.progress)
+        self.hooks = self.receivers.resolve(trainer, model, datamodule, adapt)
         self._make_parts(function, loaders, trainer.loggers)
         self._check_defined(function)
 

@@ -9,7 +9,7 @@ import torch
 from models import Line, pairs, quiet
 
 from refimpl import ConfigurationError, Trainer
-from refimpl.devices import device_of
+from refimpl.devices import devices_of
 
 # ---- the device -----------------------------------------------------------------------------------------
 
@@ -23,16 +23,20 @@ from refimpl.devices import device_of
 def test_every_way_to_name_one_device(given: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device_of(**{"accelerator": None, "devices": None, **given}) == torch.device(device)
+    assert devices_of(**{"accelerator": None, "devices": None, **given}) == [torch.device(device)]
 
 
 @pytest.mark.parametrize("given, told", [
-    ({"devices": 2}, "devices=2: this engine runs in one process on one device"),
+    ({"devices": 2}, "devices=2: this engine runs on one device, or on several with strategy='dp'"),
     ({"accelerator": "gpu", "devices": [0, 1]}, r"devices=\[0, 1\]: .* one device"),
     ({"accelerator": "tpu"}, "accelerator='tpu': accelerator 'cpu'"),
     ({"accelerator": "gpu", "devices": [9]}, r"devices=\[9\]: torch finds \d+ GPUs here"),
     ({"accelerator": "gpu", "devices": ["0"]}, "torch finds"),
-    ({"devices": "0,1"}, "devices='0,1': .* one device"), ({"devices": "all"}, "devices='all': .* one device"),
+    ({"devices": "0,1"}, "devices='0,1': .* one device"),
+    ({"devices": "all"}, "devices='all': a number of devices, a list"),
+    ({"devices": 0}, "devices=0: a number"), ({"devices": []}, r"devices=\[\]: a number"),
+    ({"devices": 2, "strategy": "ddp"}, "devices=2, strategy='ddp': this engine"),
+    ({"strategy": "fsdp"}, "strategy='fsdp'; None, 'auto', 'dp', .* is accepted"),
 ])  # fmt: skip
 def test_a_device_that_cannot_be_had_is_told(given: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
@@ -43,10 +47,10 @@ def test_a_device_that_cannot_be_had_is_told(given: Any, told: str) -> None:
 def test_all_the_gpus_may_be_one(there: int, told: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     if told is None:
-        assert device_of("gpu", -1) == torch.device("cuda:0")
+        assert devices_of("gpu", -1) == [torch.device("cuda:0")]
         return
     with pytest.raises(ConfigurationError, match=told):
-        device_of("gpu", -1)
+        devices_of("gpu", -1)
 
 
 def test_deterministic_and_benchmark_hold_while_the_trainer_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,7 @@ class Entry:
     steps: list[Tensor] = field(default_factory=list)
     metric: Any = None
     so_far: Any = None  # of a run before, by a callable that nobody has brought again
+    _parts: tuple[int, Any, int] = (-1, 0, 0)  # a batch that is split over devices, and what its parts come to so far
 
     def ask_again(self, hook: str | None, asked: tuple[Any, ...], settings: Settings) -> None:
         """The hook logs this name once more. Raises LogError where its settings are others than before."""
@@ -165,6 +166,17 @@ class Entry:
             return self.total / self.weight if self.settings.reduce_fx == "mean" else self.total
         is_scalar = isinstance(value, Tensor) and value.numel() == 1
         return value.reshape(()) if is_scalar else number(self.name, value)
+
+    def of_parts(self, value: Any, size: int, batch: int) -> Any:
+        """The batch's value, of which this is one part's: what the epoch's would be, were that the batch."""
+        before, total, weight = self._parts if self._parts[0] == batch else (batch, None, 0)
+        if self.settings.reduce_fx in ("min", "max", "sum"):
+            combine, value = _RUNNING[self.settings.reduce_fx], torch.as_tensor(value)
+            self._parts = (before, value if total is None else combine(total, value), 1)
+        else:
+            self._parts = (before, (0.0 if total is None else total) + value * size, weight + size)
+        _, total, weight = self._parts
+        return total / (weight or 1)
 
     def add(self, value: Any, batch_size: int, epoch_ended: bool) -> None:
         """One more value, where it is reduced otherwise than to the mean, or over processes."""

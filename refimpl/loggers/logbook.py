@@ -159,7 +159,8 @@ class Logbook:
             batch_size = self._batch_size
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = rules.given_size(name, batch_size)
-        entry.latest = value
+        part = self.progress.part
+        entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
             return entry.add(value, batch_size, pages[-1].ended)
         if entry.total.__class__ is float or value.__class__ is float:

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from ..callback import Callback
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
+from ..devices import STRATEGIES
 from ..errors import ConfigurationError, did_you_mean, warn
 from ..receivers import callbacks_of
 
@@ -40,15 +41,14 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     **{"enable_autolog_hparams": (True,), "enable_pl_optimizer": (None, False)},
     **{"model_registry": (None,), "profiler": (None, False)},
 }
-# Where any other value changes what is trained, it is refused. One process has nothing to distribute.
-SPREADING = ("dp", "ddp", "ddp2", "ddp_cpu", "ddp_spawn", "ddp_find_unused_parameters_false")
+# Where any other value changes what is trained, it is refused.
+SPREADING: tuple[str | None, ...] = STRATEGIES[2:]
 ABSENT: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys("amp_level distributed_backend ipus tpu_cores weights_save_path".split(), (None,)),
     **dict.fromkeys("auto_lr_find auto_scale_batch_size".split(), (False, None)),
     **dict.fromkeys("barebones stochastic_weight_avg".split(), (False,)),
     **dict.fromkeys("replace_sampler_ddp sync_batchnorm use_distributed_sampler".split(), (True, False)),
     **{"amp_backend": ("native",), "automatic_optimization": (True,), "num_nodes": (1,), "plugins": (None, [])},
-    **{"strategy": (None, "auto", *SPREADING)},
 }
 # What to do instead, where it is more than to leave the option out; and why the period's release had none.
 INSTEAD = {
@@ -79,6 +79,7 @@ def retired_options(init: Callable[..., None]) -> Callable[..., None]:
             raise TypeError(f"Trainer takes options by name, such as max_epochs=3; given by position was {args[0]!r}")
         for name in ("accelerator", "distributed_backend"):
             if given.get(name) in SPREADING:
+                given.setdefault("strategy", given[name])
                 _deprecated(f"Trainer({name}={given.pop(name)!r})", "use strategy")
         today = {**defaults, **{name: value for name, value in given.items() if name in defaults}}
         for name, value in given.items():

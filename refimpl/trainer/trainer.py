@@ -13,7 +13,7 @@ from ..callback import Callback
 from ..callbacks.model_checkpoint import ModelCheckpoint, chosen
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
-from ..devices import Devices, device_of
+from ..devices import Devices, devices_of
 from ..errors import ConfigurationError
 from ..loaders.datamodule import LightningDataModule
 from ..loggers.loggers import Logger, loggers_of
@@ -22,6 +22,7 @@ from ..module import LightningModule
 from ..receivers import Receivers, callbacks_of
 from ..run import Run
 from ..saving.file import write
+from ..strategies.dp import DataParallel
 from .options import Options
 from .view import TrainerView
 
@@ -67,7 +68,9 @@ class Trainer(TrainerView):
         terminate_on_nan: raise ValueError as soon as the loss or a parameter is NaN or infinite.
         precision: 32; 64; 16 for autocast to float16 with a scaled loss, "bf16" for autocast to bfloat16.
         accelerator, devices: the device: "cpu", which is the default, or "gpu", with devices=1 or [index]; "auto" for a
-            GPU if there is one. One process, one device.
+            GPU if there is one.
+        strategy: "dp" splits each batch over several devices of this process: GPUs, as devices=2, [0, 2] or -1 says, or
+            so many parts of the CPU that stand for devices. ("Training with DataParallel")
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
@@ -91,12 +94,13 @@ class Trainer(TrainerView):
         enable_progress_bar: bool = True, enable_model_summary: bool = True,
         logger: bool | Logger | Iterable[Logger] | None = True, log_every_n_steps: int = 50,
         default_root_dir: str | os.PathLike[str] | None = None, accelerator: str | None = None,
-        devices: int | str | Sequence[int] | None = None, precision: int | str = 32, deterministic: bool = False,
-        benchmark: bool = False
+        devices: int | str | Sequence[int] | None = None, strategy: str | None = None, precision: int | str = 32,
+        deterministic: bool = False, benchmark: bool = False
     ) -> None:  # fmt: skip
         self.options = Options(locals())
         callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
-        where = Devices(device_of(accelerator, devices), self.options)
+        found = devices_of(accelerator, devices, strategy)
+        where = DataParallel(found, self.options) if strategy == "dp" else Devices(found[0], self.options)
         self.run = Run(self.options, where, self._receivers(callbacks))
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
