@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from inspect import getmembers
 from operator import attrgetter, index
 from typing import Any
@@ -99,10 +100,12 @@ def items_of(value: Any) -> Mapping[str, Any] | None:
     return dict(value.items(keep_base=False, copy_state=False))
 
 
-def is_metric(value: Any) -> bool:
-    """Whether it is a torchmetrics.Metric; that package is there if somebody made one."""
+def is_metric(value: Any, or_several: bool = False) -> bool:
+    """Whether it is a torchmetrics.Metric, or else a collection of them; that package is there if somebody made one."""
     torchmetrics = sys.modules.get("torchmetrics")
-    return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
+    if torchmetrics is None:
+        return False
+    return isinstance(value, (torchmetrics.Metric, torchmetrics.MetricCollection)[: 1 + or_several])
 
 
 def check_metric(name: str, metric: Any, module: nn.Module, attribute: str | None) -> None:
@@ -154,3 +157,6 @@ def _tensors(batch: Any) -> Iterator[Tensor]:
     elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
         for item in batch:
             yield from _tensors(item)
+    elif is_dataclass(batch):
+        for field in fields(batch):
+            yield from _tensors(getattr(batch, field.name))

@@ -8,7 +8,7 @@ order; on GPUs the work of one is still under way when the next begins. ("Traini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from ..devices import STEPS, Devices
 from ..dispatch import fitted, named
 from ..errors import ConfigurationError, shown
 from ..loaders.batches import move, rebuilt
-from ..loggers.rules import is_metric, size_of
+from ..loggers.rules import is_metric
 from ..module import LightningModule
 from ..progress import Progress
 from ..trainer.options import Options
@@ -36,14 +36,16 @@ class Parts(list[Any]):
     documentation's examples ask: `parts[i]["pred"]`, `parts["pred"][i]`; `parts.pred`, and `parts.out` of bare
     tensors, for the values of the whole batch; and where torch expects a tensor it is that of the whole batch."""
 
-    def __init__(self, outputs: Sequence[Any], sizes: Sequence[int]) -> None:
+    def __init__(self, outputs: Iterable[Any], sizes: Sequence[int] | None = None) -> None:
         super().__init__(outputs)
-        self._sizes = sizes  # samples in each part
+        self._sizes = [1] * len(self) if sizes is None else sizes  # samples in each part
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, (int, slice)):
+        if isinstance(key, slice) or hasattr(key, "__index__"):
             return super().__getitem__(key)
-        return Parts([output[key] for output in self], self._sizes)
+        if not all(isinstance(output, Mapping) and key in output for output in self):
+            raise KeyError(f"{key!r} is not in each part of the batch; they are {shown(list(self))}")
+        return Parts((output[key] for output in self), self._sizes)
 
     def __getattr__(self, name: str) -> Any:
         if name[0] == "_":  # nothing of an output: Python looks for its protocols
@@ -52,7 +54,7 @@ class Parts(list[Any]):
             return self._whole() if name == "out" else getattr(self._whole(), name)
         found = [o[name] if isinstance(o, Mapping) and name in o else getattr(o, name, self) for o in self]
         if not found or any(value is self for value in found):
-            raise AttributeError(f"the parts of a batch have no {name!r}; they are {shown(list(self))}")
+            raise AttributeError(f"{name!r} is not in each part of the batch; they are {shown(list(self))}")
         values = Parts(found, self._sizes)
         return values._whole() if all(isinstance(value, Tensor) for value in values) else values
 
@@ -63,28 +65,41 @@ class Parts(list[Any]):
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        wholes = [value._whole() if isinstance(value, Parts) else value for value in args]
-        named = {name: value._whole() if isinstance(value, Parts) else value for name, value in (kwargs or {}).items()}
-        return function(*wholes, **named)
+        def whole(value: Any) -> Any:
+            return value._whole() if isinstance(value, Parts) else value
+
+        return function(*map(whole, args), **{name: whole(value) for name, value in (kwargs or {}).items()})
 
 
 def split(batch: Any, parts: int) -> list[tuple[Any, int]]:
     """The batch cut along dimension 0 into at most so many parts, as `torch.chunk` cuts, each with its samples.
 
     Tensors are cut at any depth of mappings, lists, tuples and dataclasses, and so are lists of other values, one for
-    each sample; tensors of shape () and any other value are in each part. Raises ConfigurationError for tensors of
-    different sizes, and for an object that holds tensors in a way of its own, unless it can be sliced.
+    each sample, and objects of the user's that can be sliced; tensors of shape () and any other value are in each part.
+    Raises ConfigurationError for tensors of different sizes, and for objects that cannot be cut.
     """
-    samples = size_of(batch)
+    # The tensors say how many samples there are; where there is none, the first list.
+    samples = min(_rows(batch), key=lambda found: found[0], default=(False, 1))[1]
     size = -(-samples // parts) or 1
-    starts = range(0, max(samples, 1), size)
+    starts = range(0, samples or 1, size)
     return [(_cut(batch, slice(start, start + size), samples), min(size, samples - start)) for start in starts]
 
 
+def _rows(value: Any) -> Iterator[tuple[bool, int]]:
+    """The rows of everything that can be cut: whether it is a list of plain values, and how many."""
+    if isinstance(value, Tensor):
+        if value.ndim:
+            yield False, len(value)
+    elif _is_plain_list(value):
+        yield True, len(value)
+    elif (items := _items(value)) is not None:
+        for item in items.values():
+            yield from _rows(item)
+    elif _moves(value) and hasattr(type(value), "__len__"):
+        yield False, len(value)
+
+
 def _cut(value: Any, rows: slice, samples: int) -> Any:
-    kind = type(value)
-    if isinstance(value, Parts):  # such as hidden states: each part goes on with its own
-        return value[rows.start // (rows.stop - rows.start)]
     if isinstance(value, Tensor):
         if value.ndim and len(value) != samples:
             raise ConfigurationError(
@@ -92,45 +107,65 @@ def _cut(value: Any, rows: slice, samples: int) -> Any:
                 f"{tuple(value.shape)}, too; give it that many rows, or keep it in the module"
             )
         return value[rows] if value.ndim else value
-    if isinstance(value, Mapping):
-        return rebuilt(value, {key: _cut(item, rows, samples) for key, item in value.items()})
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return kind(*(_cut(item, rows, samples) for item in value))
-    if isinstance(value, (list, tuple)):
-        of_samples = len(value) == samples and not any(map(_holds, value))
-        return value[rows] if of_samples else kind(_cut(item, rows, samples) for item in value)
-    if is_dataclass(value) or kind.__module__.startswith("torchtext."):
-        cut = copy(value)
-        names = [field.name for field in fields(value)] if is_dataclass(value) else value.fields
-        for name in names:
-            object.__setattr__(cut, name, _cut(getattr(value, name), rows, samples))
-        return cut
-    if callable(getattr(kind, "to", None)):
-        if not hasattr(kind, "__getitem__") or not hasattr(kind, "__len__"):
+    if _is_plain_list(value):
+        return value[rows] if len(value) == samples else value
+    if (items := _items(value)) is not None:
+        cut = {name: _cut(item, rows, samples) for name, item in items.items()}
+        if isinstance(value, Mapping):
+            return rebuilt(value, cut)
+        if isinstance(value, (list, tuple)):
+            return type(value)(*cut.values()) if hasattr(value, "_fields") else type(value)(cut.values())
+        made = copy(value)
+        vars(made).update(cut)
+        return made
+    if _moves(value):
+        try:
+            return value[rows]
+        except Exception as problem:
             raise ConfigurationError(
-                f"strategy='dp' cannot split {kind.__name__}: give it __len__, the samples in it, and __getitem__ for "
-                "slices of them, or make it a dataclass"
-            )
-        return value[rows]
+                f"strategy='dp' cannot split {type(value).__name__}: {problem!r}; give it __len__, for the samples in "
+                "it, and a __getitem__ that takes slices of them, or make it a dataclass"
+            ) from None
     return value
 
 
-def _holds(item: Any) -> bool:
-    """Whether an item of a list is more than one value of one sample."""
-    return isinstance(item, (Tensor, Mapping, list, tuple)) or is_dataclass(item) or hasattr(type(item), "to")
+def _items(value: Any) -> Mapping[Any, Any] | None:
+    """What a container holds; None for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    if is_dataclass(value) or type(value).__module__.startswith("torchtext."):
+        names = [field.name for field in fields(value)] if is_dataclass(value) else value.fields
+        return {name: getattr(value, name) for name in names}
+    return None
+
+
+def _is_plain_list(value: Any) -> bool:
+    """Whether it is a list of values that hold nothing themselves, such as names or numbers."""
+    return isinstance(value, (list, tuple)) and not hasattr(value, "_fields") and not any(
+        isinstance(item, Tensor) or _items(item) is not None or _moves(item) for item in value
+    )
+
+
+def _moves(value: Any) -> bool:
+    """Whether an object of the user's holds tensors: it can be moved."""
+    return callable(getattr(type(value), "to", None))
 
 
 def merged(output: Any) -> Any:
     """An output with what is the whole batch's in the place of each `Parts`: tensors one after the other; of scalars of
-    floating point the mean, weighted by samples; None if all are; and anything else a list with one of each part."""
+    floating point the mean, weighted by samples; None if all are; and anything else a list with one of each part.
+    Hidden states stay as they are: each part goes on with its own."""
     if not isinstance(output, Parts):
-        return rebuilt(output, {key: merged(item) for key, item in output.items()}) if type(output) is dict else output
+        is_dict = type(output) is dict
+        return {key: item if key == "hiddens" else merged(item) for key, item in output.items()} if is_dict else output
     first, sizes = output[0], output._sizes
     kinds = {type(part) for part in output}
     if len(kinds) > 1:
         return list(output)
     if isinstance(first, Mapping) and all(part.keys() == first.keys() for part in output):
-        return rebuilt(first, {key: output[key] if key == "hiddens" else merged(output[key]) for key in first})
+        return merged(rebuilt(first, {key: output[key] for key in first}))
     if isinstance(first, tuple) and all(len(part) == len(first) for part in output):
         items = [merged(Parts(column, sizes)) for column in zip(*output)]
         return type(first)(*items) if hasattr(first, "_fields") else tuple(items)
@@ -195,25 +230,24 @@ def _then(call: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..
 
 def replicas(module: LightningModule, devices: Sequence[torch.device]) -> list[LightningModule]:
     """The module once for each device: copies that share its parameters, and on the first its buffers, so that what a
-    step sets on `self` is gone after it. Metrics are shared: they keep account of all parts."""
-    if devices[0].type == "cuda":
-        copies = nn.parallel.replicate(module, devices, detach=not torch.is_grad_enabled())
-    else:
-        copies = [_replica(module, keeps_buffers=not index) for index in range(len(devices))]
-    metrics = [name for name, part in module.named_modules() if is_metric(part)]
-    for replica in copies:
-        for name in metrics:
-            owner, _, attribute = name.rpartition(".")
+    step sets on `self` is gone after it. Metrics are the module's own: they keep account of all parts."""
+    if devices[0].type != "cuda":
+        return [_replica(module, keeps_buffers=not index) for index in range(len(devices))]
+    copies = nn.parallel.replicate(module, devices, detach=not torch.is_grad_enabled())
+    for name in [name for name, part in module.named_modules() if is_metric(part, or_several=True)]:
+        owner, _, attribute = name.rpartition(".")
+        for replica in copies:
             replica.get_submodule(owner)._modules[attribute] = module.get_submodule(name)
     return copies
 
 
 def _replica(module: nn.Module, keeps_buffers: bool) -> Any:
-    copies: dict[int, Any] = {id(m): m._replicate_for_data_parallel() for m in module.modules()}  # type: ignore[no-untyped-call]
-    for part in module.modules():
+    own = [m for m in module.modules() if not (isinstance(m, torch.jit.ScriptModule) or is_metric(m, or_several=True))]
+    copies: dict[int, Any] = {id(part): part._replicate_for_data_parallel() for part in own}  # type: ignore[no-untyped-call]
+    for part in own:
         made = copies[id(part)]
         made._parameters = dict(part._parameters)
-        made._modules = {name: child and copies[id(child)] for name, child in part._modules.items()}
+        made._modules = {name: copies.get(id(child), child) for name, child in part._modules.items()}
         if not keeps_buffers:
             made._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in part._buffers.items()}
     return copies[id(module)]
