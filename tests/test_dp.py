@@ -276,6 +276,9 @@ def test_every_sample_is_in_one_part_and_in_order(samples: int, parts: int) -> N
 def test_batches_without_a_tensor() -> None:
     assert split(["a", "b", "c"], 2) == [(["a", "b"], 2), (["c"], 1)]
     assert split({"n": 3}, 2) == [({"n": 3}, 1)]
+    assert split(["ab", "cd", "ef"], 1) == [(["ab", "cd", "ef"], 3)]
+    labels = ["of", "the", "batch"]
+    assert [part[1] for part, _ in split([torch.ones(2), labels], 2)] == [labels] * 2
     assert split((["a", "b"], [1, 2], Named(1, 2)), 2) == [((["a"], [1], (1, 2)), 1), ((["b"], [2], (1, 2)), 1)]
 
 
@@ -334,6 +337,17 @@ def test_logged_values_are_the_whole_batchs() -> None:
     whole = torch.cat([x for x, _ in data])
     assert float(trainer.callback_metrics["mean_epoch"]) == pytest.approx(float(whole.mean()))
     assert float(trainer.callback_metrics["least"]) == float(whole.min())
+
+
+def test_a_dataclass_counts_its_rows() -> None:
+    class Logs(Line):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("mean", batch.x.mean())
+
+    rows = torch.tensor([1.0, 2.0, 6.0])
+    for trainer in (quiet(), dp(2)):
+        batches = Batches([Sample(rows, ["a", "b", "c"]), Sample(rows[:1], ["d"])])
+        assert trainer.validate(Logs(), batches, verbose=False) == [{"mean": 2.5}]
 
 
 def test_metrics_count_every_part() -> None:

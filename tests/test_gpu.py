@@ -78,6 +78,13 @@ def test_the_module_and_its_batches_are_there() -> None:
     assert [batch.device.type for batch in trainer.predict(Whole(), Loader())] == ["cuda"] * 5  # type: ignore[union-attr]
 
 
+def test_dp_on_one_gpu_is_the_gpu() -> None:
+    one, parts = Net(), Net()
+    fitted(one)
+    assert fitted(parts, strategy="dp").num_devices == 1
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), parts.parameters()))
+
+
 class Whole(LightningModule):
     def forward(self, batch: Any) -> Any:
         return batch

@@ -231,7 +231,7 @@ def _then(call: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..
 def replicas(module: LightningModule, devices: Sequence[torch.device]) -> list[LightningModule]:
     """The module once for each device: copies that share its parameters, and on the first its buffers, so that what a
     step sets on `self` is gone after it. Metrics are the module's own: they keep account of all parts."""
-    if devices[0].type != "cuda":
+    if len(set(devices)) == 1:
         return [_replica(module, keeps_buffers=not index) for index in range(len(devices))]
     copies = nn.parallel.replicate(module, devices, detach=not torch.is_grad_enabled())
     for name in [name for name, part in module.named_modules() if is_metric(part, or_several=True)]:
