@@ -77,7 +77,7 @@ def updates(model: pl.LightningModule) -> list[int]:
 
 def test_every_example_has_a_row_and_a_test() -> None:
     programs = {path.name for path in EXAMPLES.glob("*.py")} - {"common.py"}
-    assert programs == {"digits.py", *RESULTS}
+    assert programs == {"digits.py", "devices.py", *RESULTS}
     table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| \[(\S+)\]\(\1\) \|", table, re.MULTILINE)) == programs
 
@@ -131,6 +131,15 @@ def test_noise_and_the_same_image_again_and_again_are_judged_to_be_no_digits(gan
     real = torch.stack([x.flatten() for x, _ in data.train])
     assert gan.judged(real.mean(dim=0).expand(500, 64), data)[1] == 1
     assert gan.judged(real[:500], data) == (pytest.approx(0, abs=0.01), 10)
+
+
+def test_any_number_of_devices_comes_to_the_same_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    run("devices.py")
+    run("devices.py", "--strategy", "dp", "--devices", "3")
+    said = r"{} devices: weights (\S+), test accuracy (\S+)\n"
+    found = re.fullmatch(said.format(1) + said.format(3), capsys.readouterr().out)
+    assert found is not None
+    assert float(found[3]) == pytest.approx(float(found[1]), rel=1e-5) and float(found[2]) > 0.93 < float(found[4])
 
 
 def test_digits_reaches_its_accuracy_and_its_trace_conforms(tmp_path: Path) -> None:
