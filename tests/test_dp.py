@@ -63,6 +63,7 @@ class Classes(LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
 
 
+@pytest.mark.slow
 @given(
     devices=st.sampled_from([1, 2, 3, 5]),
     sizes=st.lists(st.integers(1, 7), min_size=1, max_size=4),
@@ -311,6 +312,17 @@ def test_a_part_runs_on_a_copy_that_shares_parameters_and_the_first_buffers() ->
     dp(2, limit_val_batches=0).fit(module, pairs(2, size=5))
     assert seen == [(False, 4, 3), (False, 4, 2)] * 2 and not hasattr(module, "mark")
     assert int(module.norm.num_batches_tracked) == 2  # of the first part of each batch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda layer: torch.compile(layer, backend="eager")])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_layers_that_are_compiled_are_shared(compiled: Any) -> None:
+    one, several = Line(), Line()
+    several.layer = compiled(several.layer)
+    quiet(limit_val_batches=0).fit(one, pairs(2, size=5))
+    dp(2, limit_val_batches=0).fit(several, pairs(2, size=5))
+    torch.testing.assert_close(weights(one), weights(several), rtol=1e-12, atol=1e-14)
 
 
 def test_logged_values_are_the_whole_batchs() -> None:

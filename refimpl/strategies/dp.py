@@ -242,7 +242,7 @@ def replicas(module: LightningModule, devices: Sequence[torch.device]) -> list[L
 
 
 def _replica(module: nn.Module, keeps_buffers: bool) -> Any:
-    own = [m for m in module.modules() if not (isinstance(m, torch.jit.ScriptModule) or is_metric(m, or_several=True))]
+    own = [part for part in module.modules() if not _is_shared(part)]
     copies: dict[int, Any] = {id(part): part._replicate_for_data_parallel() for part in own}  # type: ignore[no-untyped-call]
     for part in own:
         made = copies[id(part)]
@@ -251,3 +251,9 @@ def _replica(module: nn.Module, keeps_buffers: bool) -> Any:
         if not keeps_buffers:
             made._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in part._buffers.items()}
     return copies[id(module)]
+
+
+def _is_shared(part: nn.Module) -> bool:
+    """Whether it cannot be copied, being compiled, or must not be, since it counts."""
+    compiled = isinstance(part, torch.jit.ScriptModule) or "_orig_mod" in part._modules
+    return compiled or is_metric(part, or_several=True)
