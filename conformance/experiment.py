@@ -34,6 +34,8 @@ TRAINER_DEFAULTS: Dict[str, Any] = {
     "fast_dev_run": False,
     "accumulate_grad_batches": 1,
     "precision": 32,
+    "devices": 1,
+    "strategy": None,
 }
 
 
@@ -170,6 +172,9 @@ class Scenario:
     "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
     new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
+    With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
+    make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
+
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
 
@@ -197,6 +202,11 @@ class Scenario:
             return self.data.train_loaders or ((self.data.train,) if self.data.train else ())
         batches: Tuple[int, ...] = getattr(self.data, stage)
         return batches
+
+    @property
+    def data_parallel(self) -> bool:
+        """Whether each batch is split over the devices."""
+        return bool(self.option("strategy") == "dp")
 
     def train_batches(self) -> int:
         """How many batches a training epoch has but for limits: as many as the only loader, the longest, or the

@@ -12,6 +12,7 @@ __all__ = ["applies", "features"]
 # Scenarios in which a training batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
     {"accumulation", "truncated-bptt", "manual", "overfit", "checkpoints", "lbfgs", "overrides:alternate"}
+    | {"data-parallel"}
 )
 
 
@@ -48,6 +49,11 @@ def features(scenario: Scenario) -> frozenset[str]:
             words |= {"several-loaders", f"several:{stage}"}
     if not data.sized:
         words.add("unsized")
+    if scenario.data_parallel:
+        devices = scenario.option("devices")
+        sizes = {data.batch_size, data.last}
+        words |= {"data-parallel", "parts:%s" % ("uneven" if any(size % devices for size in sizes) else "even")}
+        words |= {"parts:fewer"} if min(sizes) < devices else set()
     flags = {
         "starts-in-eval": model.starts_in_eval,
         "logs": bool(model.logs),

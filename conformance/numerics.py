@@ -12,11 +12,13 @@ tells `Numbers` what happens, in the order in which it happens:
     numbers.weights, numbers.rates
 
 A batch with a dimension of time can be asked for in part: `loss("train/0/2", (0, 2))` is that of its first two steps.
+With DP each device has a part of it, `parts_of("train/0/2")`: `loss("train/0/2", part=range(2))` is that of two rows.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from math import inf, isclose, sqrt
 from typing import Any
@@ -101,39 +103,57 @@ class Numbers:
         is_last = index == self.scenario.loaders(stage)[loader] - 1
         return data.last if is_last else data.batch_size
 
-    def rows(self, batch: str, window: Window = None) -> list[Row]:
-        """The batch's samples: those of its rows, or, where it has a dimension of time, of each row in each step
-        of the window. The x of a row at a time is that of the row so much further on. Of several loaders those
-        of each, one after the other."""
+    def parts_of(self, batch: str) -> list[range]:
+        """The rows of each part of a batch that is split over the devices, as torch.chunk cuts [R12]."""
+        rows, devices = range(self.size(batch)), self.scenario.option("devices")
+        most = -(-len(rows) // devices)
+        return [rows[start : start + most] for start in range(0, len(rows), most)]
+
+    def rows(self, batch: str, window: Window = None, part: range | None = None) -> list[Row]:
+        """The batch's samples: those of its rows or of a part's, or, where it has a dimension of time, of each row in
+        each step of the window. The x of a row at a time is that of the row so much further on. Of several loaders
+        those of each, one after the other."""
         found: list[Row] = []
         times = range(*(window or (0, self.scenario.data.time)))
         for stage, loader, index in parts(batch):
             where = STAGES.index(stage), loader, index
-            rows = range(self.size(f"{stage}/{loader}/{index}"))
+            rows = range(self.size(f"{stage}/{loader}/{index}")) if part is None else part
             if self.scenario.data.time:
                 found += [(sample(*where, row + time)[0], sample(*where, row)[1]) for row in rows for time in times]
             else:
                 found += [sample(*where, row) for row in rows]
         return found
 
-    def errors(self, batch: str, window: Window = None) -> list[float]:
+    def errors(self, batch: str, window: Window = None, part: range | None = None) -> list[float]:
         """Of each sample the output less the target; the output is the sum of the layers'."""
         together = [sum(weights) for weights in zip(*self.layers)]
-        return [sum(w * v for w, v in zip(together, x)) - y for x, y in self.rows(batch, window)]
+        return [sum(w * v for w, v in zip(together, x)) - y for x, y in self.rows(batch, window, part)]
 
-    def loss(self, batch: str, window: Window = None) -> float:
+    def loss(self, batch: str, window: Window = None, part: range | None = None) -> float:
         """The mean of the squared errors."""
-        errors = self.errors(batch, window)
+        errors = self.errors(batch, window, part)
         return sum(error * error for error in errors) / len(errors)
+
+    def trained_loss(self, batch: str, window: Window = None) -> float:
+        """What is trained on: the loss of the batch, or the mean that training_step_end makes of its parts'."""
+        parts = self._trained_apart(batch)
+        return sum(self.loss(batch, window, part) for part in parts) / len(parts)
+
+    def _trained_apart(self, batch: str) -> Sequence[range | None]:
+        """The parts of a batch whose losses count alike, as large as they may be."""
+        ends = self.scenario.data_parallel and self.scenario.defines("training_step_end")
+        return self.parts_of(batch) if ends else [None]
 
     def backward(self, batch: str, optimizer_idx: int = 0, divided_by: float = 1, window: Window = None) -> None:
         """Add the gradient of the loss, divided as for accumulation, to that of one optimizer's layer."""
-        errors, rows = self.errors(batch, window), self.rows(batch, window)
-        before = self.gradients[optimizer_idx] or [0.0] * len(rows[0][0])
-        self.gradients[optimizer_idx] = [
-            sum_ + 2 * sum(error * x[j] for error, (x, _) in zip(errors, rows)) / len(rows) / divided_by
-            for j, sum_ in enumerate(before)
-        ]
+        parts = self._trained_apart(batch)
+        for part in parts:
+            errors, rows = self.errors(batch, window, part), self.rows(batch, window, part)
+            before, share = self.gradients[optimizer_idx] or [0.0] * len(rows[0][0]), len(rows) * len(parts)
+            self.gradients[optimizer_idx] = [
+                sum_ + 2 * sum(error * x[j] for error, (x, _) in zip(errors, rows)) / share / divided_by
+                for j, sum_ in enumerate(before)
+            ]
 
     def zero_grad(self, optimizer_idx: int = 0) -> None:
         """Clear the gradients of one optimizer's layer."""

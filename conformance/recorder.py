@@ -19,7 +19,7 @@ from .experiment import When
 from .hooks import LOADERS
 from .trace import TraceWriter
 
-__all__ = ["Recorder", "Tags", "identify", "said"]
+__all__ = ["Recorder", "Tags", "identify", "identify_part", "said"]
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
 STAGES = ("train", "val", "test", "predict")
@@ -34,17 +34,36 @@ def identify(batch: Any) -> Optional[str]:
     """Which batch this is, "train/0/3": read from the column of x that says so. None for data that no
     scenario made, and where y, the last of a batch's tensors, is not the y that belongs to this x."""
     found = list(tensors(batch))
+    name, index = _marked(found)
+    return None if len(found) > 1 and _row(float(found[-1].flatten()[0]), index) != 0 else name
+
+
+def identify_part(batch: Any) -> Tuple[Optional[str], List[int]]:
+    """Which batch this is or is a part of, and which of its rows it holds, told by y; None and no rows likewise."""
+    found = list(tensors(batch))
+    name, index = _marked(found)
+    if name is None or not found[-1].ndim or len(found[-1]) != len(found[0]):
+        return None, []
+    targets = found[-1].reshape(len(found[-1]), -1)[:, 0].tolist()
+    rows = [row for row in (_row(target, index) for target in targets) if row is not None]
+    return (name, rows) if len(rows) == len(targets) else (None, [])
+
+
+def _marked(found: List[torch.Tensor]) -> Tuple[Optional[str], int]:
+    """The name and the number of the batch that has these tensors, by the mark in its first row."""
     x = found[0] if found else None
-    if x is None or x.ndim < 2 or x.shape[-1] <= IDENTITY_COLUMN:
-        return None
+    if x is None or x.ndim < 2 or x.shape[-1] <= IDENTITY_COLUMN or not x.numel():
+        return None, 0
     mark = float(x.flatten(0, -2)[0, IDENTITY_COLUMN]) * IDENTITY_SCALE
     if not 0 <= mark < len(STAGES) << 19:
-        return None
+        return None, 0
     code = round(mark)
-    index = code & 0xFFFF
-    if len(found) > 1 and float(found[-1].flatten()[0]) != (index * 3 % 7 - 3) / 4 + 1:
-        return None
-    return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, index)
+    return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, code & 0xFFFF), code & 0xFFFF
+
+
+def _row(target: float, index: int) -> Optional[int]:
+    """Which of the first seven rows of the batch of that number has this y; None if no row has it."""
+    return next((row for row in range(7) if ((3 * index + 5 * row) % 7 - 3) / 4 + 1 == target), None)
 
 
 def combined(batch: Any, one: Callable[[Any], Optional[str]], nesting: int) -> Optional[str]:
@@ -111,7 +130,35 @@ def described_hiddens(value: Any) -> Any:
     none yet, or "detached:1", or "attached:1" if gradients would flow through them."""
     if not isinstance(value, torch.Tensor):
         return describe(value)
-    return "%s:%d" % ("attached" if value.requires_grad else "detached", round(float(value.detach())))
+    count = value.detach().flatten()[0]
+    return "%s:%d" % ("attached" if value.requires_grad else "detached", round(float(count)))
+
+
+def described_parts(parts: Any) -> Dict[str, Any]:
+    """What a `*_step_end` is given of the parts of a batch: their forms, and their losses, asked for in each of the
+    documentation's ways; a way that fails says how. {} for what is not in parts."""
+    if not isinstance(parts, (list, tuple)):
+        return {}
+    asked: Any = parts
+    forms = [describe(part) for part in parts]
+    if not parts or set(forms) not in ({"dict"}, {"tensor"}):
+        return {"parts": forms}
+    places, named = range(len(parts)), forms[0] == "dict"
+    ways: Dict[str, Callable[[], Iterable[Any]]] = {
+        "losses": lambda: [part["loss"] if named else part for part in asked],
+        "by_index": lambda: [asked[i]["loss"] if named else asked[i] for i in places],
+        "by_attribute": lambda: getattr(asked, "loss" if named else "out"),
+    }
+    if named:
+        ways["by_key"] = lambda: [asked["loss"][i] for i in places]
+    return {"parts": forms, **{way: _losses(ask) for way, ask in ways.items()}}
+
+
+def _losses(ask: Callable[[], Iterable[Any]]) -> Any:
+    try:
+        return [_finite(float(loss.detach())) for loss in ask()]
+    except Exception as error:
+        return said(error)
 
 
 class Tags:
@@ -173,11 +220,15 @@ def said(error: BaseException) -> str:
 
 class Recorder:
     """Writes what happens to a trace, and makes the scenario's `when` happen. `nesting` is that of the training
-    batches: 0, or in how many lists or dicts those of several loaders lie."""
+    batches: 0, or in how many lists or dicts those of several loaders lie. `in_parts`: batches are split over devices,
+    and it is told which rows of its batch a hook gets."""
 
-    def __init__(self, writer: TraceWriter, when: Iterable[When] = (), nesting: int = 0) -> None:
-        self.writer, self.nesting = writer, nesting
+    def __init__(
+        self, writer: TraceWriter, when: Iterable[When] = (), nesting: int = 0, in_parts: bool = False
+    ) -> None:
+        self.writer, self.nesting, self.in_parts = writer, nesting, in_parts
         self.module: Any = None
+        self.running: Any = None  # the module whose hook runs, where that is a copy of it
         self.trainer: Any = None
         self._depth = 0
         self._counts: Dict[Tuple[str, str], int] = {}
@@ -243,7 +294,7 @@ class Recorder:
         fx: Dict[str, Any] = {"grad_enabled": torch.is_grad_enabled()}
         if module is not None:
             parameters = list(module.parameters())
-            fx["training"] = module.training
+            fx["training"] = (self.running or module).training
             fx["grads"] = _gradients(parameters)
             fx["params"] = self._changes(parameters)
             fx["device"] = str(parameters[0].device) if parameters else "none"
@@ -291,9 +342,13 @@ class Recorder:
         def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
             given = dict(zip(names, args), **kwargs)
             who = getattr(self, "receiver", receiver) if offset else receiver
-            result = recorder.span(
-                who, hook, lambda: original(self, *args, **kwargs), recorder.identities(given)
-            )
+            around, recorder.running = recorder.running, self if recorder.in_parts and who == "module" else None
+            try:
+                result = recorder.span(
+                    who, hook, lambda: original(self, *args, **kwargs), recorder.identities(given)
+                )
+            finally:
+                recorder.running = around
             if hook == "configure_optimizers":
                 return recorder.instrumented(result)
             if hook in LOADERS and recorder.tags is not None:
@@ -315,15 +370,23 @@ class Recorder:
                 one = identify if self.tags is None else self.tags.identify
                 if self.tags is None:
                     args.update(handled(value))
-                args["batch"] = combined(value, one, self.nesting)
+                if self.in_parts:
+                    args["batch"], args["rows"] = identify_part(value)
+                else:
+                    args["batch"] = combined(value, one, self.nesting)
             elif name in PLAIN:
                 args[name] = value.item() if hasattr(value, "item") else value  # NumPy's numbers are none of JSON's
             elif name in ("outputs", "output"):
                 args["outputs"] = describe(value)
+                if self.in_parts and name == "output":  # of a step, for its `*_step_end`
+                    args.update(described_parts(value))
             elif name == "results":
                 args["results"] = describe(value)
             elif name == "hiddens":
                 args["hiddens"] = described_hiddens(value)
+                if self.in_parts and isinstance(value, torch.Tensor):  # with the target of the part that they are of
+                    index = int(str(args["batch"]).rpartition("/")[2]) if args["batch"] else 0
+                    args["hiddens_row"] = _row(float(value.detach()[-1]), index)
             elif name == "loss" and self.tags is None:  # of data that no formulas know, nobody can tell the loss
                 args["loss"] = _finite(float(value.detach()))
             elif name == "optimizer":

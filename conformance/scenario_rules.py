@@ -17,7 +17,10 @@ __all__ = ["ACTS_IN", "EPOCH_HOOKS", "LOGGING_HOOKS", "MOST_CALLBACKS", "Scenari
 
 CALLS = ("fit", "validate", "test", "predict", "save", "resume")
 # What trainers can lack altogether, so that a scenario cannot be run on them.
-NEEDS = ("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode")
+NEEDS = (
+    *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
+    "data-parallel",
+)
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
 # The actions that mean something in a few hooks only.
@@ -42,7 +45,8 @@ EPOCH_HOOKS = (
 )
 LOGGING_HOOKS = (*BATCH_HOOKS, *EPOCH_HOOKS)
 # Limits, so that whoever reads a scenario of somebody else's can say what it is in bounded time and memory.
-MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS = 1000, 8, 1000, 1000
+MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS, MOST_DEVICES = 1000, 8, 1000, 1000, 8
+MOST_TOLD = 7  # rows of a batch that their targets tell apart
 MOST_BYTES = 200  # of a name
 MOST = 2**53 - 1  # the greatest integer that every JSON reader keeps exactly
 
@@ -75,6 +79,7 @@ def check(scenario: Scenario) -> None:
         _check_option(name, option, value)
     if discord(scenario):
         raise ScenarioError("%s: %s" % (name, discord(scenario)))
+    _check_parts(scenario)
     _check_plan(scenario)
     for event in scenario.when:
         _check_when(name, event)
@@ -210,6 +215,7 @@ def _check_needs(scenario: Scenario) -> None:
         (_saves(scenario), "it saves a checkpoint", "checkpoints"),
         ("multiple_trainloader_mode" in scenario.trainer, "multiple_trainloader_mode", "multiple-trainloader-mode"),
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
+        (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
     ):
         if uses and need not in scenario.needs:
             raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
@@ -254,6 +260,26 @@ def _check_option(name: str, option: str, value: Any) -> None:
         _one_of(where, value, (32, "bf16"))
     elif option == "multiple_trainloader_mode":
         _one_of(where, value, ("max_size_cycle", "min_size"))
+    elif option == "devices":
+        _natural(where, value, 1, MOST_DEVICES)
+    elif option == "strategy":
+        _one_of(where, value, ("dp",))
+
+
+def _check_parts(scenario: Scenario) -> None:
+    """What goes together with batches that are split over devices."""
+    name, data = scenario.name, scenario.data
+    if not scenario.data_parallel:
+        if scenario.option("devices") > 1:
+            raise ScenarioError('%s: trainer.devices=%d needs strategy="dp"' % (name, scenario.option("devices")))
+        return
+    if data.batch == "custom" or data.train_loaders or scenario.model.manual:
+        words = "no data.train_loaders, no transfer hooks (data.batch not \"custom\"), and automatic optimization"
+        raise ScenarioError('%s: trainer.strategy="dp" needs %s' % (name, words))
+    if scenario.option("devices") < 2:
+        raise ScenarioError('%s: trainer.strategy="dp" needs trainer.devices, at least 2' % name)
+    if data.batch_size > MOST_TOLD:
+        raise ScenarioError('%s: trainer.strategy="dp" needs a data.batch_size of at most %d' % (name, MOST_TOLD))
 
 
 def _check_plan(scenario: Scenario) -> None:

@@ -160,6 +160,28 @@ def test_a_piece_of_a_batch_has_its_steps_of_time(time: int, start: int, length:
             assert numbers.gradients[0] == pytest.approx(flat, rel=1e-9, abs=1e-12)
 
 
+@given(st.integers(1, 7), st.integers(1, 8), st.booleans(), st.sampled_from([0, 3]))
+def test_the_parts_of_a_batch_are_torchs_and_train_alike(size: int, devices: int, ends: bool, time: int) -> None:
+    model = Model(defines=("training_step_end",) if ends else ())
+    data = Data(train=1, batch_size=size, last=size, time=time)
+    trainer = {"strategy": "dp", "devices": devices}
+    scenario = Scenario("parts", needs=("data-parallel",), data=data, model=model, trainer=trainer)
+    numbers, module = Numbers(scenario), adapters.model_class(LightningModule, scenario)()
+    (batch,) = adapters.loaders(scenario, "train")
+    chunks = list(zip(*(tensor.chunk(devices) for tensor in batch)))
+    parts = numbers.parts_of("train/0/0")
+    assert [len(part) for part in parts] == [len(x) for x, _ in chunks]
+    assert [row for part in parts for row in part] == list(range(size))
+    losses = [module.training_step(chunk, 0) for chunk in chunks]
+    for part, loss in zip(parts, losses):
+        assert numbers.loss("train/0/0", part=part) == pytest.approx(loss.item(), rel=1e-12)
+    loss = torch.stack(losses).mean() if ends else module.training_step(batch, 0)
+    assert numbers.trained_loss("train/0/0") == pytest.approx(loss.item(), rel=1e-12)
+    numbers.backward("train/0/0")
+    flat = [float(v) for gradient in torch.autograd.grad(loss, list(module.parameters())) for v in gradient.flatten()]
+    assert numbers.gradients[0] == pytest.approx(flat, rel=1e-9, abs=1e-12)
+
+
 @pytest.mark.parametrize("stage", ["val", "test", "predict"])
 def test_every_loader_has_its_data(stage: str) -> None:
     scenario = scenario_of(batch_size=3, last=2, **{stage: (2, 3)})

@@ -97,6 +97,8 @@ def told(due: Expected) -> set[str]:
     words |= {"third loader"} if due.args.get("dataloader_idx") == 2 else set()
     words |= {"third epoch"} if due.args.get("epoch") == 2 else set()
     words |= {"scheduler"} if due.receiver == "scheduler" else set()
+    words |= {"parts"} if due.hook == "training_step" and due.args.get("rows", [0])[0] else set()
+    words |= {"parts, taken together"} if len(due.args.get("parts", ())) > 1 else set()
     return words
 
 
@@ -104,6 +106,7 @@ WANTED = {
     *("on_sanity_check_end", "on_test_epoch_end", "on_predict_end", "training_epoch_end"),
     *("fit raises", "interrupt", "None", "third loader", "third epoch", "scheduler"),
     *("stop", "return-minus-1", "skip-closure", "three events", "unsized", "fit twice", "bf16"),
+    *("parts", "parts, taken together"),
 }
 
 

@@ -18,18 +18,22 @@ import torch
 from torch import Tensor, nn
 
 import refimpl as pl
+from conformance.adapters.model import loaders
 from conformance.recorder import (
     IDENTITY_COLUMN,
     IDENTITY_SCALE,
     Recorder,
     Tags,
     describe,
+    described_parts,
     handled,
     identify,
+    identify_part,
     said,
     tensors,
 )
-from conformance.scenario import When
+from conformance.scenario import Data as ScenarioData
+from conformance.scenario import Scenario, When
 from conformance.trace import Event, Header, TraceError, TraceWriter, open_trace
 
 HEADER = Header("0", {"name": "own"}, {"name": "own", "version": "0"}, {"hooks": [], "effects": []}, {})
@@ -666,6 +670,45 @@ def test_a_batch_whose_y_is_not_its_own_has_no_name(index: int, y: float) -> Non
         assert identify((x, {"weights": torch.zeros(1), "y": targets})) == f"train/0/{index}"
     for other in (0.0, y + 0.25, float("nan")):
         assert identify((x, torch.tensor([[other], [y]]))) is None
+
+
+def test_a_part_of_a_batch_says_which_rows_it_has(record: Callable[..., Recording]) -> None:
+    scenario = Scenario("parts", data=ScenarioData(train=3, batch_size=7, last=5))
+    for index, (x, y) in enumerate(loaders(scenario, "train")):
+        name, rows = f"train/0/{index}", list(range(len(x)))
+        for some in (slice(0, None), slice(2, 4), slice(-1, None), slice(1, None, 2)):
+            assert identify_part((x[some], {"target": y[some]})) == (name, rows[some])
+        assert identify_part((x[:3], y)) == identify_part((x[:0], y[:0])) == identify_part((x, y + 1 / 8)) == (None, [])
+    recorder = record().recorder
+    recorder.in_parts = True
+    assert recorder.identities({"batch": (x[3:], y[3:])}) == {"batch": "train/0/2", "rows": [3, 4]}
+    hiddens = {"hiddens": torch.stack([torch.tensor(1.0), y[3, 0]])}
+    told = {"batch": "train/0/2", "rows": [3, 4], "hiddens": "detached:1", "hiddens_row": 3}
+    assert recorder.identities({"batch": (x[3:], y[3:]), **hiddens}) == told
+
+
+class AsDocumented(list):  # type: ignore[type-arg]
+    """Parts that answer in every way, out of which one may be taken."""
+
+    loss = property(lambda self: [part["loss"] for part in self])
+    out = property(lambda self: list(self))
+
+    def __getitem__(self, key: Any) -> Any:
+        return [part[key] for part in self] if isinstance(key, str) else super().__getitem__(key)
+
+
+def test_parts_are_asked_in_every_way() -> None:
+    one, two = torch.tensor(0.5), torch.tensor(float("nan"))
+    ways = {way: [0.5, "nan"] for way in ("losses", "by_index", "by_attribute")}
+    named = [{"loss": one}, {"loss": two}]
+    assert described_parts(AsDocumented([one, two])) == {"parts": ["tensor", "tensor"], **ways}
+    assert described_parts(AsDocumented(named)) == {"parts": ["dict", "dict"], **ways, "by_key": [0.5, "nan"]}
+    plain = described_parts(named)
+    assert plain.pop("by_attribute").startswith("AttributeError: ") and plain.pop("by_key").startswith("TypeError: ")
+    assert plain == {"parts": ["dict", "dict"], "losses": [0.5, "nan"], "by_index": [0.5, "nan"]}
+    assert described_parts([None, one]) == {"parts": ["none", "tensor"]}
+    assert described_parts([]) == {"parts": []}
+    assert described_parts(one) == described_parts({"loss": one}) == {}
 
 
 def test_what_was_done_to_a_batch_is_found_at_any_depth() -> None:

@@ -259,6 +259,16 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
          "mine: trainer.overfit_batches=0.2 leaves nothing of a loader of 4"),
         ({"data": {"train": 4}, "trainer": {"overfit_batches": 2, "val_check_interval": 3}},
          "mine: trainer.val_check_interval=3: an epoch has 2 batches"),
+        ({"trainer": {"devices": 2}}, 'mine: trainer.devices=2 needs strategy="dp"'),
+        ({"trainer": {"devices": 9}}, "mine: trainer.devices: 9; at most 8 is accepted"),
+        ({"trainer": {"strategy": "ddp"}}, "mine: trainer.strategy: 'ddp' is none of 'dp'"),
+        ({"trainer": {"strategy": "dp"}}, 'mine: trainer.strategy="dp": add needs = ["data-parallel"]'),
+        ({"trainer": {"strategy": "dp"}, "needs": ["data-parallel"], "data": {"batch": "custom"}},
+         'mine: trainer.strategy="dp" needs no data.train_loaders, no transfer hooks (data.batch not "custom"), and '),
+        ({"trainer": {"strategy": "dp"}, "needs": ["data-parallel"]},
+         'mine: trainer.strategy="dp" needs trainer.devices, at least 2'),
+        ({"trainer": {"strategy": "dp", "devices": 2}, "needs": ["data-parallel"], "data": {"batch_size": 8}},
+         'mine: trainer.strategy="dp" needs a data.batch_size of at most 7'),
         ({"when": 5}, "mine: when is 5; a list of tables is accepted"),
         ({"when": [5]}, "mine: when: a table is expected, not 5"),
         ({"when": [{"do": "raise"}]}, "mine: when: missing 1 required positional argument: 'hook'"),
@@ -366,6 +376,18 @@ def test_features_are_the_words_of_given() -> None:
         "reduces:mean", "logs-batch-size",
     } <= words  # fmt: skip
     assert not {"several:test", "on_fit_start:stop", "option:max_steps", "logs-without-loader"} & words
+
+
+@pytest.mark.parametrize("size, last, devices, words", [
+    (4, 4, 2, {"parts:even"}), (4, 3, 2, {"parts:uneven"}), (6, 1, 3, {"parts:uneven", "parts:fewer"}),
+    (2, 2, 3, {"parts:uneven", "parts:fewer"}),
+])  # fmt: skip
+def test_features_of_parts(size: int, last: int, devices: int, words: set[str]) -> None:
+    scenario = Scenario("x", data=Data(batch_size=size, last=last), trainer={"strategy": "dp", "devices": devices})
+    found = features(scenario)
+    assert {word for word in found if word.startswith("parts:")} == words and "data-parallel" in found
+    assert not features(Scenario("plain")) & {"data-parallel", "parts:even"}
+    assert not applies({"given": ["call:fit"]}, found) and applies({"given": ["call:fit", "data-parallel"]}, found)
 
 
 def test_features_of_optimization() -> None:

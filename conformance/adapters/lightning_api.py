@@ -15,7 +15,7 @@ import torch
 
 from .. import __version__
 from ..experiment import Scenario
-from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS
+from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS
 from ..recorder import Recorder, said
 from ..trace import Header, TraceWriter
 from . import model as scenario_model
@@ -85,7 +85,7 @@ class LightningLikeAdapter:
             return
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
-        recorder = Recorder(writer, scenario.when, scenario.data.nesting)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting, scenario.data_parallel)
         torch.manual_seed(0)
         with tempfile.TemporaryDirectory() as folder:
             recorder.checkpoint = os.path.join(folder, "saved.ckpt")
@@ -140,7 +140,7 @@ class LightningLikeAdapter:
         if scenario.data.source == "datamodule":
             base = scenario_model.datamodule_class(self.api.LightningDataModule, scenario)
             hooks = [h for h in DATA_HOOKS if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
-            datamodule = recorder.recording(base, hooks, "datamodule")()
+            datamodule = recorder.recording(base, _overridable(hooks, scenario), "datamodule")()
         return module, datamodule, callbacks
 
     @staticmethod
@@ -148,7 +148,8 @@ class LightningLikeAdapter:
         """Every hook the trainer has; of the steps and loaders those that the scenario defines, and
         predict_step, which has a default."""
         own = set(OWN_STEPS) - {"predict_step"}
-        return [h for h in MODULE_HOOKS if (h in vars(base) if h in own else hasattr(base, h))]
+        hooks = [h for h in MODULE_HOOKS if (h in vars(base) if h in own else hasattr(base, h))]
+        return _overridable(hooks, scenario)
 
     @staticmethod
     def call(
@@ -165,6 +166,11 @@ class LightningLikeAdapter:
             stage = {"validate": "val"}.get(function, function)
             given["dataloaders"] = scenario_model.loaders(scenario, stage)
         return lambda: getattr(trainer, function)(module, **given)
+
+
+def _overridable(hooks: List[str], scenario: Scenario) -> List[str]:
+    """Those that can be overridden: with DP, the transfer hooks cannot."""
+    return [hook for hook in hooks if not (scenario.data_parallel and hook in TRANSFERS)]
 
 
 def given_options(scenario: Scenario, renamed: Mapping[str, Any]) -> Dict[str, Any]:

@@ -86,13 +86,17 @@ class CustomBatch:
 
 
 class CustomLeaf:
-    """Something of the user's own, deep in a batch, that can be moved and says whether it was."""
+    """Something of the user's own, deep in a batch, that can be moved and says whether it was. It is of no sample, so
+    that each part of a batch has it."""
 
     def __init__(self, moved: bool = False) -> None:
         self.handled = {"moved": moved}
 
     def to(self, device: Any, **_: Any) -> "CustomLeaf":
         return CustomLeaf(moved=True)
+
+    def __getitem__(self, rows: slice) -> "CustomLeaf":
+        return CustomLeaf(**self.handled)
 
 
 # Weights and bias of the layers: one for each optimizer.
@@ -185,7 +189,10 @@ def model_class(base: type, scenario: Scenario) -> type:
 
     def training_step_with_hiddens(self: Any, batch: Any, batch_idx: int, hiddens: Any) -> Any:
         output = step(self, batch, batch_idx)
-        return {**output, "hiddens": (0.0 if hiddens is None else hiddens) + 1.0 + 0.0 * output["loss"]}
+        if not scenario.data_parallel:
+            return {**output, "hiddens": (0.0 if hiddens is None else hiddens) + 1.0 + 0.0 * output["loss"]}
+        count = (0.0 if hiddens is None else hiddens[0]) + 1.0 + 0.0 * output["loss"]
+        return {**output, "hiddens": torch.stack([count, unpack(batch)[1].flatten()[0]])}  # of this part
 
     def training_step_of_with_hiddens(
         self: Any, batch: Any, batch_idx: int, optimizer_idx: int, hiddens: Any
@@ -212,9 +219,19 @@ def model_class(base: type, scenario: Scenario) -> type:
         return self(batch)
 
     def step_end(self: Any, output: Any) -> Any:
+        if scenario.data_parallel:
+            output = together(output)
         if output is None:
             return None
         return output["loss"] if isinstance(output, dict) else {"loss": output, "extra": output.detach()}
+
+    def together(parts: Any) -> Any:
+        """The mean of the parts' losses, in the form that they have; None where a part has none."""
+        if any(part is None for part in parts):
+            return None
+        named = isinstance(parts[0], dict)
+        loss = sum(parts["loss"] if named else parts) / len(parts)
+        return {"loss": loss, "extra": loss.detach()} if named else loss
 
     def epoch_end(self: Any, outputs: Any) -> None:
         return None

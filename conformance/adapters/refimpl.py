@@ -24,4 +24,4 @@ class RefimplAdapter(LightningLikeAdapter):
     def options(self, scenario: Scenario) -> Dict[str, Any]:
         """The scenario's options as they are: the engine has the documentation's names."""
         output = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-        return given_options(scenario, dict.fromkeys(output, False))
+        return given_options(scenario, {**dict.fromkeys(output, False), "accelerator": "cpu"})

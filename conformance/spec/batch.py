@@ -152,15 +152,14 @@ class Batch(Optimization):
         yield from self.hook("on_after_backward")
 
     def training_step(self, where: dict[str, Any]) -> Events:
-        told = yield from self.hook("training_step", **where)
-        output = "none" if told == "return-none" else self.s.model.returns
-        self.output = yield from self.step_end("training", output)
+        told = yield from self.run_step("training_step", where, self.s.model.returns)
+        self.output = yield from self.step_end("training")
         return told
 
     def manual_step(self, where: dict[str, Any]) -> Events:
         """Manual optimization: nothing but training_step; the scenario's does the lines itself [R41]."""
-        told = yield from self.hook("training_step", self.manual_lines, **where)
-        return (yield from self.step_end("training", "none" if told == "return-none" else self.s.model.returns))
+        yield from self.run_step("training_step", where, self.s.model.returns, self.manual_lines)
+        return (yield from self.step_end("training"))
 
     def manual_lines(self) -> Events:
         """What the scenario's training_step calls: for each optimizer zero_grad, manual_backward, step."""
@@ -178,10 +177,3 @@ class Batch(Optimization):
                 self.optimizer_idx = None  # toggle_model() has ended
         for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler == "step" else 0):
             yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
-
-    def step_end(self, name: str, output: str) -> Events:
-        """What `*_step_end` returns is the output from there on: in the scenarios, the other form."""
-        if not self.s.defines(f"{name}_step_end"):
-            return output
-        yield from self.hook(f"{name}_step_end", outputs=output)
-        return {"none": "none", "tensor": "dict", "dict": "tensor"}[output]

@@ -7,6 +7,8 @@ are rows of `docs/interpretations.md`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import takewhile
 from typing import NamedTuple
 
 from ..experiment import Log
@@ -17,10 +19,15 @@ REDUCED: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "s
 
 
 class Value(NamedTuple):
-    """A value that was logged, and the size of the batch that it is of."""
+    """A value that was logged, the size of the batch or part that it is of, and which batch that is, counted."""
 
     value: float
     weight: int
+    batch: int
+
+
+def _is_of(batch: int, value: Value) -> bool:
+    return value.batch == batch
 
 
 class Pass:
@@ -36,13 +43,14 @@ class Pass:
         for (log, loader), values in self.values.items():
             on_step, on_epoch = defaults(log)
             forked = on_step and on_epoch
+            of_batch = partial(_is_of, values[-1].batch)
+            latest = reduced(log, list(takewhile(of_batch, reversed(values))))
             if on_step:
-                found[shown(log, "_step" if forked else "", loader)] = values[-1].value
+                found[shown(log, "_step" if forked else "", loader)] = latest
             if on_epoch and self.last_batch_done:
                 found[shown(log, "_epoch" if forked else "", loader)] = reduced(log, values)
             if forked:  # what schedulers and callbacks can monitor under the bare name
-                latest = reduced(log, values) if self.last_batch_done else values[-1].value
-                found[shown(log, "", loader)] = latest
+                found[shown(log, "", loader)] = reduced(log, values) if self.last_batch_done else latest
         return found
 
 
@@ -52,10 +60,15 @@ class Logged:
     def __init__(self) -> None:
         self.kept: dict[str, float] = {}
         self.passes: list[Pass] = []
+        self.batches = 0
 
     def begin(self) -> None:
         """A pass begins."""
         self.passes.append(Pass())
+
+    def take_batch(self) -> None:
+        """What is logged from here on is of one batch, or of the parts of one: together a step's value [R12]."""
+        self.batches += 1
 
     def last_batch(self) -> None:
         """The pass has seen its last batch."""
@@ -75,7 +88,8 @@ class Logged:
         """A call of `self.log`; `loader` is None unless there are several. Without add_dataloader_idx their
         values are mixed."""
         loader = loader if log.add_dataloader_idx else None
-        self.passes[-1].values.setdefault((log, loader), []).append(Value(value, log.batch_size or weight))
+        values = self.passes[-1].values.setdefault((log, loader), [])
+        values.append(Value(value, log.batch_size or weight, self.batches))
 
     def known(self) -> dict[str, float]:
         """What `callback_metrics` hold now."""
@@ -101,5 +115,5 @@ def shown(log: Log, fork: str, loader: int | None) -> str:
 def reduced(log: Log, values: list[Value]) -> float:
     """The epoch's value: the mean, weighted by batch size [R21], or what else was asked for [R42]."""
     if log.reduce_fx != "mean":
-        return REDUCED[log.reduce_fx]([value for value, _ in values])
-    return sum(value * weight for value, weight in values) / sum(weight for _, weight in values)
+        return REDUCED[log.reduce_fx]([each.value for each in values])
+    return sum(each.value * each.weight for each in values) / sum(each.weight for each in values)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ..numerics import RATE
-from .oracle import OWN_WORDS, Events, Oracle, UserError
+from .oracle import OWN_WORDS, Events, UserError
+from .parts import Parts
 
 __all__ = ["Optimization"]
 
 WARM_UP = 4  # steps in which the override of that name raises the rate
 
 
-class Optimization(Oracle):
+class Optimization(Parts):
     """The words about optimizers that the lines of `pseudocode.py` use."""
 
     def numbered(self, receiver: str, optimizer_idx: int) -> str:
@@ -27,7 +28,8 @@ class Optimization(Oracle):
         """What `backward` is given: the batch's loss, divided by the window [R8]; {} where nobody can tell."""
         if not self.is_exact:
             return {}
-        return {"loss": self.numbers.loss(str(self.batch), self.piece) / self.options["accumulate_grad_batches"]}
+        loss = self.numbers.trained_loss(str(self.batch), self.piece)
+        return {"loss": loss / self.options["accumulate_grad_batches"]}
 
     def flags(self) -> dict[str, bool]:
         """The last arguments of `optimizer_step`, on the CPU."""

@@ -76,6 +76,7 @@ class Oracle:
         self.is_empty: set[int] = set()  # those whose window has no gradients yet
         self.hiddens: dict[int, str] = {}  # what each optimizer's step is handed, by truncated_bptt_steps
         self.piece: tuple[int, int] | None = None  # of the batch, from time to time
+        self.part: range | None = None  # of the batch, the rows that a device has
         self.passed: dict[int, int] = {}  # updates or epochs that each optimizer's scheduler has seen
         self.due: set[int] = set()  # the optimizers whose schedulers wait for the end of the batch
         self.used: set[int] = set()  # the optimizers that had one in this epoch
@@ -86,6 +87,8 @@ class Oracle:
         self.scope, self.in_sanity_check = "fit", False
         self.numbers, self.logged = Numbers(scenario), Logged()
         self.batch: str | None = None  # the one that runs
+        self.forms: list[str] = []  # of what the step made of each part, and their losses
+        self.losses: list[float] = []
         self.times_logged: dict[str, int] = {}  # by hooks that are no step
         self.batches_done, self.uncounted = 0, 0  # in this epoch; the step of the last, if it is not counted yet
         self.epoch_outputs: list[str] = []
@@ -109,7 +112,7 @@ class Oracle:
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         """An event now, with the effects as they stand."""
         if "batch" in args:
-            args = {**args, **self.handled(hook)}
+            args = {**args, **self.handled(hook), **self.rows_of(args["batch"])}
         fx: dict[str, Any] = {
             "training": self.training,
             "grad_enabled": self.grad_enabled,
@@ -144,6 +147,11 @@ class Oracle:
         marks = {"before_transfer": done > 0, "moved": done > 1, "after_transfer": done > 2}
         told = {"custom": tuple(marks), "nested": ("moved",)}.get(self.s.data.batch, ())
         return {mark: marks[mark] for mark in told}
+
+    def rows_of(self, batch: str) -> dict[str, list[int]]:
+        """With DP, the rows of the batch that a hook is given: those of a part, or all."""
+        rows = range(self.numbers.size(batch)) if self.part is None else self.part
+        return {"rows": list(rows)} if self.s.data_parallel else {}
 
     def receivers(self, hook: str) -> list[str]:
         """Who receives the hook, in order."""
@@ -228,8 +236,13 @@ class Oracle:
         several = stage != "train" and len(self.s.loaders(stage)) > 1
         # A batch of the user's own type has no size that could be read off it.
         size = self.numbers.size(self.batch) if self.batch and self.s.data.batch != "custom" else 1
+        if self.part is None:
+            self.logged.take_batch()
+        else:
+            size = len(self.part)
         for log in logs:
-            value = self.numbers.loss(str(self.batch), self.piece) if hook in STEPS.values() else float(count)
+            is_step = hook in STEPS.values()
+            value = self.numbers.loss(str(self.batch), self.piece, self.part) if is_step else float(count)
             self.logged.log(log, value, size, loader if several else None)
 
     def effects_of(self, hook: str) -> None:

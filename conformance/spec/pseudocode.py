@@ -226,7 +226,8 @@ class Pseudocode(Batch, Checkpoints, Plan):
         self.callbacks = kept + [f"callback:{given + i}" for i in range(len(own))]
 
     def transfer(self, batch: str, dataloader_idx: int) -> Events:
-        for hook in TRANSFERS:
+        """Hooks that nobody can override with DP."""
+        for hook in () if self.s.data_parallel else TRANSFERS:
             yield from self.hook(hook, batch=batch, dataloader_idx=dataloader_idx)
 
     def dataloader(self, stage: str) -> Events:
@@ -255,9 +256,9 @@ class Pseudocode(Batch, Checkpoints, Plan):
         stage = "val" if name == "validation" else name
         several = len(self.loaders(stage)) > 1
         where = {**batch, "dataloader_idx": dataloader_idx} if several else batch
-        told = yield from self.hook(f"{name}_step", **where)
         form = "tensor" if name == "predict" else self.s.model.eval_returns or self.s.model.returns
-        return (yield from self.step_end(name, "none" if told == "return-none" else form))
+        yield from self.run_step(f"{name}_step", where, form)
+        return (yield from self.step_end(name))
 
     def outputs(self, stage: str) -> list[int]:
         """How many outputs of each loader have been kept: none yet."""
@@ -298,7 +299,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         except UserError as raised:
             self.predictions = "none"
             self.training, self.grad_enabled, self.scope = True, True, function
-            self.in_sanity_check, self.optimizer_idx, self.piece = False, None, None
+            self.in_sanity_check, self.optimizer_idx, self.piece, self.part = False, None, None, None
             self.logged.abandon()
             yield from self.closing("on_exception")
             if self.opened:
