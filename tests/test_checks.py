@@ -391,6 +391,58 @@ def test_updates_where_none_is_due(judge: Judge) -> None:
     assert verdict.expected == "parameters that stay"
 
 
+# ---- parts -----------------------------------------------------------------------------------------------
+
+PARTS = Scenario(
+    "parts",
+    needs=("data-parallel",),
+    data=Data(train=2, batch_size=5, last=3),
+    trainer={"strategy": "dp", "devices": 2},
+)
+STEPS_OF_WHOLE = {"kind": "parts", "hooks": ["training_step"], "whole": ["on_train_batch_start"]}
+
+
+def with_rows(*parts: list[int] | None) -> list[Row]:
+    """A trace of PARTS whose training steps get these rows; those of None are left out."""
+    given, steps = rows(PARTS), spans(rows(PARTS), "module.training_step")
+    for (begin, end), part in reversed(list(zip(steps, parts, strict=True))):
+        if part is None:
+            del given[begin : end + 1]
+        else:
+            given = changed(given, begin, args={"rows": part})
+    return given
+
+
+@pytest.mark.parametrize("parts, reason", [
+    (([0, 1, 2], [3, 4], [0, 1], [2]), ""),
+    (([0], [1, 2, 3, 4], [0, 1, 2], None), ""),  # how many parts is not asked
+    (([3, 4], [0, 1, 2], [0, 1], [2]), "row 3 comes where row 0 is due"),
+    (([0, 1, 2], [3], [0, 1], [2]), "row 4 is in no part"),
+    (([0, 1, 2], [3, 4], [0, 1], None), "row 2 is in no part"),
+    (([0, 1, 2], [2, 3, 4], [0, 1], [2]), "row 2 comes where row 3 is due"),
+    (([0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [0, 1], [2]), "row 0 comes where no row is due"),
+    (([0, 1, 2], [3, 4, 5], [0, 1], [2]), "row 5 comes where no row is due"),
+])  # fmt: skip
+def test_parts_are_the_whole_batch_in_order(judge: Judge, parts: tuple[Any, ...], reason: str) -> None:
+    verdict = judge(with_rows(*parts), scenario=PARTS, **STEPS_OF_WHOLE)
+    if reason:
+        fails(verdict, reason)
+    else:
+        assert verdict.status is Status.PASS
+
+
+def test_parts_that_may_come_again(judge: Judge) -> None:
+    again = {**STEPS_OF_WHOLE, "again": True}
+    everything = [0, 1, 2, 3, 4]
+    twice, worse = with_rows(everything, everything, [0, 1], [2]), with_rows(everything, [1], [0, 1], [2])
+    assert judge(twice, scenario=PARTS, **again).status is Status.PASS
+    fails(judge(worse, scenario=PARTS, **again), "row 1 comes where row 0 is due")
+
+
+def test_parts_that_were_not_recorded_are_not_judged(judge: Judge) -> None:
+    assert judge(rows(), **STEPS_OF_WHOLE).status is Status.NOT_APPLICABLE
+
+
 # ---- receivers, balance, sequence ------------------------------------------------------------------------
 
 

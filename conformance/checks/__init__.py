@@ -14,7 +14,7 @@ from typing import Any
 
 from .base import Check, CheckError, Failure, Line, Spec, shown
 from .calls import Balance, Count, Encloses, Never, Order, Receivers, Sequence
-from .effects import Argument, Changes, Effect, Logged, Updates
+from .effects import Argument, Changes, Effect, Logged, Parts, Updates
 
 __all__ = ["CONDITIONS", "KINDS", "Check", "CheckError", "Failure", "Line", "Spec", "build", "shown"]
 
@@ -28,6 +28,7 @@ KINDS: Mapping[str, type[Check]] = {
     "logged": Logged,
     "changes": Changes,
     "updates": Updates,
+    "parts": Parts,
     "receivers": Receivers,
     "balance": Balance,
     "sequence": Sequence,

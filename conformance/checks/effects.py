@@ -10,7 +10,7 @@ from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
 
-__all__ = ["Argument", "Changes", "Effect", "Logged", "Updates"]
+__all__ = ["Argument", "Changes", "Effect", "Logged", "Parts", "Updates"]
 
 
 class Argument(AtHooks):
@@ -89,6 +89,46 @@ class Logged(AtHooks):
                 what = "not there" if got is None else got
                 self.fail(event.seq, f"{name} is {what}, not {wanted:.6g}, at the {moment} of "
                           f"{event.receiver}.{event.hook}", f"{name}={wanted:.6g}", f"{shown(event)} with {name}={got}")
+
+
+class Parts(AtHooks):
+    """The `rows` that the calls of `hooks` get are, one after the other, those of the batch that `whole` got: none
+    is missing and none comes twice, or with `again` all of them come again. In how many parts, is not judged."""
+
+    def __init__(self, hooks: list[str], whole: list[str], again: bool = False) -> None:
+        super().__init__([*hooks, *whole], "B")
+        self.whole, self.needed, self.again = frozenset(whole), frozenset(hooks), again
+        self.rows: list[Any] = []  # of the batch
+        self.place = 0  # of the one that is due among them
+
+    def sees(self, line: Line) -> bool:
+        return super().sees(line) and line.primary
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        got = event.args.get("rows")
+        if not isinstance(got, list):
+            return
+        if event.hook in self.whole:
+            self.is_whole(event.seq, "the next batch")
+            self.rows, self.place = got, 0
+            return
+        self.exercised = True
+        for row in got:
+            self.place = 0 if self.again and self.place == len(self.rows) else self.place
+            due = f"row {self.rows[self.place]}" if self.place < len(self.rows) else "no row"
+            if f"row {row}" != due:
+                self.fail(event.seq, f"row {row} comes where {due} is due", due, shown(event))
+                return
+            self.place += 1
+
+    def is_whole(self, seq: int | None, then: str) -> None:
+        """Whether the rows have come to an end, before what comes then."""
+        if 0 < self.place < len(self.rows):
+            row = self.rows[self.place]
+            self.fail(seq, f"row {row} is in no part", f"a part with row {row}", then)
+
+    def finish(self, whole: bool) -> None:
+        self.is_whole(None, "the end of the trace")
 
 
 class Changes(Check):

@@ -25,6 +25,7 @@ FAMILIES = {
     "train": "train_loop: the training batch",
     "accumulation": "accumulate_grad_batches",
     "tbptt": "truncated backpropagation through time",
+    "dp": 'strategy="dp": batches in parts, one for each device',
     "manual": "manual optimization",
     "optimization": "configure_optimizers: forms, turns, learning rates; the hooks of optimization, overridden",
     "val": "val_loop, and validate()",
