@@ -9,10 +9,9 @@ from .experiment import Scenario
 
 __all__ = ["applies", "features"]
 
-# Scenarios in which a training batch runs through other lines: clauses about the plain ones do not see them.
+# Scenarios in which a batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
-    {"accumulation", "truncated-bptt", "manual", "overfit", "checkpoints", "lbfgs", "overrides:alternate"}
-    | {"data-parallel"}
+    "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate data-parallel".split()
 )
 
 

@@ -386,7 +386,7 @@ class Recorder:
                 args["hiddens"] = described_hiddens(value)
                 if self.in_parts and isinstance(value, torch.Tensor):  # with the target of the part that they are of
                     index = int(str(args["batch"]).rpartition("/")[2]) if args["batch"] else 0
-                    args["hiddens_row"] = _row(float(value.detach()[-1]), index)
+                    args["hiddens_row"] = _row(float(value.detach().flatten()[-1]), index)
             elif name == "loss" and self.tags is None:  # of data that no formulas know, nobody can tell the loss
                 args["loss"] = _finite(float(value.detach()))
             elif name == "optimizer":
