@@ -252,7 +252,7 @@ class Distributed(Devices):
 
     def share(self, loaders: Any, stage: str) -> Any:
         """This process's share of what loaders of a stage give."""
-        if not self.options.replace_sampler_ddp or loaders is None:
+        if not self.options.replace_sampler_ddp:
             return loaders
         return shares(loaders, stage, self.global_rank, self.world_size, self.of_zero)
 

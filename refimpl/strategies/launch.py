@@ -54,10 +54,10 @@ def _environment(rank: int, local_rank: int, here: int, world_size: int, address
 
 class Launcher:
     """The processes that this one has started, watched: when one fails, or leaves a run, `cause` says so, the others
-    are ended, and this one is woken."""
+    are ended, and this one is woken, unless it only waits for them, who tell what they have done in `folder`."""
 
-    def __init__(self, children: dict[int, Any], store: Any, wakes: bool) -> None:
-        self.children, self.store, self.wakes = children, store, wakes
+    def __init__(self, children: dict[int, Any], store: Any, folder: str = "") -> None:
+        self.children, self.store, self.folder, self.wakes = children, store, folder, not folder
         self.cause, self.runs, self._over = "", True, False
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -80,7 +80,7 @@ class Launcher:
             children[first + local_rank] = subprocess.Popen(command, env={**os.environ, **told}, cwd=_STARTED_IN)
         own = _environment(first, 0, here, world_size, address, store.port)
         os.environ.update({name: value for name, value in own.items() if name != _PARENT})
-        return cls(children, store, wakes=True)
+        return cls(children, store)
 
     def _codes(self) -> dict[int, int]:
         """The exit codes of those that have ended, by rank."""
@@ -94,17 +94,30 @@ class Launcher:
         while not self._over and not self.cause:
             time.sleep(0.1)
             ended = self._codes()
-            failed = {rank: code for rank, code in ended.items() if code}
-            if not failed and ended and self.runs and self.wakes:
-                time.sleep(0.5)  # that run may be over by now
-                failed = ended if self.runs else {}
-            with suppress(Exception):
-                if self.store.check(["failed"]):
-                    self.cause = self.store.get("failed").decode()
-            if failed and not self.cause and not self._over:
-                self.cause = "; ".join(_told(rank, code) for rank, code in failed.items())
+            failed = {rank: code for rank, code in ended.items() if code or not self._has_finished(rank)}
+            told = self._told("failed")
+            if failed and not told:
+                time.sleep(0.3)
+                killed = {rank: code for rank, code in self._codes().items() if code < 0}
+                told = "; ".join(_ended(rank, code) for rank, code in (killed or failed).items())
+                told = self._told("failed") or (not killed and self._told("lost")) or told
+            self.cause = told
         if self.cause and not self._over:
             self._wake()
+
+    def _has_finished(self, rank: int) -> bool:
+        """Whether one that has ended well had come to the end of what it was to do."""
+        if self.folder:
+            return Path(self.folder, f"done-{rank}").exists()
+        if self.runs:
+            time.sleep(0.5)  # that run may be over by now
+        return not self.runs
+
+    def _told(self, key: str) -> str:
+        """What a process that failed has said."""
+        with suppress(Exception):
+            return str(self.store.get(key).decode()) if self.store.check([key]) else ""
+        return ""
 
     def _wake(self) -> None:
         """What the main thread waits for will not come: it is woken. If it hears nothing, it is in foreign code."""
@@ -144,7 +157,7 @@ class Launcher:
         self._end_children(10.0)
 
 
-def _told(rank: int, code: int) -> str:
+def _ended(rank: int, code: int) -> str:
     if code < 0:
         return f"process {rank} was ended by {signal.Signals(-code).name}"
     why = "left before the run was over" if code == 0 else "ended; what it printed says why"
@@ -197,7 +210,8 @@ def spawned(
         result = pickle.loads(Path(folder, "result").read_bytes())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return _brought_back(trainer, function, result)
+    results = _brought_back(trainer, function, result)
+    return None if function == "predict" else results
 
 
 def _spawn(devices: Any, blob: bytes, folder: str) -> None:
@@ -213,7 +227,7 @@ def _spawn(devices: Any, blob: bytes, folder: str) -> None:
     finally:
         os.environ.clear()
         os.environ.update(before)
-    launcher = Launcher(children, store, wakes=False)
+    launcher = Launcher(children, store, folder)
 
     def forward(number: int, frame: Any) -> None:
         for child in children.values():
@@ -225,8 +239,8 @@ def _spawn(devices: Any, blob: bytes, folder: str) -> None:
     try:
         while len(launcher._codes()) < here:
             time.sleep(0.05)
-        failed = {rank: code for rank, code in launcher._codes().items() if code}
-        if failed:
+        time.sleep(0.5)  # in which the launcher sees how they have ended
+        if any(launcher._codes().values()) or launcher.cause:
             while not launcher.cause:
                 time.sleep(0.05)
             raise ProcessError(launcher.cause)
@@ -253,6 +267,7 @@ def _in_process(folder: str) -> None:
         weights = transformed(run.module.state_dict(), lambda weight: weight.detach().cpu())
         progress = run.progress.state_dict(), str(trainer.state.status)
         Path(folder, "result").write_bytes(pickle.dumps((results, weights, list(queue), states, progress)))
+    Path(folder, f"done-{devices.global_rank}").touch()
 
 
 def _brought_back(trainer: Any, function: str, result: Sequence[Any]) -> Any:

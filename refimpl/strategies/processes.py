@@ -28,8 +28,10 @@ from .launch import Launcher, has_lost_its_launcher, started_by_us
 
 __all__ = ["Lost", "Processes", "joined"]
 
-_GRACE = 3.0  # seconds in which the others come to their end after one has failed
-_TOLD = r"[Gg]loo|NCCL|TCPStore|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out|wait timeout"
+_START = 60.0  # seconds that a process has to start in, if others wait no less for it later
+_GRACE = 2.0  # seconds in which the others come to their end after one has failed
+_GONE = -1  # in the place of how often a process has come
+_TOLD = r"[Gg]loo|NCCL|TCPStore|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out|timeout"
 
 
 class Lost(RuntimeError):
@@ -43,7 +45,7 @@ class Processes:
         self.rank, self.size, self.timeout = devices.global_rank, devices.world_size, devices.options.process_timeout
         self.launcher = Launcher.of_script(devices) if devices.starts else None
         self.interrupted_at: float | None = None
-        self.is_parted = self.runs = False
+        self.is_parted = self.ends = False
         self._count, limit = 0, timedelta(seconds=self.timeout)
         self._cells: Any = None
         if started_by_us():
@@ -58,14 +60,16 @@ class Processes:
                 )
             self.group = distributed.new_group(backend="gloo", timeout=limit)
             self._share_memory()
-        except BaseException:
-            self.part()
-            raise
+        except BaseException as error:
+            seen = self.failed(error)
+            if seen is error:
+                raise
+            raise seen from error
 
     def _met(self, limit: timedelta) -> Any:
         """The store, when all have come to it."""
         if self.launcher is None and not started_by_us():
-            store, _, _ = next(iter(distributed.rendezvous("env://", timeout=limit)))
+            store, _, _ = next(iter(distributed.rendezvous("env://", timeout=max(limit, timedelta(seconds=_START)))))
             return store
         store = self.launcher and self.launcher.store
         if store is None:
@@ -74,15 +78,15 @@ class Processes:
         store.add("here", 1)
         begun = time.monotonic()
         while store.add("here", 0) < self.size:
-            self._check(begun, "for all processes to come to this call")
+            self._check(begun, max(self.timeout, _START), "for all processes to come to this call")
             time.sleep(0.02)
         return store
 
-    def _check(self, begun: float, what: str) -> None:
+    def _check(self, begun: float, limit: float, what: str) -> None:
         if self.launcher and self.launcher.cause:
             raise Lost(self.launcher.cause)
-        if time.monotonic() - begun > self.timeout:
-            raise Lost(f"process {self.rank} has waited {self.timeout:g} seconds {what}")
+        if time.monotonic() - begun > limit:
+            raise Lost(f"it has waited {limit:g} seconds {what}")
 
     def _share_memory(self) -> None:
         """Three numbers for each process: how often it has come, and what it brought the last two times."""
@@ -152,19 +156,23 @@ class Processes:
         for rank in range(self.size):
             looks, begun = 0, 0.0
             while cells[3 * rank] < self._count:
+                if cells[3 * rank] == _GONE:
+                    raise Lost(f"process {rank} has gone before {place}")
                 looks += 1
                 time.sleep(0 if looks < 100 else 1e-4)
                 begun = begun or time.monotonic()
                 if looks % 100 == 0:
-                    self._check(begun, f"at {place} for process {rank}")
+                    self._check(begun, self.timeout, f"at {place} for process {rank}")
         return [cells[3 * rank + slot] for rank in range(self.size)]
 
     # ---- when one fails ------------------------------------------------------------------------------------------
 
     def part(self) -> None:
         """Have no more to do with the others: what they wait for does not come, and they get to know."""
-        global _together
-        self.is_parted, _together = True, None
+        global _together, _ended
+        self.is_parted, _together, _ended = True, None, True
+        if self._cells:
+            self._cells[3 * self.rank] = _GONE
         with suppress(Exception):
             distributed.destroy_process_group()
         if self.launcher:
@@ -172,6 +180,7 @@ class Processes:
 
     def failed(self, error: BaseException) -> BaseException:
         """What the caller is to see of an error here: itself, or that of the process which was the first to fail."""
+        self.ends = True
         store = getattr(self, "store", None)
         lost = isinstance(error, (Lost, distributed.DistError)) or (
             isinstance(error, RuntimeError) and bool(re.search(_TOLD, str(error)))
@@ -192,21 +201,25 @@ class Processes:
         """What is known of the process that failed first."""
         with suppress(Exception):
             store.add(f"waited/{self.rank}", 1)
-        for _ in range(20):
+        for _ in range(15 if self.launcher else 5):
             with suppress(Exception):
                 if store.check(["failed"]):
                     return str(store.get("failed").decode())
             if self.launcher and self.launcher.cause:
                 return self.launcher.cause
-            time.sleep(0.1 if self.launcher else 0.01)
+            time.sleep(0.1)
         missing: list[int] = []
         with suppress(Exception):
             missing = [rank for rank in range(self.size) if not store.check([f"waited/{rank}"])]
         named = f"process {', '.join(map(str, missing))} has not come" if missing else "another process has gone"
-        return f"{named}, for which process {self.rank} has waited (process_timeout={self.timeout:g} seconds): {seen}"
+        cause = f"{named}, for which process {self.rank} has waited (process_timeout={self.timeout:g} seconds): {seen}"
+        with suppress(Exception):
+            store.compare_set("lost", "", cause)
+        return cause
 
 
 _together: Processes | None = None
+_ended = False  # with a run that failed
 
 
 @contextmanager
@@ -222,9 +235,15 @@ def joined(devices: Any, defers: Callable[[], bool]) -> Iterator[Processes]:
         raise ConfigurationError(f"{devices.world_size} processes are asked for, but this script runs in "
                                  f"{processes.size}; use as many in all of its trainers")  # fmt: skip
 
+    if _ended:
+        raise ProcessError("the processes have parted with a run that failed; start the script again, or use "
+                           "strategy='ddp_spawn', which starts processes for each run")  # fmt: skip
+
     def handle(number: int, frame: Any) -> None:
-        if processes is None or processes.is_parted:
+        if processes is None:
             raise KeyboardInterrupt
+        if processes.ends:
+            return  # which takes seconds, at most
         if processes.launcher and processes.launcher.cause:
             raise Lost(processes.launcher.cause)
         now, before = time.monotonic(), processes.interrupted_at

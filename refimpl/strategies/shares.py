@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from functools import partial
 from typing import Any
@@ -56,6 +56,8 @@ def shares(loaders: Any, stage: str, rank: int, world_size: int, of_zero: Callab
 
     Raises DataError for a loader with fewer samples than processes, of which some would have nothing to evaluate.
     """
+    if loaders is None or (isinstance(loaders, (list, tuple, Mapping)) and not loaders):
+        return loaders  # which is told elsewhere
     if isinstance(loaders, CombinedLoader):
         shared = shares(loaders.loaders, stage, rank, world_size, of_zero)
         return CombinedLoader(shared, loaders.mode, loaders.begin)
@@ -63,15 +65,14 @@ def shares(loaders: Any, stage: str, rank: int, world_size: int, of_zero: Callab
         _shared(loader, name, partial(Share, rank=rank, num_replicas=world_size, even=stage == "train"), of_zero)
         for name, loader in leaves(loaders, f"{stage}_dataloader")
     ]
-    return structured(loaders, iter(each)) if loaders else loaders
+    return structured(loaders, iter(each))
 
 
 def _shared(loader: Any, name: str, share: Callable[..., Share], of_zero: Callable[[Any], Any]) -> Any:
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-        if loader is not None:
-            kind = type(loader.dataset if isinstance(loader, DataLoader) else loader).__name__
-            warn(f"{name}: {kind} has no sampler, so that every process is given all of it; give a DataLoader over "
-                 "data with indices, or let each process take its own part, by trainer.global_rank")  # fmt: skip
+        kind = type(loader.dataset if isinstance(loader, DataLoader) else loader).__name__
+        warn(f"{name}: {kind} has no sampler, so that every process is given all of it; give a DataLoader over data "
+             "with indices, or let each process take its own part, by trainer.global_rank")  # fmt: skip
         return loader
     batches = loader.batch_sampler
     if any(isinstance(one, DistributedSampler) for one in (loader.sampler, batches, getattr(batches, "sampler", None))):
