@@ -29,8 +29,9 @@ from .version import __version__
 __all__ = [
     "BasePredictionWriter", "CSVLogger", "Callback", "CheckpointError", "ConfigurationError", "DataError",
     "EarlyStopping", "HookError", "HyperparametersMixin", "LearningRateMonitor", "LightningDataModule",
-    "LightningModule", "LogError", "Logger", "ModelCheckpoint", "ModelSummary", "ProcessError", "ProgressBar", "TensorBoardLogger",
-    "Trainer", "__version__", "callbacks", "loggers", "seed_everything", "summarize", "utilities",
+    "LightningModule", "LogError", "Logger", "ModelCheckpoint", "ModelSummary", "ProcessError", "ProgressBar",
+    "TensorBoardLogger", "Trainer", "__version__", "callbacks", "loggers", "seed_everything", "summarize",
+    "utilities",
 ]  # fmt: skip
 
 install()

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 __all__ = [
-    "CheckpointError", "ConfigurationError", "DataError", "HookError", "LogError", "ProcessError", "count", "did_you_mean",
-    "is_first_process", "not_logged", "of_the_engine", "one_of", "shown", "warn",
+    "CheckpointError", "ConfigurationError", "DataError", "HookError", "LogError", "ProcessError", "count",
+    "did_you_mean", "is_first_process", "not_logged", "of_the_engine", "one_of", "shown", "warn",
 ]  # fmt: skip
 
 

@@ -129,7 +129,7 @@ class Asks(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.ask(trainer, "on_train_start")
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, *rest: Any) -> None:
         self.batches += 1
         if batch_idx == 2:
             self.ask(trainer, "on_train_batch_end")
@@ -240,7 +240,7 @@ class Saves(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, *rest: Any) -> None:
         if trainer.current_epoch == 1 and batch_idx == 2:
             trainer.run.progress.save_soon(lambda: trainer.save_checkpoint(self.path))
 
@@ -298,9 +298,10 @@ class Fails(Net):
     def training_step(self, batch: Any, batch_idx: int, *args: Any) -> Any:
         if batch_idx == 2 and self.global_rank == self.at:
             {
-                "raise": self.fail, "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
-                "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM), "exit": lambda: os._exit(0),
-                "hang": lambda: time.sleep(1000), "uneven": lambda: None, "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+                "raise": self.fail, "hang": lambda: time.sleep(1000), "uneven": lambda: None,
+                "exit": lambda: os._exit(0), "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+                "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+                "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
             }[self.how]()  # fmt: skip
         return super().training_step(batch, batch_idx)
 

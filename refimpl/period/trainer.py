@@ -44,7 +44,8 @@ def loaded_by(function: str) -> property:
 class Trainer(TakesArguments, engine.Trainer):
     __doc__ = f"""{engine.Trainer.__doc__}
     Options of the period:
-        gpus: how many GPUs, [index, ...], "index," or -1 for all, as `accelerator="gpu"` and `devices` say it; 0 for none.
+        gpus: how many GPUs, [index, ...], "index," or -1 for all, as `accelerator="gpu"` and `devices` say it; 0 for
+            none.
         num_processes: how many processes on the CPU, as `devices` says it; with `gpus`, without an effect.
         truncated_bptt_steps: of modules that have none of their own; deprecated.
         resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.

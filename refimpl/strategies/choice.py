@@ -40,9 +40,9 @@ def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any
     if strategy in (None, "auto") and len(found) * nodes > 1:
         strategy, distributes = "ddp_spawn" if nodes == 1 and not started else "ddp", True
         if not started:
-            warn(f"{len(found)} devices without a strategy: strategy={strategy!r} is taken; name one to be heard no more")
+            warn(f"{len(found)} devices without a strategy: strategy={strategy!r} is taken; name the one you want")
     if not distributes or (len(found) * nodes == 1 and not started):
-        if nodes > 1 or options.sync_batchnorm and strategy == "dp":
+        if nodes > 1:
             raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}; 'ddp' is accepted")
         return Devices(found[0], options)
     if strategy == "ddp2":

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch._C._distributed_c10d import _broadcast_coalesced
 
 from ..callbacks.progress_bar import ProgressBarBase
 from ..devices import Devices
@@ -64,7 +65,8 @@ class Distributed(Devices):
         self.backend = "nccl" if self.device.type == "cuda" else "gloo"
         self.time_is_up = self.agreed = False  # as the processes have agreed
         self.processes: Processes | None = None  # while a run goes on
-        self.ddp: Any = None  # of the fit that runs
+        self.ddp: Any = None  # of the fit that runs, as
+        self.optimization: Any = None
         self.take_place()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -131,7 +133,7 @@ class Distributed(Devices):
         Raises ConfigurationError where they have built different ones.
         """
         if self.options.sync_batchnorm:
-            nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         super().place(module)
         weights = [*module.named_parameters(), *module.named_buffers()]
         made = {name: weight for name, weight in weights if not nn.parameter.is_lazy(weight)}
@@ -142,7 +144,7 @@ class Distributed(Devices):
         """Those of process 0 go to all."""
         if tensors:
             group = distributed.distributed_c10d._get_default_group()
-            distributed._broadcast_coalesced(group, tensors, 250 * _MIB, 0)
+            _broadcast_coalesced(group, tensors, 250 * _MIB, 0)
 
     def wrap(self, module: LightningModule, optimization: Optimization) -> None:
         """Gradients are averaged from here on: of every parameter, whether or not it requires one now, unless every

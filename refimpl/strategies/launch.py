@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import __main__
 import multiprocessing
 import os
 import pickle
@@ -18,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
+from torch._C._distributed_c10d import TCPStore
+
+import __main__
 
 from ..errors import ConfigurationError, ProcessError, warn
 from ..loaders.batches import transformed
@@ -73,7 +74,7 @@ class Launcher:
             )
         first, here, world_size = devices.global_rank, len(devices.devices), devices.world_size
         address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), int(os.environ.get("MASTER_PORT", 0))
-        store = distributed.TCPStore(address, port, None, first == 0, wait_for_workers=False)
+        store = TCPStore(address, port, None, first == 0, wait_for_workers=False)
         command, children = [sys.executable, *sys.orig_argv[1:]], {}
         for local_rank in range(1, here):
             told = _environment(first + local_rank, local_rank, here, world_size, address, store.port)
@@ -152,7 +153,7 @@ class Launcher:
             os.environ.pop(name, None)
 
     def let_end(self) -> None:
-        """The script of process 0 has come to its end; so do those of the others, or they are ended after 10 seconds."""
+        """The script of process 0 has come to its end; so do those of the others, or they are ended in 10 seconds."""
         self._over = True
         self._end_children(10.0)
 
@@ -187,8 +188,8 @@ def spawned(
     Raises ProcessError naming the first process that failed, ConfigurationError for what cannot be pickled.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ProcessError("strategy='ddp_spawn' imports the script in each process: what it is to do once has to stand "
-                           "under if __name__ == '__main__'")  # fmt: skip
+        raise ProcessError("strategy='ddp_spawn' imports the script in each process: what it is to do once has to "
+                           "stand under if __name__ == '__main__'")  # fmt: skip
     if returns and function == "predict":
         warn("strategy='ddp_spawn' returns no predictions, which are in other processes; let a BasePredictionWriter "
              "write them, and give return_predictions=False")  # fmt: skip
@@ -216,7 +217,7 @@ def spawned(
 
 def _spawn(devices: Any, blob: bytes, folder: str) -> None:
     Path(folder, "given").write_bytes(blob)
-    store = distributed.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     here, context, children = len(devices.devices), multiprocessing.get_context("spawn"), {}
     before = dict(os.environ)
     try:
@@ -280,7 +281,7 @@ def _brought_back(trainer: Any, function: str, result: Sequence[Any]) -> Any:
     for key, callback in keyed(trainer.callbacks):
         if state := states.get(key):
             if "dirpath" in state:
-                callback.dirpath = state["dirpath"]  # the folder that the fit has decided on
+                vars(callback)["dirpath"] = state["dirpath"]  # the folder that the fit has decided on
             callback.load_state_dict(state)
     run.module.get_from_queue(_Queue(queue))
     return results

@@ -22,6 +22,8 @@ from datetime import timedelta
 from typing import Any
 
 from torch import distributed, tensor
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.distributed.rendezvous import rendezvous
 
 from ..errors import ConfigurationError, ProcessError
 from .launch import Launcher, has_lost_its_launcher, started_by_us
@@ -53,7 +55,7 @@ class Processes:
         try:
             self.store = self._met(limit)
             if not distributed.is_initialized():  # as a script may have done it
-                store = distributed.PrefixStore("groups", self.store)
+                store = PrefixStore("groups", self.store)
                 device = devices.device if devices.device.type == "cuda" else None
                 distributed.init_process_group(
                     devices.backend, timeout=limit, store=store, rank=self.rank, world_size=self.size, device_id=device
@@ -69,12 +71,12 @@ class Processes:
     def _met(self, limit: timedelta) -> Any:
         """The store, when all have come to it."""
         if self.launcher is None and not started_by_us():
-            store, _, _ = next(iter(distributed.rendezvous("env://", timeout=max(limit, timedelta(seconds=_START)))))
+            store, _, _ = next(iter(rendezvous("env://", timeout=max(limit, timedelta(seconds=_START)))))
             return store
         store = self.launcher and self.launcher.store
         if store is None:
             address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            store = distributed.TCPStore(address, port, None, False, limit, False)
+            store = TCPStore(address, port, None, False, limit, False)
         store.add("here", 1)
         begun = time.monotonic()
         while store.add("here", 0) < self.size:
