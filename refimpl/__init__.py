@@ -16,7 +16,7 @@ from .callbacks import (
     ProgressBar,
 )
 from .callbacks.summary import summarize
-from .errors import CheckpointError, ConfigurationError, DataError, HookError, LogError
+from .errors import CheckpointError, ConfigurationError, DataError, HookError, LogError, ProcessError
 from .loggers import CSVLogger, Logger, TensorBoardLogger
 from .module import LightningModule
 from .period.datamodule import LightningDataModule
@@ -29,8 +29,9 @@ from .version import __version__
 __all__ = [
     "BasePredictionWriter", "CSVLogger", "Callback", "CheckpointError", "ConfigurationError", "DataError",
     "EarlyStopping", "HookError", "HyperparametersMixin", "LearningRateMonitor", "LightningDataModule",
-    "LightningModule", "LogError", "Logger", "ModelCheckpoint", "ModelSummary", "ProgressBar", "TensorBoardLogger",
-    "Trainer", "__version__", "callbacks", "loggers", "seed_everything", "summarize", "utilities",
+    "LightningModule", "LogError", "Logger", "ModelCheckpoint", "ModelSummary", "ProcessError", "ProgressBar",
+    "TensorBoardLogger", "Trainer", "__version__", "callbacks", "loggers", "seed_everything", "summarize",
+    "utilities",
 ]  # fmt: skip
 
 install()

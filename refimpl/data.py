@@ -12,7 +12,7 @@ import torch
 from .errors import DataError, warn
 from .hooks import Hooks
 from .loaders.combined import CombinedLoader, leaves, structured
-from .loaders.loaders import check, generators_of, keeps_its_length, length, limited, no_batch, unshuffled
+from .loaders.loaders import check, generators_of, keeps_its_length, length, limited, no_batch, set_epoch, unshuffled
 from .progress import END, Progress
 from .seed import kept_random_state, random_state, set_random_state
 from .trainer.options import Options
@@ -136,13 +136,15 @@ class Data:
     """The loaders of a run, by stage: "train", "val", "test", "predict". Asked for when a loop first needs them, and
     kept until they are due again.
 
-    `given` are those that the call was given, which take the place of the hooks'.
+    `given` are those that the call was given, which take the place of the hooks'; `share` returns this process's share
+    of what some give.
     """
 
     def __init__(
-        self, function: str, given: Mapping[str, Any], hooks: Hooks, options: Options, progress: Progress
-    ) -> None:
-        self.given, self.hooks, self.options, self.progress = given, hooks, options, progress
+        self, function: str, given: Mapping[str, Any], hooks: Hooks, options: Options, progress: Progress,
+        share: Callable[[Any, str], Any]
+    ) -> None:  # fmt: skip
+        self.given, self.hooks, self.options, self.progress, self.share = given, hooks, options, progress, share
         # Is this a fit that validates: with a validation_step, a loader, and a limit that leaves batches?
         self.validates = (
             function == "fit" and bool(hooks.validation_step) and self.has("val") and options.limit_val_batches != 0
@@ -175,6 +177,8 @@ class Data:
         """One epoch's batches, the last one with `END`; in the epoch in which a checkpoint was saved, from
         the first that was not done on."""
         loader = self.train_loader()
+        for each in loader.each:
+            set_epoch(each, self.progress.current_epoch)
         state, self._resumed = self._resumed, None
         self.rejoins = state is not None and state["in_epoch"]
         if state is None:
@@ -241,7 +245,8 @@ class Data:
         beside = goes_on or (self.train is None if stage == "train" else stage not in self.evaluated)
         with kept_random_state() if beside else nullcontext():
             loaders = getattr(self.hooks, f"{stage}_dataloader")() if given is None else given
-        return loaders, before if goes_on and before is not None else self.progress.current_epoch, goes_on
+        epoch = before if goes_on and before is not None else self.progress.current_epoch
+        return self.share(loaders, stage), epoch, goes_on
 
     def _is_due(self, stage: str, epoch: int) -> bool:
         """Whether loaders that were asked for in that epoch are asked for again; those given to the call are not."""

@@ -10,18 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import ConfigurationError, one_of
 from .optimizers.precision import in_precision
 from .progress import Progress
 from .trainer.options import Options
 from .types import LightningModule
 
-__all__ = ["STEPS", "STRATEGIES", "Devices", "devices_of", "parallel"]
-
-# On one device they all come to the same, but for DP, which hands on a list of one part.
-STRATEGIES: tuple[str | None, ...] = (
-    None, "auto", "dp", "ddp", "ddp2", "ddp_cpu", "ddp_spawn", "ddp_find_unused_parameters_false"
-)  # fmt: skip
+__all__ = ["STEPS", "Devices", "parallel"]
 
 STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 
@@ -35,6 +29,10 @@ class Devices:
     def __init__(self, device: torch.device, options: Options) -> None:
         self.device, self.options = device, options
 
+    def execute(self, run: Callable[..., Any], *given: Any) -> Any:
+        """Run it, with what it is given, in all processes."""
+        return run(*given)
+
     def place(self, module: nn.Module) -> None:
         """The module goes to the device, once `setup` has built it, at precision 64 as float64."""
         module.to(self.device)
@@ -45,6 +43,27 @@ class Devices:
         """What the loops call, as it runs here: the steps in their precision."""
         for step in STEPS:
             hooks[step] = hooks[step] and self.in_precision(hooks[step])
+
+    def wrap(self, module: LightningModule, optimization: Any) -> None:
+        """What trains is there, with the weights that it begins with."""
+
+    def share(self, loaders: Any, stage: str) -> Any:
+        """This process's share of what loaders of a stage give: here all of it."""
+        return loaders
+
+    def same(self, what: str, value: Any) -> None:
+        """Raises ConfigurationError where the processes have different values."""
+
+    def of_zero(self, value: Any) -> Any:
+        """The value of process 0 in its place; every process has to ask."""
+        return value
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+
+    def gathered(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """A checkpoint with what it has to hold of every process."""
+        return checkpoint
 
     def in_precision(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """The step as the option `precision` says."""
@@ -69,44 +88,3 @@ def parallel(devices: Devices) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warns)
         torch.backends.cudnn.benchmark = benchmark
-
-
-def devices_of(accelerator: Any, devices: Any, strategy: Any = None) -> list[torch.device]:
-    """The devices that are asked for. On the CPU, more than one are parts of it that stand for devices.
-
-    Raises ConfigurationError for one that is not there, and for several without a strategy.
-    """
-    asked = {"accelerator": accelerator, "devices": devices, "strategy": strategy}
-    one_of("strategy", strategy, STRATEGIES)
-    shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
-    if accelerator not in (None, "auto", "cpu", "gpu", "cuda"):
-        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted")
-    on_cpu = accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())
-    there = 1 if on_cpu else torch.cuda.device_count()
-    which = _counted(devices)
-    if which in (None, "auto"):
-        which = 1
-    if which == -1:
-        which = max(there, 1)  # all that there are
-    if type(which) is int and which > 0:
-        which = list(range(which))
-    if not isinstance(which, (list, tuple)) or not which:
-        raise ConfigurationError(f"{shown}: a number of devices, a list of their indices, or -1 for all is accepted")
-    if len(which) > 1 and strategy != "dp":
-        raise ConfigurationError(f"{shown}: this engine runs on one device, or on several with strategy='dp'")
-    if on_cpu:
-        return [torch.device("cpu")] * len(which)
-    for index in which:
-        if type(index) is not int or not 0 <= index < there:
-            raise ConfigurationError(f"{shown}: torch finds {there} GPUs here")
-    return [torch.device("cuda", index) for index in which]
-
-
-def _counted(devices: Any) -> Any:
-    """The number of devices, or the list of their indices, also where a command line gave it as text: "1", "0,"."""
-    if not isinstance(devices, str) or devices == "auto":
-        return devices
-    try:
-        return [int(part) for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
-    except ValueError:
-        return devices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 __all__ = [
-    "CheckpointError", "ConfigurationError", "DataError", "HookError", "LogError", "count", "did_you_mean",
-    "not_logged", "of_the_engine", "one_of", "shown", "warn",
+    "CheckpointError", "ConfigurationError", "DataError", "HookError", "LogError", "ProcessError", "count",
+    "did_you_mean", "is_first_process", "not_logged", "of_the_engine", "one_of", "shown", "warn",
 ]  # fmt: skip
 
 
@@ -34,6 +35,10 @@ class LogError(ValueError):
 
 class CheckpointError(ValueError):
     """A file is no checkpoint, is damaged, holds more than data, does not fit, or has no place; the message says it."""
+
+
+class ProcessError(RuntimeError):
+    """Another process of the run has failed, ended or not come; the message says which, and of what."""
 
 
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:
@@ -74,8 +79,16 @@ def shown(value: Any) -> str:
     return f"{type(value).__name__} {value!r}"[:120]
 
 
+def is_first_process() -> bool:
+    """Whether this is the process of rank 0, of the variable RANK, which whoever starts several processes sets."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Python's `warnings.warn`, at the line of the user's that led here, however deep in the engine."""
+    """Python's `warnings.warn`, at the line of the user's that led here, however deep in the engine; of several
+    processes the first one warns."""
+    if not is_first_process():
+        return
     frame, level = sys._getframe(1), 2
     while frame.f_back and of_the_engine(frame):
         frame, level = frame.f_back, level + 1

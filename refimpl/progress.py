@@ -77,6 +77,7 @@ class Progress:
         self._is_due_at_end = True
         self._due: list[Callable[[], None]] = []
         self._deadline: float | None = None
+        self._time_is_up = self.has_come_to_its_deadline
 
     # ---- a run, its passes ---------------------------------------------------------------------------------
 
@@ -199,9 +200,15 @@ class Progress:
         """Whether training ends after this batch, wherever in its epoch."""
         if self.options.max_steps != -1 and self.global_step >= self.options.max_steps:
             return True
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            return True
-        return self._may_stop(self.global_step)
+        return self._time_is_up() or self._may_stop(self.global_step)
+
+    def has_come_to_its_deadline(self) -> bool:
+        """Whether `max_time` is over."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def ask_for_the_time(self, time_is_up: Callable[[], bool]) -> None:
+        """Have another tell whether `max_time` is over, so that all processes stop together."""
+        self._time_is_up = time_is_up
 
     def _may_stop(self, steps_done: int) -> bool:
         """Whether somebody asked training to stop, and the minima are met; until then it goes on."""

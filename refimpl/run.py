@@ -67,12 +67,11 @@ class Run:
         self.checkpoint: Any = None  # what is to be restored
         self.ckpt_path: Any = None
         publisher = Publisher(loggers, self.progress) if loggers and self.devices.global_rank == 0 else None
-        self.logbook = Logbook(self.module, self.progress, publisher)
-        self.data = Data(function, loaders, self.hooks, self.options, self.progress)
+        self.logbook = Logbook(self.module, self.progress, publisher, self.devices.same)
+        self.data = Data(function, loaders, self.hooks, self.options, self.progress, self.devices.share)
         if function in ("fit", ""):
             scaler = LossScaler(self.devices.device) if self.options.precision == 16 else None
-            metrics = partial(self.logbook.metrics, "callback")
-            self.optimization = Optimization(self.module, self.hooks, self.options, scaler, metrics)
+            self.optimization = Optimization(self.module, self.hooks, self.options, scaler, self.known)
 
     # ---- what the loops ask for ------------------------------------------------------------------------------
 
@@ -84,6 +83,10 @@ class Run:
         if self.resuming or not self.data.validates:
             return 0
         return None if steps == -1 else steps
+
+    def known(self) -> dict[str, Any]:
+        """Every logged value: what decides for all processes is what process 0 has logged."""
+        return self.devices.of_zero(self.logbook.metrics("callback"))  # type: ignore[no-any-return]
 
     def open(self, stage: str) -> None:
         """A pass begins: "train", "sanity_check", "validate", "test" or "predict"."""
@@ -116,6 +119,7 @@ class Run:
             self.optimization.rejoin()
         self.resuming = False
         loader = self.data.train_loader()
+        self.devices.same("batches in a training epoch", loader.num_batches)
         return self.progress.batches(batches, self.optimization.window, loader.num_batches, loader.check_every)
 
     def val_dataloader(self, at_most: int | None = None) -> EvalBatches:
@@ -158,6 +162,7 @@ class Run:
             weights_only = True
         checkpoint = resume.collected(self.module, self.datamodule, self.parts(), weights_only)
         if not weights_only:
+            checkpoint = self.devices.gathered(checkpoint)
             checkpoint["callbacks"] = resume.callback_states(self.receivers.callbacks, self.trainer, checkpoint)
         for owner in (self.datamodule, self.module):
             if hook := getattr(owner, "on_save_checkpoint", None):
@@ -170,6 +175,8 @@ class Run:
             return
         self.ckpt_path, self.checkpoint = path, read(path, weights_only=weights_only)
         if function == "fit":
+            of = self.devices.global_rank, self.devices.world_size
+            self.checkpoint = resume.of_process(path, self.checkpoint, *of)
             self.resuming = resume.is_resumable(path, self.checkpoint, self.module)
         if self.resuming:
             self._before = self.progress.state_dict()
@@ -189,6 +196,7 @@ class Run:
             parts = {name: part for name, part in self.parts().items() if name != "progress"}
             resume.restore_parts(self.ckpt_path, self.checkpoint, parts)
         self.checkpoint = None
+        self.devices.wrap(self.module, self.optimization)
 
     # ---- begin and end ---------------------------------------------------------------------------------------
 
@@ -201,7 +209,7 @@ class Run:
         model = _module_of(function, model if model is not None else self.module)
         outer, self.return_predictions = model.trainer, return_predictions
         try:
-            self._attach(trainer, function, model, loaders, datamodule)
+            self.attach(trainer, function, model, loaders, datamodule)
             self._read_checkpoint(function, ckpt_path, weights_only)
             if function == "fit":
                 self._warn_of_nothing_to_do()
@@ -252,7 +260,7 @@ class Run:
 
     # ---- what a run is given, checked before anything happens ------------------------------------------------
 
-    def _attach(
+    def attach(
         self, trainer: Trainer, function: str, model: LightningModule, loaders: dict[str, Any],
         datamodule: LightningDataModule | None
     ) -> None:  # fmt: skip

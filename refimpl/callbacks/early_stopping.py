@@ -71,9 +71,9 @@ class EarlyStopping(MonitorCallback):
         vars(self).update(state)
 
     def _look(self, trainer: Trainer) -> None:
-        metrics = trainer.callback_metrics
         if trainer.fast_dev_run:
             return
+        metrics = trainer.run.known()
         if self.monitor not in metrics:
             problem = not_logged("EarlyStopping", self.monitor, metrics)
             if self.strict:

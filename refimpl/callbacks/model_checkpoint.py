@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, ConfigurationError, count, not_logged, warn
+from ..errors import CheckpointError, ConfigurationError, count, is_first_process, not_logged, warn
 from ..saving.file import write
 from ..saving.shape import COUNT, SCALAR, TEXT, check, maybe
 from ..types import LightningModule, Trainer
@@ -127,7 +127,7 @@ class ModelCheckpoint(MonitorCallback):
         check(state, _STATE)
         same = state["dirpath"] == self.dirpath
         vars(self).update({name: state[name] for name in (_STATE if same else ("best_model_path", "best_model_score"))})
-        if same:
+        if same and is_first_process():
             self._take_stock()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> Any:
@@ -167,7 +167,8 @@ class ModelCheckpoint(MonitorCallback):
         if not trainer.run.progress.uncounted:
             return
         interval = self.train_time_interval
-        time_is_up = interval is not None and time.monotonic() - self._saved_at >= interval.total_seconds()
+        passed = time.monotonic() - self._saved_at
+        time_is_up = interval is not None and trainer.run.devices.of_zero(passed) >= interval.total_seconds()
         if time_is_up or (self.every_n_train_steps and (trainer.global_step + 1) % self.every_n_train_steps == 0):
             self._saved_at = time.monotonic()
             self._save_soon(trainer)
@@ -181,37 +182,42 @@ class ModelCheckpoint(MonitorCallback):
         if trainer.fast_dev_run:
             return
         step = trainer.global_step + trainer.run.progress.uncounted
-        values = {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": step}
+        known = trainer.run.known()
+        values = {**known, "epoch": trainer.current_epoch, "step": step}
         if self.monitor is None or self.monitor in values:
             self._due, collect = values, partial(trainer.run.collected, self.save_weights_only)
             trainer.run.progress.save_soon(partial(self._save, trainer, values, collect))
         elif not self._missed:
             self._missed = True
-            problem = not_logged("ModelCheckpoint", self.monitor, trainer.callback_metrics)
+            problem = not_logged("ModelCheckpoint", self.monitor, known)
             warn(f"{problem}; until it is, nothing is saved")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last moment for the monitored value to be there."""
         self._overtake(trainer.global_step)
-        if self._missed and self.monitor not in trainer.callback_metrics:
-            raise ConfigurationError(not_logged("ModelCheckpoint", self.monitor, trainer.callback_metrics))
+        if self._missed and self.monitor not in (known := trainer.run.known()):
+            raise ConfigurationError(not_logged("ModelCheckpoint", self.monitor, known))
 
     # ---- what --------------------------------------------------------------------------------------
 
     def _save(self, trainer: Trainer, values: Mapping[str, Any], collect: Callable[[], dict[str, Any]]) -> None:
-        """Write the file, if it is among the best, and `last`; then remove those that are no longer."""
+        """Write the file, if it is among the best, and `last`; then remove those that are no longer. Of several
+        processes the first decides, writes and removes."""
         self._due = None
         before = {**vars(self), "best_k_models": dict(self.best_k_models)}
         try:
-            paths = self._take_in(values, trainer.checkpoint_callbacks)
+            paths = self._take_in(values, trainer.checkpoint_callbacks) if is_first_process() else []
+            self._count += bool(paths)
+            decided = {name: getattr(self, name) for name in (*_STATE, "_later", "_missing")}
+            paths, decided = trainer.run.devices.of_zero((paths, decided))
+            vars(self).update(decided)
             if paths:
-                self._count += 1
                 self._write(trainer, paths, values["step"], collect)
         except BaseException:
             vars(self).update(before)  # nothing was removed yet
             raise
         for path in {*self._outdated} - self._missing:
-            Path(path).unlink(missing_ok=True)
+            _remove(path)
         if self.verbose and paths:
             shown = "" if self.monitor is None else f" ({self.monitor} = {float(values[self.monitor]):.6g})"
             trainer.print(f"saved {' and '.join(paths)}{shown}")
@@ -240,12 +246,13 @@ class ModelCheckpoint(MonitorCallback):
         checkpoint = collect()
         for path in paths:
             del rest[0]
-            if trainer.global_rank == 0:
+            if is_first_process():
                 said = mark(self._runs[-1], self._count, step, path, str(self.dirpath))
                 write({**checkpoint, "saved_by": said}, path)
             for saver in trainer.checkpoint_callbacks:
                 saver._later.pop(path, None)
                 saver._missing.discard(path)
+        trainer.run.devices.wait()
 
     def _is_among_the_best(self, values: Mapping[str, Any]) -> bool:
         if self.monitor is None or self.save_top_k == 0:
@@ -304,7 +311,7 @@ class ModelCheckpoint(MonitorCallback):
             self._forget(lost)
         for path in [path for path, at in self._later.items() if at <= step and path not in self._kept]:
             del self._later[path]
-            Path(path).unlink(missing_ok=True)
+            _remove(path)
 
     # ---- names -------------------------------------------------------------------------------------
 
@@ -329,6 +336,11 @@ class ModelCheckpoint(MonitorCallback):
         Raises ConfigurationError for a format that does not fit its value.
         """
         return filled(filename or self.filename or _TEMPLATE, metrics, self.auto_insert_metric_name)
+
+
+def _remove(path: str) -> None:
+    if is_first_process():
+        Path(path).unlink(missing_ok=True)
 
 
 def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_path: Any) -> Any:

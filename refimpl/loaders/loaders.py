@@ -21,7 +21,7 @@ from torch.utils.data import (
 
 from ..errors import DataError, warn
 
-__all__ = ["check", "generators_of", "keeps_its_length", "length", "limited", "no_batch", "unshuffled"]
+__all__ = ["check", "generators_of", "keeps_its_length", "length", "limited", "no_batch", "set_epoch", "unshuffled"]
 
 
 def length(loader: Any) -> int | None:
@@ -47,6 +47,14 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     owners = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
     found = {id(g): g for owner in owners if isinstance(g := getattr(owner, "generator", None), torch.Generator)}
     return list(found.values())
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    """An epoch begins: samplers that shuffle anew in each, as torch's DistributedSampler, are told which."""
+    batches = getattr(loader, "batch_sampler", None)
+    for sampler in (getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)):
+        if callable(tell := getattr(sampler, "set_epoch", None)):
+            tell(epoch)
 
 
 def limited(batches: int | None, limit: int | float, what: str) -> int | None:

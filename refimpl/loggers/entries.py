@@ -178,11 +178,12 @@ class Entry:
         _, total, weight = self._parts
         return total / (weight or 1)
 
-    def add(self, value: Any, batch_size: int, epoch_ended: bool) -> None:
-        """One more value, where it is reduced otherwise than to the mean, or over processes."""
+    def add(self, value: Any, batch_size: int, epoch_ended: bool, evaluates: bool) -> None:
+        """One more value, where it is reduced otherwise than to the mean, or over processes; those of an evaluation's
+        steps are not, since one process may have a batch more than another. [R103]"""
         fx, together = self.settings.reduce_fx, syncs(self.settings)
         value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        if together and (self.settings.on_step or epoch_ended):
+        if together and ((self.settings.on_step and not evaluates) or epoch_ended):
             self.latest = _over_processes(value, fx, self.settings.sync_dist_group)
             value = self.latest if epoch_ended else value  # no later moment brings the processes together
         if fx == "mean":
@@ -194,10 +195,20 @@ class Entry:
             self.steps.append(value)
         self.weight += 1
 
+    @property
+    def together(self) -> bool:
+        """Whether the epoch's values of several processes come together: asked for, or those of a metric, which does
+        it by itself."""
+        if self.metric is not None:
+            return not self.settings.rank_zero_only and _are_several(None)
+        return syncs(self.settings)
+
     def synchronize(self) -> None:
-        """The epoch's values of all processes come together; every process takes part."""
+        """They do; every process takes part."""
         group, fx = self.settings.sync_dist_group, self.settings.reduce_fx
-        if fx == "mean":
+        if self.metric is not None:
+            self.reduced()  # and keeps it, so that one process alone can read it
+        elif fx == "mean":
             both = torch.stack([self.total, torch.full_like(self.total, self.weight)])
             self.total, self.weight = _over_processes(both, "sum", group)
         elif callable(fx):
@@ -213,9 +224,12 @@ _SAVED = ("name", "loader", "latest", "total", "weight", "steps", "so_far")
 
 def syncs(settings: Settings) -> bool:
     """Whether a value is reduced over processes: asked for, called by all of them, and there are several."""
-    if not settings.sync_dist or settings.rank_zero_only or not distributed.is_available():
-        return False
-    return distributed.is_initialized() and distributed.get_world_size(settings.sync_dist_group) > 1
+    return bool(settings.sync_dist and not settings.rank_zero_only and _are_several(settings.sync_dist_group))
+
+
+def _are_several(group: Any) -> bool:
+    is_open = distributed.is_available() and distributed.is_initialized()
+    return is_open and distributed.get_world_size(group) > 1
 
 
 def _over_processes(value: Tensor, fx: Any, group: Any) -> Tensor:

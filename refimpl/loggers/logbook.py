@@ -7,7 +7,7 @@ synchronised with the device before somebody reads a value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ..errors import LogError
 from ..loaders.batches import move
 from ..progress import Progress
 from . import rules
-from .entries import ADDS_LOADER, Entry, Page, Place, settled, syncs
+from .entries import ADDS_LOADER, Entry, Page, Place, settled
 from .publisher import Publisher
 
 __all__ = ["Logbook"]
@@ -26,8 +26,11 @@ __all__ = ["Logbook"]
 class Logbook:
     """The metrics of one run, fed by `LightningModule.log`, read by callbacks, schedulers and loggers."""
 
-    def __init__(self, module: nn.Module, progress: Progress, publisher: Publisher | None = None) -> None:
-        self.module, self.progress, self.publisher = module, progress, publisher
+    def __init__(
+        self, module: nn.Module, progress: Progress, publisher: Publisher | None = None,
+        same: Callable[[str, Any], None] | None = None
+    ) -> None:  # fmt: skip
+        self.module, self.progress, self.publisher, self.same = module, progress, publisher, same
         self.dataloader_idx: int | None = None
         self._pages: list[Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
@@ -53,8 +56,11 @@ class Logbook:
     def end_epoch(self) -> None:
         """The pass has seen its last batch: its epoch values can be read."""
         page = self._pages[-1]
-        for entry in page.entries.values() if not page.ended else ():
-            if entry.metric is None and entry.settings.on_epoch and syncs(entry.settings):
+        entries = [each for each in page.entries.values() if each.settings.on_epoch] if not page.ended else []
+        if self.same:
+            self.same("values to reduce over them", [each.shown() for each in entries if each.together])
+        for entry in entries:
+            if entry.together:
                 entry.synchronize()
         page.ended = True
         self._sized, self.dataloader_idx = -1, None
@@ -164,7 +170,7 @@ class Logbook:
             value = move(value, self.module.device)  # type: ignore[arg-type]  # of a LightningModule
         entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
-            return entry.add(value, batch_size, pages[-1].ended)
+            return entry.add(value, batch_size, pages[-1].ended, self.progress.state.stage != "train")
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
         elif entry.settings.on_epoch:

@@ -10,9 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 from ..callback import Callback
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
-from ..devices import STRATEGIES
 from ..errors import ConfigurationError, did_you_mean, warn
 from ..receivers import callbacks_of
+from ..strategies.choice import STRATEGIES
 
 __all__ = ["RETIRED_OPTIONS", "retired_keywords", "retired_options"]
 
@@ -25,6 +25,7 @@ RENAMED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "checkpoint_callback": ("enable_checkpointing", bool),
     "progress_bar_refresh_rate": ("enable_progress_bar", bool),
     "reload_dataloaders_every_epoch": ("reload_dataloaders_every_n_epochs", int),
+    "use_distributed_sampler": ("replace_sampler_ddp", bool),
     "weights_summary": ("enable_model_summary", lambda depth: depth is not None),
 }
 # Still what they were, but deprecated for something beside the trainer.
@@ -47,8 +48,7 @@ ABSENT: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys("amp_level distributed_backend ipus tpu_cores weights_save_path".split(), (None,)),
     **dict.fromkeys("auto_lr_find auto_scale_batch_size".split(), (False, None)),
     **dict.fromkeys("barebones stochastic_weight_avg".split(), (False,)),
-    **dict.fromkeys("replace_sampler_ddp sync_batchnorm use_distributed_sampler".split(), (True, False)),
-    **{"amp_backend": ("native",), "automatic_optimization": (True,), "num_nodes": (1,), "plugins": (None, [])},
+    **{"amp_backend": ("native",), "automatic_optimization": (True,), "plugins": (None, [])},
 }
 # What to do instead, where it is more than to leave the option out; and why the period's release had none.
 INSTEAD = {
@@ -57,7 +57,7 @@ INSTEAD = {
     "barebones": "it is of later releases: give logger=False, enable_checkpointing=False and so on",
     "enable_autolog_hparams": "it is of later releases: use save_hyperparameters(logger=False)",
     "inference_mode": "it is of later releases: evaluations run under torch.no_grad()",
-    **dict.fromkeys(("model_registry", "use_distributed_sampler"), "it is of later releases: leave it out"),
+    "model_registry": "it is of later releases: leave it out",
     "weights_save_path": "use default_root_dir",
 }
 # Options that the constructor takes although its signature does not show them.

@@ -44,8 +44,9 @@ def loaded_by(function: str) -> property:
 class Trainer(TakesArguments, engine.Trainer):
     __doc__ = f"""{engine.Trainer.__doc__}
     Options of the period:
-        gpus: 1, [index], "index," or -1 for a GPU, as `accelerator="gpu"` and `devices` say it; 0 for none.
-        num_processes: 1.
+        gpus: how many GPUs, [index, ...], "index," or -1 for all, as `accelerator="gpu"` and `devices` say it; 0 for
+            none.
+        num_processes: how many processes on the CPU, as `devices` says it; with `gpus`, without an effect.
         truncated_bptt_steps: of modules that have none of their own; deprecated.
         resume_from_checkpoint: what `fit` goes on from where it is given no `ckpt_path`; deprecated.
 
@@ -64,7 +65,9 @@ class Trainer(TakesArguments, engine.Trainer):
         **options: Any
     ) -> None:  # fmt: skip
         if num_processes not in (None, 1, "1"):
-            raise ConfigurationError(f"num_processes={num_processes!r}: this engine runs in one process; 1 is accepted")
+            if gpus in (None, 0, "0", []) and options["devices"] not in (None, "auto", num_processes):
+                raise ConfigurationError(f"num_processes={num_processes!r} contradicts devices={options['devices']!r}")
+            options["devices"] = options["devices"] if on_gpus(gpus) else num_processes
         self.gpus, self.resume_from_checkpoint = gpus, resume_from_checkpoint
         self.truncated_bptt_steps = count("truncated_bptt_steps", truncated_bptt_steps or 0, least=0)
         super().__init__(**{**options, **on_gpus(gpus, **options)})

@@ -117,6 +117,7 @@ TRAINING: Any = {
     "scaler": maybe(SCALER),
     "loops": Either(WITHIN, BETWEEN),
     "callbacks": {TEXT: {"state_dict": {ANY: ANY}, "on_save_checkpoint": ANY}},
+    optional("processes"): [ANY],  # of several, the "loops" of each
     ...: ANY,
 }
 

@@ -13,6 +13,7 @@ in mid-epoch is under "loops".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ..callback import Callback
@@ -26,7 +27,8 @@ from .layout import TRAINING, of_run
 from .shape import check, fitting
 
 __all__ = [
-    "Part", "callback_states", "collected", "is_resumable", "restore_callbacks", "restore_module", "restore_parts",
+    "Part", "callback_states", "collected", "is_resumable", "keyed", "of_process", "restore_callbacks",
+    "restore_module", "restore_parts",
 ]  # fmt: skip
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
@@ -102,6 +104,25 @@ def is_resumable(path: Any, checkpoint: Mapping[str, Any], module: LightningModu
     return True
 
 
+def of_process(path: Any, checkpoint: Any, rank: int, world_size: int) -> Any:
+    """The checkpoint with what the process of that rank has to go on from, of those that ran when it was saved.
+
+    If they were not as many, a run can go on between two epochs only, with a warning. Raises CheckpointError for
+    another.
+    """
+    states = checkpoint.get("processes", [None])
+    if not isinstance(states, list) or _OURS not in checkpoint:
+        return checkpoint  # which is refused, or gives its weights only
+    if len(states) == world_size:
+        return checkpoint if world_size == 1 else {**checkpoint, "loops": states[rank]}
+    problem = f"{path!r} was saved by {len(states)} processes, and {world_size} go on"
+    with suppress(KeyError, TypeError):
+        if checkpoint["loops"]["data"]["in_epoch"]:
+            raise CheckpointError(f"{problem}: in mid-epoch, it has to be as many; use a checkpoint of an epoch's end")
+    warn(f"{problem}: from here on, it is not what it would have been")
+    return checkpoint
+
+
 def check_fits(path: Any, checkpoint: Mapping[str, Any], module: LightningModule, optimization: Optimization) -> None:
     """Before any part is given its state: does it fit what was configured? Raises CheckpointError naming the key."""
     for what, ours in (("optimizer_states", optimization.optimizers), ("lr_schedulers", optimization.schedules)):
@@ -141,7 +162,7 @@ def restore_parts(path: Any, checkpoint: Mapping[str, Any], parts: Mapping[str, 
 def callback_states(callbacks: Iterable[Callback], trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What each callback's `state_dict` returned, and its `on_save_checkpoint`, if that is anything."""
     states: dict[str, Any] = {}
-    for key, callback in _keyed(callbacks):
+    for key, callback in keyed(callbacks):
         save = getattr(callback, "on_save_checkpoint", None)  # which may be set to None, as any hook
         returned = save and save(trainer, trainer.module, checkpoint)
         kept = {"state_dict": callback.state_dict(), "on_save_checkpoint": returned}
@@ -154,20 +175,20 @@ def restore_callbacks(
     path: Any, checkpoint: Mapping[str, Any], callbacks: Iterable[Callback], trainer: Trainer
 ) -> None:
     """Give the callbacks their states; warns of one that is not there."""
-    keyed = dict(_keyed(callbacks))
+    ours = dict(keyed(callbacks))
     for key, state in checkpoint["callbacks"].items():
-        if key not in keyed:
+        if key not in ours:
             warn(f"{path!r} holds the state of {key}, a callback that is not there")
             continue
         if state["state_dict"]:
-            with fitting(f"{path!r}: callbacks[{key!r}].state_dict", type(keyed[key]).__name__):
-                keyed[key].load_state_dict(state["state_dict"])
-        load = getattr(keyed[key], "on_load_checkpoint", None)
+            with fitting(f"{path!r}: callbacks[{key!r}].state_dict", type(ours[key]).__name__):
+                ours[key].load_state_dict(state["state_dict"])
+        load = getattr(ours[key], "on_load_checkpoint", None)
         if load and state["on_save_checkpoint"] is not None:
             load(trainer, trainer.module, state["on_save_checkpoint"])
 
 
-def _keyed(callbacks: Iterable[Callback]) -> Iterator[tuple[str, Callback]]:
+def keyed(callbacks: Iterable[Callback]) -> Iterator[tuple[str, Callback]]:
     """Each callback with the name of its class; the second of a class is "EarlyStopping#1"."""
     seen: dict[str, int] = {}
     for callback in callbacks:

@@ -45,6 +45,7 @@ interval = _accepting("an int from 1 (batches) or a float in (0, 1] (of an epoch
     number >= 1 if type(number) is int else type(number) is float and 0.0 < number <= 1.0))  # fmt: skip
 at_least_0 = _accepting("None or a number from 0", lambda number: (
     number is None or (type(number) in (int, float) and number >= 0)), lambda number: float(number or 0))  # fmt: skip
+seconds = _accepting("a number above 0 (seconds)", lambda number: type(number) in (int, float) and number > 0)
 flag = _accepting("True or False", lambda value: value in (True, False), bool)
 # The order of the norm; None for no norm.
 norm_order = _accepting("a number above 0, 'inf', or -1 for none", lambda number: (
@@ -141,6 +142,9 @@ class Options:
     log_every_n_steps: int = _checked(count, least=1)
     default_root_dir: str = _checked(folder)
     precision: int | str = _checked(number_of_bits)
+    sync_batchnorm: bool = _checked(flag)
+    replace_sampler_ddp: bool = _checked(flag)
+    process_timeout: float = _checked(seconds)
     deterministic: bool = _checked(flag)
     benchmark: bool = _checked(flag)
 

@@ -13,7 +13,6 @@ from ..callback import Callback
 from ..callbacks.model_checkpoint import ModelCheckpoint, chosen
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
-from ..devices import Devices, devices_of
 from ..errors import ConfigurationError
 from ..loaders.datamodule import LightningDataModule
 from ..loggers.loggers import Logger, loggers_of
@@ -22,7 +21,7 @@ from ..module import LightningModule
 from ..receivers import Receivers, callbacks_of
 from ..run import Run
 from ..saving.file import write
-from ..strategies.dp import DataParallel
+from ..strategies.choice import chosen_devices
 from .options import Options
 from .view import TrainerView
 
@@ -70,7 +69,15 @@ class Trainer(TrainerView):
         accelerator, devices: the device: "cpu", which is the default, or "gpu", with devices=1 or [index]; "auto" for a
             GPU if there is one.
         strategy: "dp" splits each batch over several devices of this process: GPUs, as devices=2, [0, 2] or -1 says, or
-            so many parts of the CPU that stand for devices. ("Training with DataParallel")
+            so many parts of the CPU that stand for devices. ("Training with DataParallel") "ddp" trains in one process
+            for each device, which are started by running the script again, or "ddp_spawn" by `multiprocessing`; under
+            torchrun they are there. "ddp_find_unused_parameters_false" is for modules of which every parameter takes
+            part in every loss. Several devices without a strategy are "ddp_spawn".
+        num_nodes: how many machines; each runs so many devices.
+        sync_batchnorm: of DDP on GPUs, let batch norms compute over the batches of all processes.
+        replace_sampler_ddp: give each process its share of the samples, whatever sampler a DataLoader has, but for
+            torch's DistributedSampler.
+        process_timeout: how many seconds a process waits for the others before the run fails.
         deterministic: torch uses deterministic algorithms only, and raises where there is none.
         benchmark: cuDNN tries out which algorithm is fastest.
 
@@ -94,13 +101,13 @@ class Trainer(TrainerView):
         enable_progress_bar: bool = True, enable_model_summary: bool = True,
         logger: bool | Logger | Iterable[Logger] | None = True, log_every_n_steps: int = 50,
         default_root_dir: str | os.PathLike[str] | None = None, accelerator: str | None = None,
-        devices: int | str | Sequence[int] | None = None, strategy: str | None = None, precision: int | str = 32,
-        deterministic: bool = False, benchmark: bool = False
+        devices: int | str | Sequence[int] | None = None, num_nodes: int = 1, strategy: str | None = None,
+        sync_batchnorm: bool = False, replace_sampler_ddp: bool = True, process_timeout: float = 1800,
+        precision: int | str = 32, deterministic: bool = False, benchmark: bool = False
     ) -> None:  # fmt: skip
         self.options = Options(locals())
         callbacks = with_defaults(callbacks, enable_progress_bar, enable_model_summary, enable_checkpointing)
-        found = devices_of(accelerator, devices, strategy)
-        where = DataParallel(found, self.options) if strategy == "dp" else Devices(found[0], self.options)
+        where = chosen_devices(accelerator, devices, num_nodes, strategy, self.options)
         self.run = Run(self.options, where, self._receivers(callbacks))
         self.loggers = loggers_of(logger, self.default_root_dir, silent=self.fast_dev_run > 0)
         self.fitted: LightningModule | None = None  # whose best checkpoint there may be
@@ -165,7 +172,7 @@ class Trainer(TrainerView):
         path = chosen(self, function, model, ckpt_path)  # type: ignore[arg-type]
         loop = loops.fit if function == "fit" else loops.evaluate
         given = model, loaders, datamodule, path, weights_only, return_predictions
-        return self.run.enter(self, function, loop, *given)  # type: ignore[arg-type]
+        return self.run.devices.execute(self.run.enter, self, function, loop, *given)
 
     def _tabulated(self, results: list[dict[str, float]] | None, verbose: bool) -> list[dict[str, float]]:
         """What an evaluation has found, printed; nothing if it was interrupted."""
@@ -194,15 +201,20 @@ class Trainer(TrainerView):
         """Write everything that the run needs to go on to `filepath`, or the module alone.
 
         Until the new file is whole, an old one stays in its place. In mid-epoch the run can go on after the last
-        batch that is done. Raises RuntimeError before the first run.
+        batch that is done. Raises RuntimeError before the first run. While several processes run, each has to call it;
+        the first one writes.
         """
         if self.module is None:
             raise RuntimeError("save_checkpoint needs a module: call fit, validate, test or predict first")
-        write(self.run.collected(weights_only), filepath)
+        checkpoint = self.run.collected(weights_only)
+        if self.is_global_zero:
+            write(checkpoint, filepath)
+        self.run.devices.wait()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Python's `print`, above a progress bar if there is one."""
-        (self.progress_bar_callback or builtins).print(*args, **kwargs)
+        """Python's `print`, above a progress bar if there is one; in the process of global rank 0 only."""
+        if self.is_global_zero:
+            (self.progress_bar_callback or builtins).print(*args, **kwargs)
 
 
 def with_defaults(

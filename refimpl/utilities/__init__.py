@@ -14,7 +14,7 @@ from warnings import warn  # not the module: `utilities.warnings` is one of the 
 
 import torch
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, is_first_process
 from ..loaders.batches import move, rebuilt
 
 __all__ = [
@@ -39,7 +39,7 @@ def rank_zero_only(function: Callable[P, R]) -> Callable[P, R | None]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R | None:
-        return function(*args, **kwargs) if int(os.environ.get("RANK", 0)) == 0 else None
+        return function(*args, **kwargs) if is_first_process() else None
 
     return call
 

@@ -1,0 +1,302 @@
+"""DDP: one process for each device, all of which run the loops on their share of the data; gradients are averaged.
+
+Each process runs the script, and in it the same functions of its trainer. What decides for all (a stop, a checkpoint,
+a schedule) is what one of them asked for, or what process 0 has logged. ("Training with DistributedDataParallel")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch._C._distributed_c10d import _broadcast_coalesced
+
+from ..callbacks.progress_bar import ProgressBarBase
+from ..devices import Devices
+from ..dispatch import named, overridden
+from ..errors import ConfigurationError
+from ..hooks import DataHooks
+from ..loaders.batches import transformed
+from ..loggers.loggers import SilentLogger
+from ..optimization import Optimization
+from ..progress import Progress
+from ..trainer.options import Options
+from ..types import LightningModule
+from .launch import spawned
+from .processes import Processes, joined
+from .shares import shares
+
+__all__ = ["Distributed"]
+
+# After these, the processes agree on whether training ends. None has asked to in a hook that they do not follow.
+_AGREED = ("on_train_start", "on_train_batch_end", "on_validation_end", "on_epoch_end")
+_MIB = 2**20
+
+
+class _Loss(nn.Module):
+    """What DistributedDataParallel is put around: it is given the loss, and looks for the parameters behind it. Where
+    it does, one that is in no loss keeps it from warning that it finds none."""
+
+    def __init__(self, weights: list[nn.Parameter], finds_unused: bool) -> None:
+        super().__init__()
+        unused = [nn.Parameter(torch.zeros_like(weights[0].flatten()[:1]))] if finds_unused else []
+        self.weights = nn.ParameterList([*weights, *unused])
+
+    def forward(self, loss: Tensor) -> Tensor:
+        return loss
+
+
+class Distributed(Devices):
+    """One of several processes, each with a device. It is the one that whoever started it says, in RANK, LOCAL_RANK and
+    WORLD_SIZE, or else the first of its machine, NODE_RANK, which starts the others: of `spawns` none of the run's, but
+    the one that waits for them."""
+
+    def __init__(
+        self, devices: Sequence[torch.device], num_nodes: int, options: Options, spawns: bool, finds_unused: bool
+    ) -> None:
+        super().__init__(devices[0], options)
+        self.devices, self.num_nodes, self.spawns, self.finds_unused = list(devices), num_nodes, spawns, finds_unused
+        if options.sync_batchnorm and self.device.type == "cpu":
+            raise ConfigurationError("sync_batchnorm=True: torch has it on GPUs only; leave it out on the CPU")
+        self.backend = "nccl" if self.device.type == "cuda" else "gloo"
+        self.time_is_up = self.agreed = False  # as the processes have agreed
+        self.processes: Processes | None = None  # while a run goes on
+        self.ddp: Any = None  # of the fit that runs, as
+        self.optimization: Any = None
+        self.take_place()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle leaves the processes behind."""
+        return {**vars(self), "processes": None, "ddp": None, "optimization": None}
+
+    def take_place(self) -> None:
+        """Know which process this is."""
+        env, here = os.environ, len(self.devices)
+        self.starts = "RANK" not in env or "WORLD_SIZE" not in env
+        node = int(env.get("NODE_RANK", 0))
+        self.world_size = here * self.num_nodes if self.starts else int(env["WORLD_SIZE"])
+        self.global_rank = node * here if self.starts else int(env["RANK"])
+        self.local_rank = 0 if self.starts else int(env.get("LOCAL_RANK", self.global_rank % here))
+        self.num_processes = here if self.starts else int(env.get("LOCAL_WORLD_SIZE", here))
+        nodes = self.world_size // self.num_processes
+        if self.num_processes != here or self.num_nodes not in (1, nodes):
+            raise ConfigurationError(
+                f"devices={here}, num_nodes={self.num_nodes}, but {self.world_size} processes were started, "
+                f"{self.num_processes} on each machine; leave the two out, or give the same numbers"
+            )
+        self.num_nodes, self.node_rank = nodes, self.global_rank // self.num_processes
+        self.device = self.devices[self.local_rank]
+        self.spawns = self.spawns and self.starts
+
+    # ---- a run ---------------------------------------------------------------------------------------------------
+
+    def execute(self, run: Callable[..., Any], trainer: Any, function: str, *given: Any) -> Any:
+        """The function runs in each process; one that fails ends it in all of them. Raises ProcessError where another
+        one was the first to."""
+        if self.spawns:
+            return spawned(self, trainer, function, *given)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        with joined(self, lambda: trainer.state.fn == "fit" and bool(trainer.state.passes)) as processes:
+            self.processes, self.agreed = processes, False
+            try:
+                self.same("functions of the trainer", function)
+                self._silence(trainer)
+                results = run(trainer, function, *given)
+                if trainer.interrupted and not self.agreed:
+                    processes.part()  # the others may be anywhere
+                processes.wait()
+                return results
+            finally:
+                self.processes = self.ddp = self.optimization = None
+
+    def _silence(self, trainer: Any) -> None:
+        """Bars and loggers are of process 0; in the others, loggers say where that writes, and write nothing."""
+        told = ("name", "version", "save_dir", "log_dir")
+        facts = self.of_zero([{name: getattr(each, name) for name in told} for each in trainer.loggers])
+        if self.global_rank == 0:
+            return
+        trainer.loggers = [SilentLogger() for _ in facts]
+        for logger, known in zip(trainer.loggers, facts):
+            vars(logger).update(known)
+        for callback in trainer.callbacks:
+            if isinstance(callback, ProgressBarBase):
+                callback.disable()
+
+    def place(self, module: nn.Module) -> None:
+        """Each process has the module of process 0 on its device.
+
+        Raises ConfigurationError where they have built different ones.
+        """
+        if self.options.sync_batchnorm:
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        super().place(module)
+        weights = [*module.named_parameters(), *module.named_buffers()]
+        made = {name: weight for name, weight in weights if not nn.parameter.is_lazy(weight)}
+        self.same("modules", {name: tuple(weight.shape) for name, weight in made.items()})
+        self._spread([weight.detach() for weight in made.values()])
+
+    def _spread(self, tensors: list[Tensor]) -> None:
+        """Those of process 0 go to all."""
+        if tensors:
+            group = distributed.distributed_c10d._get_default_group()
+            _broadcast_coalesced(group, tensors, 250 * _MIB, 0)
+
+    def wrap(self, module: LightningModule, optimization: Optimization) -> None:
+        """Gradients are averaged from here on: of every parameter, whether or not it requires one now, unless every
+        one is said to take part in every loss."""
+        self.optimization = optimization
+        floating = [weight for weight in module.parameters() if weight.is_floating_point() or weight.is_complex()]
+        required = [weight.requires_grad for weight in floating]
+        if self.finds_unused:
+            for weight in floating:
+                weight.requires_grad = True
+        if any(weight.requires_grad for weight in floating):
+            ids = None if self.device.type == "cpu" else [self.device.index]
+            self.ddp = nn.parallel.DistributedDataParallel(
+                _Loss(floating, self.finds_unused), ids, find_unused_parameters=self.finds_unused
+            )
+        for weight, before in zip(floating, required):
+            weight.requires_grad = before
+        self.has_buffers = any(True for _ in module.buffers())
+
+    # ---- what the loops call -------------------------------------------------------------------------------------
+
+    def adapt(self, hooks: dict[str, Any], module: LightningModule, progress: Progress) -> None:
+        """Who prepares data, how a training step and its backward run, and when processes agree."""
+        super().adapt(hooks, module, progress)
+        prepare, configure = hooks["prepare_data"], hooks["configure_callbacks"]
+        hooks["configure_callbacks"] = partial(self._after_preparing, prepare, configure, module)
+        if step := hooks["training_step"]:
+            hooks["training_step"] = named(partial(self._step, step, module), "training_step")
+        hooks["backward"] = partial(self._backward, hooks["backward"], module, progress)
+        hooks["optimizer_step"] = partial(self._optimizer_step, hooks["optimizer_step"])
+        for hook in _AGREED:
+            hooks[hook] = partial(self._then_agree, hooks[hook], hook, progress)
+        self.time_is_up = False
+        progress.ask_for_the_time(self._is_time_up)
+
+    def _is_time_up(self) -> bool:
+        return self.time_is_up
+
+    def _after_preparing(self, prepare: Any, configure: Any, module: LightningModule) -> Any:
+        """Process 0 has prepared data, if it comes here. So does the first of every other machine, unless an owner says
+        that once in all is enough. Meanwhile the others wait."""
+        owners = [each for each in (module, module.datamodule) if each and overridden(each, "prepare_data", DataHooks)]
+        per_node = all(owner.prepare_data_per_node for owner in owners)
+        if prepare and per_node and self.local_rank == 0 != self.global_rank:
+            prepare()
+        self.wait()
+        return configure() if configure else []
+
+    def _step(self, step: Callable[..., Any], module: LightningModule, *args: Any) -> Any:
+        if self.has_buffers:
+            self._spread([buffer.detach() for buffer in module.buffers()])
+        output = step(*args)
+        if output is None and module.automatic_optimization:
+            raise ConfigurationError("training_step returned None, which several devices do not support")
+        return output
+
+    def _backward(
+        self, backward: Callable[..., Any], module: LightningModule, progress: Progress, loss: Tensor, *args: Any,
+        **kwargs: Any
+    ) -> None:  # fmt: skip
+        """Gradients are averaged over the processes in the backward that closes a window."""
+        if self.ddp is not None:
+            closes = progress.updates and self.optimization.is_last_split
+            self.ddp.require_backward_grad_sync = closes or not module.automatic_optimization
+            loss = self.ddp(loss)
+        backward(loss, *args, **kwargs)
+
+    def _optimizer_step(self, step: Callable[..., Any], *args: Any) -> Any:
+        """LBFGS decides by the loss how often it evaluates its closure: by the mean of all."""
+        epoch, batch_idx, optimizer, optimizer_idx, closure, on_tpu, using_amp, using_lbfgs = args
+
+        def closure_of_all() -> Tensor:
+            loss = closure().detach()
+            distributed.all_reduce(loss)
+            return loss / self.world_size  # type: ignore[no-any-return]
+
+        closed = closure_of_all if using_lbfgs else closure
+        return step(epoch, batch_idx, optimizer, optimizer_idx, closed, on_tpu, using_amp, using_lbfgs)
+
+    def _then_agree(self, call: Callable[..., Any] | None, hook: str, progress: Progress, *args: Any) -> Any:
+        """If one asks to stop, or has come to its deadline, all do; Ctrl-C in one interrupts all.
+
+        Raises ConfigurationError where some have come to the end of an epoch, and others have not.
+        """
+        result = call(*args) if call else None
+        if self.processes is None or progress.state.fn != "fit":
+            return result
+        is_last = hook == "on_train_batch_end" and progress.is_last
+        up = self.global_rank == 0 and progress.has_come_to_its_deadline()
+        flags = (progress.should_stop, up, self.processes.interrupted, is_last)
+        asked = self.processes.exchange(hook, flags, progress.batches_done)
+        stops, self.time_is_up, interrupts, ends = (any(column) for column in zip(*asked))
+        if ends and not all(flags[3] for flags in asked):
+            says = [f"process {rank} {'ends' if each[3] else 'goes on'}" for rank, each in enumerate(asked)]
+            raise ConfigurationError(
+                f"after {progress.batches_done} batches of epoch {progress.current_epoch}, {', '.join(says)}: give "
+                "every process as many batches, for example by limit_train_batches"
+            )
+        if stops:
+            progress.ask_to_stop()
+        if interrupts:
+            self.agreed = True
+            raise KeyboardInterrupt
+        return result
+
+    # ---- data, decisions, checkpoints ------------------------------------------------------------------------------
+
+    def share(self, loaders: Any, stage: str) -> Any:
+        """This process's share of what loaders of a stage give."""
+        if not self.options.replace_sampler_ddp:
+            return loaders
+        return shares(loaders, stage, self.global_rank, self.world_size, self.of_zero)
+
+    def same(self, what: str, value: Any) -> None:
+        """Raises ConfigurationError where the processes have different values."""
+        if self.processes is None:
+            return
+        values = self.processes.gathered(value)
+        if any(other != values[0] for other in values):
+            other = next(rank for rank, one in enumerate(values) if one != values[0])
+            one, another = differing(values[0], values[other])
+            raise ConfigurationError(
+                f"the processes have different {what}: process 0 has {one}, process {other} has {another}"
+            )
+
+    def of_zero(self, value: Any) -> Any:
+        """The value of process 0 in its place; every process has to ask."""
+        if self.processes is None:
+            return value
+        return self.processes.of_zero(transformed(value, _on_cpu) if self.global_rank == 0 else None)
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.processes:
+            self.processes.wait()
+
+    def gathered(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """The checkpoint, with the states of the parts of every process."""
+        if self.processes is None:
+            return checkpoint
+        return {**checkpoint, "processes": self.processes.gathered(transformed(checkpoint["loops"], _on_cpu))}
+
+
+def differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """Two values, or of two dicts or lists what is not in the other."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        one, other = list(one.items()), list(other.items())
+    if isinstance(one, list) and isinstance(other, list):
+        alone = [item for item in one if item not in other], [item for item in other if item not in one]
+        return alone if any(alone) else (one, other)
+    return one, other
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu()

@@ -1,0 +1,285 @@
+"""The processes of a run: how they find each other, agree, wait, and hear that one has failed.
+
+They meet at a store, which process 0 keeps, or who started it. Collectives go through process groups. What is agreed on
+after every batch would take longer by them than a small batch: on one machine it goes through memory that all share.
+"""
+
+from __future__ import annotations
+
+import atexit
+import mmap
+import os
+import re
+import signal
+import socket
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from torch import distributed, tensor
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.distributed.rendezvous import rendezvous
+
+from ..errors import ConfigurationError, ProcessError
+from .launch import Launcher, has_lost_its_launcher, started_by_us
+
+__all__ = ["Lost", "Processes", "joined"]
+
+_START = 60.0  # seconds that a process has to start in, if others wait no less for it later
+_GRACE = 2.0  # seconds in which the others come to their end after one has failed
+_GONE = -1  # in the place of how often a process has come
+_TOLD = r"[Gg]loo|NCCL|TCPStore|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out|timeout"
+
+
+class Lost(RuntimeError):
+    """Another process is no longer there, or does not come."""
+
+
+class Processes:
+    """All of them, as this one sees them: it is number `rank` of `size`, and waits at most `timeout` seconds."""
+
+    def __init__(self, devices: Any) -> None:
+        self.rank, self.size, self.timeout = devices.global_rank, devices.world_size, devices.options.process_timeout
+        self.launcher = Launcher.of_script(devices) if devices.starts else None
+        self.interrupted_at: float | None = None
+        self.is_parted = self.ends = False
+        self._count, limit = 0, timedelta(seconds=self.timeout)
+        self._cells: Any = None
+        if started_by_us():
+            threading.Thread(target=has_lost_its_launcher, daemon=True).start()
+        try:
+            self.store = self._met(limit)
+            if not distributed.is_initialized():  # as a script may have done it
+                store = PrefixStore("groups", self.store)
+                device = devices.device if devices.device.type == "cuda" else None
+                distributed.init_process_group(
+                    devices.backend, timeout=limit, store=store, rank=self.rank, world_size=self.size, device_id=device
+                )
+            self.group = distributed.new_group(backend="gloo", timeout=limit)
+            self._share_memory()
+        except BaseException as error:
+            seen = self.failed(error)
+            if seen is error:
+                raise
+            raise seen from error
+
+    def _met(self, limit: timedelta) -> Any:
+        """The store, when all have come to it."""
+        if self.launcher is None and not started_by_us():
+            store, _, _ = next(iter(rendezvous("env://", timeout=max(limit, timedelta(seconds=_START)))))
+            return store
+        store = self.launcher and self.launcher.store
+        if store is None:
+            address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            store = TCPStore(address, port, None, False, limit, False)
+        store.add("here", 1)
+        begun = time.monotonic()
+        while store.add("here", 0) < self.size:
+            self._check(begun, max(self.timeout, _START), "for all processes to come to this call")
+            time.sleep(0.02)
+        return store
+
+    def _check(self, begun: float, limit: float, what: str) -> None:
+        if self.launcher and self.launcher.cause:
+            raise Lost(self.launcher.cause)
+        if time.monotonic() - begun > limit:
+            raise Lost(f"it has waited {limit:g} seconds {what}")
+
+    def _share_memory(self) -> None:
+        """Three numbers for each process: how often it has come, and what it brought the last two times."""
+        folder = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
+        if self.rank == 0:
+            number, path = tempfile.mkstemp(dir=folder)
+            os.truncate(number, 24 * self.size)
+            os.close(number)
+        path, host = self.of_zero((path, socket.gethostname()) if self.rank == 0 else None)
+        is_here = host == socket.gethostname() and os.path.exists(path)
+        if is_here:
+            with open(path, "r+b") as file:
+                self._cells = memoryview(mmap.mmap(file.fileno(), 24 * self.size)).cast("q")
+        if not all(self.gathered(is_here)):
+            self._cells = None  # there are several machines
+        if self.rank == 0:
+            os.unlink(path)
+
+    # ---- together: every process has to call these, in the same order --------------------------------------------
+
+    def of_zero(self, value: Any) -> Any:
+        """What process 0 gives; what the others give is not looked at."""
+        given = [value]
+        distributed.broadcast_object_list(given, 0, self.group)
+        return given[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each process gives, by rank."""
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value, self.group)
+        return values
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if not self.is_parted:
+            distributed.barrier(self.group)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether there was Ctrl-C in this process."""
+        return self.interrupted_at is not None
+
+    def exchange(self, place: str, flags: tuple[bool, ...], batches: int) -> list[list[bool]]:
+        """The flags of every process, by rank. Raises ConfigurationError where the processes are at different places,
+        Lost where one has not come in time."""
+        mark = sum(map(ord, place)) % 256
+        code = sum(flag << bit for bit, flag in enumerate(flags)) | mark << 8 | batches << 16
+        codes = self._codes(code, place)
+        for rank, other in enumerate(codes):
+            if other >> 8 & 255 != mark:
+                raise ConfigurationError(
+                    f"process {self.rank} has come to {place} after {batches} batches of the epoch, process {rank} to "
+                    f"another hook after {other >> 16}: all have to go through the same batches"
+                )
+        return [[bool(other >> bit & 1) for bit in range(len(flags))] for other in codes]
+
+    def _codes(self, code: int, place: str) -> list[int]:
+        cells = self._cells
+        if cells is None:
+            each = [tensor([0]) for _ in range(self.size)]
+            distributed.all_gather(each, tensor([code]), group=self.group)
+            return [int(other) for other in each]
+        self._count += 1
+        slot = 1 + self._count % 2  # nobody is two ahead of another
+        cells[3 * self.rank + slot] = code
+        cells[3 * self.rank] = self._count
+        for rank in range(self.size):
+            looks, begun = 0, 0.0
+            while cells[3 * rank] < self._count:
+                if cells[3 * rank] == _GONE:
+                    raise Lost(f"process {rank} has gone before {place}")
+                looks += 1
+                time.sleep(0 if looks < 100 else 1e-4)
+                begun = begun or time.monotonic()
+                if looks % 100 == 0:
+                    self._check(begun, self.timeout, f"at {place} for process {rank}")
+        return [cells[3 * rank + slot] for rank in range(self.size)]
+
+    # ---- when one fails ------------------------------------------------------------------------------------------
+
+    def part(self) -> None:
+        """Have no more to do with the others: what they wait for does not come, and they get to know."""
+        global _together, _ended
+        self.is_parted, _together, _ended = True, None, True
+        if self._cells:
+            self._cells[3 * self.rank] = _GONE
+        with suppress(Exception):
+            distributed.destroy_process_group()
+        if self.launcher:
+            self.launcher.end(_GRACE)
+
+    def failed(self, error: BaseException) -> BaseException:
+        """What the caller is to see of an error here: itself, or that of the process which was the first to fail."""
+        self.ends = True
+        store = getattr(self, "store", None)
+        lost = isinstance(error, (Lost, distributed.DistError)) or (
+            isinstance(error, RuntimeError) and bool(re.search(_TOLD, str(error)))
+        )
+        if not lost:
+            told = f"process {self.rank} failed:\n{''.join(traceback.format_exception(error))}"
+            with suppress(Exception):
+                store.compare_set("failed", "", told)  # type: ignore[union-attr]
+            self.part()
+            return error
+        cause = self._cause(store, str(error))
+        self.part()
+        if self.interrupted:
+            return KeyboardInterrupt()
+        return SystemExit(1) if started_by_us() else ProcessError(cause)
+
+    def _cause(self, store: Any, seen: str) -> str:
+        """What is known of the process that failed first."""
+        with suppress(Exception):
+            store.add(f"waited/{self.rank}", 1)
+        for _ in range(15 if self.launcher else 5):
+            with suppress(Exception):
+                if store.check(["failed"]):
+                    return str(store.get("failed").decode())
+            if self.launcher and self.launcher.cause:
+                return self.launcher.cause
+            time.sleep(0.1)
+        missing: list[int] = []
+        with suppress(Exception):
+            missing = [rank for rank in range(self.size) if not store.check([f"waited/{rank}"])]
+        named = f"process {', '.join(map(str, missing))} has not come" if missing else "another process has gone"
+        cause = f"{named}, for which process {self.rank} has waited (process_timeout={self.timeout:g} seconds): {seen}"
+        with suppress(Exception):
+            store.compare_set("lost", "", cause)
+        return cause
+
+
+_together: Processes | None = None
+_ended = False  # with a run that failed
+
+
+@contextmanager
+def joined(devices: Any, defers: Callable[[], bool]) -> Iterator[Processes]:
+    """The processes, which come together in the first run and stay together for those that follow. Within, Ctrl-C
+    waits while `defers`, for the processes to agree on it; a second one does not.
+
+    Raises what `Processes.failed` says.
+    """
+    global _together
+    processes = _together
+    if processes is not None and (processes.size, processes.rank) != (devices.world_size, devices.global_rank):
+        raise ConfigurationError(f"{devices.world_size} processes are asked for, but this script runs in "
+                                 f"{processes.size}; use as many in all of its trainers")  # fmt: skip
+
+    if _ended:
+        raise ProcessError("the processes have parted with a run that failed; start the script again, or use "
+                           "strategy='ddp_spawn', which starts processes for each run")  # fmt: skip
+
+    def handle(number: int, frame: Any) -> None:
+        if processes is None:
+            raise KeyboardInterrupt
+        if processes.ends:
+            return  # which takes seconds, at most
+        if processes.launcher and processes.launcher.cause:
+            raise Lost(processes.launcher.cause)
+        now, before = time.monotonic(), processes.interrupted_at
+        processes.interrupted_at = before or now
+        if (before is None and not defers()) or (before is not None and now - before > 1):
+            raise KeyboardInterrupt  # one may come twice, from the terminal and from the process that started this one
+
+    is_main = threading.current_thread() is threading.main_thread()
+    usual = signal.signal(signal.SIGINT, handle) if is_main else None
+    try:
+        if processes is None:
+            processes = _together = Processes(devices)
+            atexit.register(_part_at_exit)
+        processes.interrupted_at = None
+        if processes.launcher:
+            processes.launcher.runs = True
+        yield processes
+    except BaseException as error:
+        if processes is None:
+            raise
+        seen = processes.failed(error)
+        if seen is error:
+            raise
+        raise seen from error
+    finally:
+        if processes is not None and processes.launcher:
+            processes.launcher.runs = False
+        if is_main:
+            signal.signal(signal.SIGINT, usual)
+
+
+def _part_at_exit() -> None:
+    if _together is not None:
+        if _together.launcher:
+            _together.launcher.let_end()
+        with suppress(Exception):
+            distributed.destroy_process_group()
