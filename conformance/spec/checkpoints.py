@@ -60,7 +60,7 @@ class Checkpoints(Oracle):
             return 0
         self.used, self.owners, self.is_empty = map(deepcopy, (saved["used"], saved["owners"], saved["is_empty"]))
         self.epoch_outputs.extend(saved["epoch_outputs"])
-        for page in saved["logged"].passes[:1]:  # none if it was saved after an exception
+        for page in (saved["logged"].passes or saved["logged"].left)[:1]:
             self.logged.passes[0] = deepcopy(page)
         self.batches_done = int(saved["batches_done"])
         if self.s.model.manual or self.is_empty != set(range(self.s.model.optimizers)):  # gradients of an open window

@@ -60,6 +60,7 @@ class Logged:
     def __init__(self) -> None:
         self.kept: dict[str, float] = {}
         self.passes: list[Pass] = []
+        self.left: list[Pass] = []  # by an exception: the training epoch's, for a checkpoint
         self.batches = 0
 
     def begin(self) -> None:
@@ -82,6 +83,7 @@ class Logged:
 
     def abandon(self) -> None:
         """An exception: what ran is not finished."""
+        self.left = self.passes[:1]
         self.passes.clear()
 
     def log(self, log: Log, value: float, weight: int, loader: int | None) -> None:
