@@ -33,7 +33,8 @@ __all__ = ["Lost", "Processes", "joined"]
 _START = 60.0  # seconds that a process has to start in, if others wait no less for it later
 _GRACE = 2.0  # seconds in which the others come to their end after one has failed
 _GONE = -1  # in the place of how often a process has come
-_TOLD = r"[Gg]loo|NCCL|TCPStore|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out|timeout"
+# What torch says in a RuntimeError of another process that has gone, or does not come.
+_TOLD = r"gloo/|Gloo|NCCL|TCPStore|Connection (closed|reset) by peer|pair closure|Timed out waiting|wait timeout after"
 
 
 class Lost(RuntimeError):
