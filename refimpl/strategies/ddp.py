@@ -210,10 +210,6 @@ class Distributed(Devices):
         if self.ddp is not None:
             closes = progress.updates and self.optimization.is_last_split
             self.ddp.require_backward_grad_sync = closes or not module.automatic_optimization
-            if closes and self.finds_unused and self.optimization.window > 1:
-                # What earlier batches of the window have given gradients is averaged, too, with no part in this loss.
-                held = [weight for weight in module.parameters() if weight.requires_grad and weight.grad is not None]
-                loss = loss + sum(weight.flatten()[:0].sum().to(loss) for weight in held)
             self.has_met = self.has_met or self.ddp.require_backward_grad_sync
             loss = self.ddp(loss)
         backward(loss, *args, **kwargs)
