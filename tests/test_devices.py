@@ -181,3 +181,14 @@ def test_parallel_leaves_inference_mode() -> None:
         with parallel(devices):
             assert torch.ones(1, requires_grad=True).mul(2).requires_grad
         assert torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("device, waits", [("cuda:0", False), ("cpu", True), ("meta", True)])
+def test_only_on_its_way_to_a_gpu_nobody_waits_for_a_batch(
+    device: str, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Tensor, "to", lambda self, *args, **kwargs: asked.append((*args, kwargs)))
+    there = torch.ones(1, device="meta" if device == "cpu" else "cpu")
+    move({"x": there}, torch.device(device))
+    assert asked == [(torch.device(device), {"non_blocking": not waits})]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Batches, Line, pairs, quiet
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import mse_loss
 
 from refimpl import ConfigurationError, LightningModule, Trainer
-from refimpl.strategies.dp import Parts, merged, split
+from refimpl.devices import STEPS
+from refimpl.strategies.dp import TRANSFER, DataParallel, Parts, merged, split
 
 
 def dp(devices: int, **options: Any) -> Trainer:
@@ -156,6 +159,26 @@ FORMS = [
 ]  # fmt: skip
 
 
+def test_tensors_of_the_parts_are_computed_with_as_that_of_the_batch() -> None:
+    rows, others = torch.arange(6.0).view(3, 2), torch.ones(3, 2)
+    one = {"x": rows[:2], "y": others[:2], "m": torch.tensor(1.0)}
+    parts = Parts([one, {"x": rows[2:], "y": others[2:], "m": torch.tensor(3.0)}])
+    x, y = parts["x"], parts["y"]
+    for found, expected in (
+        (x + y, rows + others), (2 * x, 2 * rows), (-x, -rows), (1 - x, 1 - rows), (x / y, rows / others),
+        (x @ y.T, rows @ others.T), (x > 1, rows > 1), (x == y, rows == others), (x[:, 0], rows[:, 0]),
+        (x.sum(1), rows.sum(1)), (torch.cat([x, y], 1), torch.cat([rows, others], 1)),
+        (torch.stack([parts["m"], parts["m"]]), torch.tensor([[1.0, 3.0], [1.0, 3.0]])),
+    ):  # fmt: skip
+        assert torch.equal(found, expected)
+    assert "x" in parts and "z" not in parts and list(parts.keys()) == ["x", "y", "m"]
+    assert torch.equal(dict(parts)["m"] * 2, torch.tensor([2.0, 6.0])) and Parts([1]) == [1]
+    with pytest.raises(IndexError, match="part 2 of a batch that has 2: a small one makes fewer parts"):
+        parts[2]
+    with pytest.raises(TypeError):
+        Parts(["a"]) - 1
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_way_to_ask_for_the_parts(form: str) -> None:
     class Asking(Line):
@@ -218,6 +241,12 @@ def test_what_nobody_merges_is_merged() -> None:
     assert type(found["t"]) is tuple and found["t"][0].tolist() == [1.0] * 5
     assert merged(Parts([None, None])) is None and merged(Parts([1, None])) == [1, None]
     assert merged(Parts([{"a": 1}, {"b": 1}])) == [{"a": 1}, {"b": 1}] and merged("kept") == "kept"
+    assert merged(Parts([["a", "b"], ["c"]])) == ["a", "b", "c"] and merged(Parts([1.0, 4.0], [2, 1])) == 2.0
+    assert [float(one) for one in merged(Parts([[torch.zeros(())], [torch.ones(())]], [1, 3]))] == [0.75]
+    assert merged(Parts([np.ones(2), np.zeros(1)])).tolist() == [1, 1, 0]
+    assert len(merged(Parts([torch.ones(1, 2), torch.ones(1, 3)]))) == 2
+    kept = merged([OrderedDict(x=Parts([torch.ones(1), torch.ones(1)]), hiddens=Parts([1, 2]))])
+    assert type(kept[0]) is OrderedDict and len(kept[0]["x"]) == 2 and type(kept[0]["hiddens"]) is Parts
 
 
 # ---- how a batch is split ---------------------------------------------------------------------------------------
@@ -280,7 +309,20 @@ def test_batches_without_a_tensor() -> None:
     assert split(["ab", "cd", "ef"], 1) == [(["ab", "cd", "ef"], 3)]
     labels = ["of", "the", "batch"]
     assert [part[1] for part, _ in split([torch.ones(2), labels], 2)] == [labels] * 2
-    assert split((["a", "b"], [1, 2], Named(1, 2)), 2) == [((["a"], [1], (1, 2)), 1), ((["b"], [2], (1, 2)), 1)]
+    fields = {"a": ["a", "b"], "n": [1, 2], "size": (480, 640), "named": Named(1, 2), "deep": [[1], [2, 3]]}
+    one = {"a": ["a"], "n": [1], "size": (480, 640), "named": Named(1, 2), "deep": [[1]]}
+    assert split(fields, 2) == [(one, 1), ({**one, "a": ["b"], "n": [2], "deep": [[2, 3]]}, 1)]
+    with pytest.raises(ConfigurationError, match="cannot tell whether the items of this batch are its samples"):
+        split([("a", 0), ("b", 1)], 2)
+
+
+def test_what_is_one_thing_is_not_cut() -> None:
+    for size in (torch.Size([2, 8]), (480, 640)):
+        assert [part[1] for part, _ in split((torch.ones(2, 1), size), 2)] == [size] * 2
+    packed = nn.utils.rnn.pack_sequence([torch.ones(2), torch.ones(1)])
+    for batch in (packed, torch.eye(2).to_sparse()):
+        with pytest.raises(ConfigurationError, match="that is packed or sparse; make it in the step"):
+            split(batch, 2)
 
 
 @pytest.mark.parametrize("batch, told", [
@@ -474,6 +516,81 @@ def test_a_part_without_a_loss_is_an_error() -> None:
     dp(2, limit_val_batches=0).fit(Skips(), pairs(1, size=6))
     with pytest.raises(ConfigurationError, match="training_step returned None, which several devices do not support"):
         dp(2, limit_val_batches=0).fit(Skips(), pairs(1, size=5))
+
+
+def test_one_device_does_what_it_does_without_dp() -> None:
+    """Nothing is split: the module itself runs, the transfer hooks too, and manual optimization."""
+
+    class Everything(Line):
+        automatic_optimization = False
+        steps = moved = 0
+
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            self.moved += 1
+            return batch
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.steps += 1
+            return OrderedDict(n=self.steps)
+
+        def training_step_end(self, parts: Any) -> None:
+            assert [part["n"] for part in parts] == parts["n"] == [self.steps]
+
+    module = Everything()
+    dp(1, limit_val_batches=0).fit(module, Batches([nn.utils.rnn.pack_sequence([torch.ones(2)])] * 2))
+    assert (module.steps, module.moved) == (2, 2)
+
+
+def test_outputs_of_two_gpus_meet_on_the_first() -> None:
+    """Tensors that only say where they are stand for those of two GPUs."""
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    seen: list[tuple[Any, ...]] = []
+
+    class Placed(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            hiddens = self(batch[0])
+            seen.append((batch[0].device, self.device, hiddens.device))
+            return {"loss": self.loss(batch), "hiddens": hiddens}
+
+    trainer = quiet()
+    module = Placed()
+    with FakeTensorMode(), torch.no_grad():
+        for name, parameter in module.layer.named_parameters():
+            there = torch.empty(parameter.shape, dtype=torch.float64, device=devices[0])
+            setattr(module.layer, name, nn.Parameter(there))
+        hooks: dict[str, Any] = dict.fromkeys((*STEPS, "training_step_end", *TRANSFER))
+        hooks["training_step"] = module.training_step
+        DataParallel(devices, trainer.options).adapt(hooks, module, trainer.run.progress)
+        batch = (torch.ones(3, 2, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64))
+        parts = hooks["training_step"](batch, 0)
+        loss = hooks["training_step_end"](parts)["loss"]
+        assert (parts["loss"][0] + parts["loss"][1]).device == loss.device == devices[0]
+        assert [hiddens.device for hiddens in parts["hiddens"]] == devices
+    assert seen == [(device,) * 3 for device in devices]
+
+
+def test_parts_on_other_devices_come_back() -> None:
+    """A device that is another by name: parameters, tied ones too, and buffers are moved, and gradients come back."""
+
+    class Tied(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = self.layer
+            self.lstm = nn.LSTM(2, 2, batch_first=True).double()
+            self.register_buffer("nothing", None)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            assert len(list(self.parameters())) == 6 and self.same is self.layer
+            return self.loss((self.lstm(batch[0][:, None])[0][:, 0], batch[1]))
+
+    torch.manual_seed(0)
+    one, several = Tied(), Tied()
+    several.load_state_dict(one.state_dict())
+    quiet(limit_val_batches=0).fit(one, pairs(2, size=5))
+    trainer = dp(2, limit_val_batches=0)
+    trainer.run.devices.devices[1] = torch.device("cpu:0")  # type: ignore[attr-defined]
+    trainer.fit(several, pairs(2, size=5))
+    torch.testing.assert_close(weights(one), weights(several), rtol=1e-12, atol=1e-14)
 
 
 def test_the_trainer_says_how_many_devices_it_has() -> None:

@@ -22,7 +22,8 @@ def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
     """
     kind = type(batch)
     if kind is Tensor:
-        return batch if batch.device == device else batch.to(device)
+        # What lies in pinned memory comes while the CPU goes on; on its way back it would be read too early.
+        return batch if batch.device == device else batch.to(device, non_blocking=device.type == "cuda")
     if callable(getattr(kind, "to", None)):  # of the class: a field may be called "to"
         moved = batch.to(device)
         return batch if moved is None else moved  # an in-place `.to` that returns nothing

@@ -166,6 +166,8 @@ class Logbook:
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = rules.given_size(name, batch_size)
         part = self.progress.part
+        if part is not None:  # of a batch that is split over devices, each of which has its own
+            value = move(value, self.module.device)  # type: ignore[arg-type]  # of a LightningModule
         entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
             return entry.add(value, batch_size, pages[-1].ended, self.progress.state.stage != "train")

@@ -69,7 +69,7 @@ class TrainerView(Options):
     num_processes: int = _shown("run.devices.num_processes", "The number of processes on this machine.")
     num_devices: int = _shown("run.devices.num_devices", "The number of devices of this process.")
     is_global_zero = property(lambda self: self.global_rank == 0, doc="Whether this is the process that writes.")
-    num_gpus = property(lambda self: int(self.device.type == "cuda"), doc="1 on a GPU, 0 on the CPU.")
+    num_gpus = property(lambda self: self.num_devices * (self.device.type == "cuda"), doc="GPUs of this process.")
 
     # ---- what runs -------------------------------------------------------------------------------
 
