@@ -26,7 +26,7 @@ from ..optimization import Optimization
 from ..progress import Progress
 from ..trainer.options import Options
 from ..types import LightningModule
-from .launch import spawned
+from .launch import refuse_import, spawned
 from .processes import Processes, joined
 from .shares import shares
 
@@ -98,6 +98,7 @@ class Distributed(Devices):
     def execute(self, run: Callable[..., Any], trainer: Any, function: str, *given: Any) -> Any:
         """The function runs in each process; one that fails ends it in all of them. Raises ProcessError where another
         one was the first to."""
+        refuse_import()
         if self.spawns:
             return spawned(self, trainer, function, *given)
         if self.device.type == "cuda":
