@@ -48,8 +48,12 @@ class Net(LightningModule):
         self.kind, self.automatic_optimization = kind, kind != "manual"
         self.truncated_bptt_steps = 2 if kind == "tbptt" else 0
         self.seen: list[list[float]] = []
+        self.batches = 0
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "now" and not self.batches % 2:
+            x = x + self.unused(x[..., :1])
+        self.batches += self.training
         return self.second(self.first(x).tanh())  # type: ignore[no-any-return]
 
     def loss(self, batch: Any) -> Tensor:
@@ -88,8 +92,9 @@ class Net(LightningModule):
 
 
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": {}, "accumulated": {"accumulate_grad_batches": 2}, "clipped": {"gradient_clip_val": 0.1}, "two": {},
-    "two-accumulated": {"accumulate_grad_batches": 2}, "turns": {}, "manual": {}, "tbptt": {}, "lbfgs": {},
+    "clipped": {"gradient_clip_val": 0.1},
+    **{kind: {} for kind in ("plain", "two", "turns", "manual", "tbptt", "lbfgs")},
+    **{kind: {"accumulate_grad_batches": 2} for kind in ("accumulated", "now-and-then", "two-accumulated")},
 }  # fmt: skip
 
 
@@ -116,14 +121,17 @@ def same_as_one(strategy: str, devices: int) -> None:
         }  # fmt: skip
 
 
-class Asks(Callback):
-    """Asks to stop, in one process only."""
+ASKED = ("on_train_start", "on_train_batch_end", "on_validation_end")
 
-    def __init__(self, rank: int, hook: str) -> None:
+
+class Asks(Callback):
+    """Asks to stop, in one process only, or in all."""
+
+    def __init__(self, rank: int | None, hook: str) -> None:
         self.rank, self.hook, self.batches = rank, hook, 0
 
     def ask(self, trainer: Any, hook: str) -> None:
-        if hook == self.hook and trainer.global_rank == self.rank:
+        if hook == self.hook and self.rank in (trainer.global_rank, None):
             trainer.should_stop = True
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -163,10 +171,10 @@ class Apart(Net):
 def alike(devices: int, folder: Path) -> None:
     """What all processes decide alike, although they see different things."""
     ddp: dict[str, Any] = {"strategy": "ddp", "devices": devices}
-    for hook in ("on_train_start", "on_train_batch_end", "on_validation_end"):
-        asks = Asks(devices - 1, hook)
-        trainer = trained(Net(), loader(2), loader(2), asks, val_check_interval=2, **ddp)
-        FOUND[f"stopped {hook}"] = [trainer.global_step, asks.batches]
+    for rank, hook in (*((devices - 1, hook) for hook in ASKED), (None, "on_train_batch_end")):
+        asks = Asks(rank, hook)
+        trainer = trained(Net(), loader(2, 36), loader(2), asks, val_check_interval=5, **ddp)
+        FOUND[f"stopped by {rank} {hook}"] = [trainer.global_step, asks.batches]
     stopping = EarlyStopping("val", patience=1)
     saving = ModelCheckpoint(monitor="val", save_last=True, filename="{epoch}-{val:.0f}", save_top_k=2)
     module = Apart()

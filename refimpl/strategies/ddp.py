@@ -26,7 +26,7 @@ from ..optimization import Optimization
 from ..progress import Progress
 from ..trainer.options import Options
 from ..types import LightningModule
-from .launch import spawned
+from .launch import refuse_import, spawned
 from .processes import Processes, joined
 from .shares import shares
 
@@ -64,6 +64,7 @@ class Distributed(Devices):
             raise ConfigurationError("sync_batchnorm=True: torch has it on GPUs only; leave it out on the CPU")
         self.backend = "nccl" if self.device.type == "cuda" else "gloo"
         self.time_is_up = self.agreed = False  # as the processes have agreed
+        self.asks = self.has_met = False  # this one to stop, without the others; in a backward of this batch
         self.processes: Processes | None = None  # while a run goes on
         self.ddp: Any = None  # of the fit that runs, as
         self.optimization: Any = None
@@ -97,6 +98,7 @@ class Distributed(Devices):
     def execute(self, run: Callable[..., Any], trainer: Any, function: str, *given: Any) -> Any:
         """The function runs in each process; one that fails ends it in all of them. Raises ProcessError where another
         one was the first to."""
+        refuse_import()
         if self.spawns:
             return spawned(self, trainer, function, *given)
         if self.device.type == "cuda":
@@ -177,7 +179,7 @@ class Distributed(Devices):
         hooks["optimizer_step"] = partial(self._optimizer_step, hooks["optimizer_step"])
         for hook in _AGREED:
             hooks[hook] = partial(self._then_agree, hooks[hook], hook, progress)
-        self.time_is_up = False
+        self.time_is_up = self.asks = self.has_met = False
         progress.ask_for_the_time(self._is_time_up)
 
     def _is_time_up(self) -> bool:
@@ -209,6 +211,7 @@ class Distributed(Devices):
         if self.ddp is not None:
             closes = progress.updates and self.optimization.is_last_split
             self.ddp.require_backward_grad_sync = closes or not module.automatic_optimization
+            self.has_met = self.has_met or self.ddp.require_backward_grad_sync
             loss = self.ddp(loss)
         backward(loss, *args, **kwargs)
 
@@ -225,26 +228,32 @@ class Distributed(Devices):
         return step(epoch, batch_idx, optimizer, optimizer_idx, closed, on_tpu, using_amp, using_lbfgs)
 
     def _then_agree(self, call: Callable[..., Any] | None, hook: str, progress: Progress, *args: Any) -> Any:
-        """If one asks to stop, or has come to its deadline, all do; Ctrl-C in one interrupts all.
+        """If one asks to stop, or has come to its deadline, all do; Ctrl-C in one interrupts all. [R102]
 
         Raises ConfigurationError where some have come to the end of an epoch, and others have not.
         """
-        result = call(*args) if call else None
-        if self.processes is None or progress.state.fn != "fit":
+        result, processes = call(*args) if call else None, self.processes
+        if processes is None or progress.state.fn != "fit":
             return result
-        is_last = hook == "on_train_batch_end" and progress.is_last
+        self.asks = self.asks or progress.should_stop
         up = self.global_rank == 0 and progress.has_come_to_its_deadline()
-        flags = (progress.should_stop, up, self.processes.interrupted, is_last)
-        asked = self.processes.exchange(hook, flags, progress.batches_done)
-        stops, self.time_is_up, interrupts, ends = (any(column) for column in zip(*asked))
-        if ends and not all(flags[3] for flags in asked):
-            says = [f"process {rank} {'ends' if each[3] else 'goes on'}" for rank, each in enumerate(asked)]
+        flags, is_last = (self.asks, up, processes.interrupted), hook == "on_train_batch_end" and progress.is_last
+        if hook == "on_train_batch_end" and processes.shares_memory:
+            (stops, is_up, interrupts), ends = processes.after_batch(flags, is_last, self.has_met)
+        else:
+            each = processes.exchange(hook, (*flags, is_last), progress.batches_done)
+            stops, is_up, interrupts, _ = (any(column) for column in zip(*each))
+            ends = [asked[3] for asked in each] if any(asked[3] for asked in each) else []
+        self.has_met = False
+        if not all(ends):
+            says = [f"process {rank} {'ends' if end else 'goes on'}" for rank, end in enumerate(ends)]
             raise ConfigurationError(
                 f"after {progress.batches_done} batches of epoch {progress.current_epoch}, {', '.join(says)}: give "
                 "every process as many batches, for example by limit_train_batches"
             )
-        if stops:
-            progress.ask_to_stop()
+        self.time_is_up = self.time_is_up or is_up
+        progress.ask_to_stop(stops)  # for one alone that asks, after the next batch in which the processes meet
+        self.asks = self.asks and not stops
         if interrupts:
             self.agreed = True
             raise KeyboardInterrupt

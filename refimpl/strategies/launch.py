@@ -26,7 +26,7 @@ from ..loaders.batches import transformed
 from ..progress import TrainerStatus
 from ..saving.resume import keyed
 
-__all__ = ["Launcher", "has_lost_its_launcher", "spawned", "started_by_us"]
+__all__ = ["Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us"]
 
 _STARTED_IN = os.getcwd()  # what the command line is relative to
 _PARENT = "REFIMPL_STARTED_BY"  # the number of the process that has started this one
@@ -178,6 +178,13 @@ class _Queue(list[Any]):
         return self.pop(0)
 
 
+def refuse_import() -> None:
+    """Raises ProcessError in a process that is being spawned, and has not yet come to what it is for."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ProcessError("strategy='ddp_spawn' imports the script in each process: what it is to do once has to "
+                           "stand under if __name__ == '__main__'")  # fmt: skip
+
+
 def spawned(
     devices: Any, trainer: Any, function: str, loop: Any, model: Any, loaders: Mapping[str, Any], datamodule: Any,
     ckpt_path: Any, weights_only: bool, returns: bool
@@ -187,9 +194,6 @@ def spawned(
 
     Raises ProcessError naming the first process that failed, ConfigurationError for what cannot be pickled.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ProcessError("strategy='ddp_spawn' imports the script in each process: what it is to do once has to "
-                           "stand under if __name__ == '__main__'")  # fmt: skip
     if returns and function == "predict":
         warn("strategy='ddp_spawn' returns no predictions, which are in other processes; let a BasePredictionWriter "
              "write them, and give return_predictions=False")  # fmt: skip

@@ -1,7 +1,8 @@
 """The processes of a run: how they find each other, agree, wait, and hear that one has failed.
 
-They meet at a store, which process 0 keeps, or who started it. Collectives go through process groups. What is agreed on
-after every batch would take longer by them than a small batch: on one machine it goes through memory that all share.
+They meet at a store, which process 0 keeps, or who started it. Collectives go through process groups. To agree by them
+after every batch would take as long as a small batch: on one machine it goes through memory that all share, and nobody
+waits for another unless there is something to agree on.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ __all__ = ["Lost", "Processes", "joined"]
 _START = 60.0  # seconds that a process has to start in, if others wait no less for it later
 _GRACE = 2.0  # seconds in which the others come to their end after one has failed
 _GONE = -1  # in the place of how often a process has come
-_TOLD = r"[Gg]loo|NCCL|TCPStore|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out|timeout"
+# What a process has in the memory: how often it has come, and what it brought the last two times; after batches, how
+# many are done, the one in which it asked for something, for what, and the one that was its epoch's last.
+_CELLS = _COUNT, _, _, _DONE, _ASKED, _FOR, _LAST = range(7)
+# What torch says in a RuntimeError of another process that has gone, or does not come.
+_TOLD = r"gloo/|Gloo|NCCL|TCPStore|Connection (closed|reset) by peer|pair closure|Timed out waiting|wait timeout after"
 
 
 class Lost(RuntimeError):
@@ -49,6 +54,7 @@ class Processes:
         self.interrupted_at: float | None = None
         self.is_parted = self.ends = False
         self._count, limit = 0, timedelta(seconds=self.timeout)
+        self._done = self._settled = 0  # batches, and those of them whose requests are settled
         self._cells: Any = None
         if started_by_us():
             threading.Thread(target=has_lost_its_launcher, daemon=True).start()
@@ -91,17 +97,16 @@ class Processes:
             raise Lost(f"it has waited {limit:g} seconds {what}")
 
     def _share_memory(self) -> None:
-        """Three numbers for each process: how often it has come, and what it brought the last two times."""
         folder = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
         if self.rank == 0:
             number, path = tempfile.mkstemp(dir=folder)
-            os.truncate(number, 24 * self.size)
+            os.truncate(number, 8 * len(_CELLS) * self.size)
             os.close(number)
         path, host = self.of_zero((path, socket.gethostname()) if self.rank == 0 else None)
         is_here = host == socket.gethostname() and os.path.exists(path)
         if is_here:
             with open(path, "r+b") as file:
-                self._cells = memoryview(mmap.mmap(file.fileno(), 24 * self.size)).cast("q")
+                self._cells = memoryview(mmap.mmap(file.fileno(), 8 * len(_CELLS) * self.size)).cast("q")
         if not all(self.gathered(is_here)):
             self._cells = None  # there are several machines
         if self.rank == 0:
@@ -151,21 +156,63 @@ class Processes:
             each = [tensor([0]) for _ in range(self.size)]
             distributed.all_gather(each, tensor([code]), group=self.group)
             return [int(other) for other in each]
-        self._count += 1
+        self._count, self._settled = self._count + 1, self._done
         slot = 1 + self._count % 2  # nobody is two ahead of another
-        cells[3 * self.rank + slot] = code
-        cells[3 * self.rank] = self._count
-        for rank in range(self.size):
-            looks, begun = 0, 0.0
-            while cells[3 * rank] < self._count:
-                if cells[3 * rank] == _GONE:
-                    raise Lost(f"process {rank} has gone before {place}")
-                looks += 1
-                time.sleep(0 if looks < 100 else 1e-4)
-                begun = begun or time.monotonic()
-                if looks % 100 == 0:
-                    self._check(begun, self.timeout, f"at {place} for process {rank}")
-        return [cells[3 * rank + slot] for rank in range(self.size)]
+        self._set(slot, code)
+        self._set(_COUNT, self._count)
+        self._await(_COUNT, self._count, place)
+        return self._all(slot)
+
+    def _set(self, cell: int, value: int) -> None:
+        self._cells[len(_CELLS) * self.rank + cell] = value
+
+    def _all(self, cell: int) -> list[int]:
+        return [self._cells[place] for place in range(cell, len(self._cells), len(_CELLS))]
+
+    def _await(self, cell: int, value: int, place: str) -> None:
+        looks, begun = 0, time.monotonic()
+        while min(came := self._all(cell)) < value:
+            late = came.index(min(came))
+            if self._all(_COUNT)[late] == _GONE:
+                raise Lost(f"process {late} has gone before {place}")
+            looks += 1
+            time.sleep(0 if looks < 100 else 1e-4)
+            if looks % 100 == 0:
+                self._check(begun, self.timeout, f"at {place} for process {late}")
+
+    def after_batch(self, flags: tuple[bool, ...], is_last: bool, met: bool) -> tuple[list[bool], list[bool]]:
+        """What is asked for by all that have done as many batches: in this one by all of them, or in an earlier one by
+        any, which is known to all if they have `met` in this one, or come to the end of the epoch; and in that case,
+        whose last batch it was."""
+        self._done += 1
+        done, asked = self._done, self._all(_ASKED)[self.rank]
+        if any(flags) and asked <= self._settled:
+            asked = done
+            self._set(_FOR, sum(flag << bit for bit, flag in enumerate(flags)))
+            self._set(_ASKED, done)
+        if is_last:
+            self._set(_LAST, done)
+        self._set(_DONE, done)
+        if is_last or asked == done:
+            self._await(_DONE, done, "on_train_batch_end")
+        now = self._all(_ASKED)
+        if is_last:
+            counts = [self._settled < at <= done for at in now]
+        elif met and any(self._settled < at < done for at in now):
+            counts = [self._settled < at < done for at in now]
+        else:
+            counts = [True] * self.size if all(at == done for at in now) else []
+        code = 0
+        for mine, other in zip(counts, self._all(_FOR)):
+            code |= other * mine
+        if code:
+            self._settled = done
+        return [bool(code >> bit & 1) for bit in range(len(flags))], [at == done for at in self._all(_LAST)] * is_last
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether all are on one machine."""
+        return self._cells is not None
 
     # ---- when one fails ------------------------------------------------------------------------------------------
 
@@ -174,7 +221,7 @@ class Processes:
         global _together, _ended
         self.is_parted, _together, _ended = True, None, True
         if self._cells:
-            self._cells[3 * self.rank] = _GONE
+            self._set(_COUNT, _GONE)
         with suppress(Exception):
             distributed.destroy_process_group()
         if self.launcher:
