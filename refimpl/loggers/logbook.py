@@ -170,7 +170,8 @@ class Logbook:
             value = move(value, self.module.device)  # type: ignore[arg-type]  # of a LightningModule
         entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
-            return entry.add(value, batch_size, pages[-1].ended, self.progress.state.stage != "train")
+            shared = self.same is not None and self.progress.state.stage != "train"
+            return entry.add(value, batch_size, pages[-1].ended, shared)
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
         elif entry.settings.on_epoch:
