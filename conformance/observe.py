@@ -19,8 +19,9 @@ import torch
 
 from . import __version__
 from .adapters.lightning_api import EFFECTS
+from .described import Tags, said
 from .hooks import CHECKPOINTS, DATA_HOOKS, LOADERS, MODULE_HOOKS, OWN_STEPS
-from .recorder import Recorder, Tags, said
+from .recorder import Recorder
 from .scenario import Scenario, scenario_of
 from .trace import Header, TraceWriter
 

@@ -9,213 +9,35 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import types
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import torch
 
+from .described import (
+    Tags,
+    combined,
+    describe,
+    described_hiddens,
+    described_parts,
+    finite,
+    handled,
+    identify,
+    identify_part,
+    row_of,
+    said,
+)  # fmt: skip
 from .experiment import When
 from .hooks import LOADERS
 from .trace import TraceWriter
 
-__all__ = ["Recorder", "Tags", "identify", "identify_part", "said"]
+__all__ = ["Recorder"]
 
-IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
-STAGES = ("train", "val", "test", "predict")
 # Arguments that are written as they are; others are described, or left out.
 PLAIN = (
     *("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage", "split_size"),
     *("on_tpu", "using_native_amp", "using_lbfgs"),
 )
-
-
-def identify(batch: Any) -> Optional[str]:
-    """Which batch this is, "train/0/3": read from the column of x that says so. None for data that no
-    scenario made, and where y, the last of a batch's tensors, is not the y that belongs to this x."""
-    found = list(tensors(batch))
-    name, index = _marked(found)
-    return None if len(found) > 1 and _row(float(found[-1].flatten()[0]), index) != 0 else name
-
-
-def identify_part(batch: Any) -> Tuple[Optional[str], List[int]]:
-    """Which batch this is or is a part of, and which of its rows it holds, told by y; None and no rows likewise."""
-    found = list(tensors(batch))
-    name, index = _marked(found)
-    if name is None or not found[-1].ndim or len(found[-1]) != len(found[0]):
-        return None, []
-    targets = found[-1].reshape(len(found[-1]), -1)[:, 0].tolist()
-    rows = [row for row in (_row(target, index) for target in targets) if row is not None]
-    return (name, rows) if len(rows) == len(targets) else (None, [])
-
-
-def _marked(found: List[torch.Tensor]) -> Tuple[Optional[str], int]:
-    """The name and the number of the batch that has these tensors, by the mark in its first row."""
-    x = found[0] if found else None
-    if x is None or x.ndim < 2 or x.shape[-1] <= IDENTITY_COLUMN or not x.numel():
-        return None, 0
-    mark = float(x.flatten(0, -2)[0, IDENTITY_COLUMN]) * IDENTITY_SCALE
-    if not 0 <= mark < len(STAGES) << 19:
-        return None, 0
-    code = round(mark)
-    return "%s/%d/%d" % (STAGES[code >> 19], (code >> 16) & 7, code & 0xFFFF), code & 0xFFFF
-
-
-def _row(target: float, index: int) -> Optional[int]:
-    """Which of the first seven rows of the batch of that number has this y; None if no row has it."""
-    return next((row for row in range(7) if ((3 * index + 5 * row) % 7 - 3) / 4 + 1 == target), None)
-
-
-def combined(batch: Any, one: Callable[[Any], Optional[str]], nesting: int) -> Optional[str]:
-    """Which batch this is, as `one` says it; or, where it holds training batches of several loaders, which those are
-    and in what they lie: "[train/0/3,train/1/0]", with a nesting of 2 "{a:[train/0/3],b:[train/1/0,train/2/1]}"."""
-    if nesting == 0 or not isinstance(batch, (list, tuple, Mapping)):
-        return one(batch)
-    parts = [combined(item, one, nesting - 1) or "" for item in _items(batch)]
-    if not parts or not all("train/" in part for part in parts):
-        return one(batch)
-    if isinstance(batch, Mapping):
-        return "{%s}" % ",".join("%s:%s" % pair for pair in zip(batch, parts))
-    return "[%s]" % ",".join(parts)
-
-
-def _items(batch: Any) -> Iterable[Any]:
-    """What a batch of any form is made of: its values, items or attributes."""
-    if isinstance(batch, Mapping):
-        return list(batch.values())
-    if isinstance(batch, (list, tuple)):
-        return batch
-    return list(vars(batch).values()) if hasattr(batch, "__dict__") else []
-
-
-def tensors(batch: Any) -> Iterator[torch.Tensor]:
-    """The tensors in a batch of any form."""
-    if isinstance(batch, torch.Tensor):
-        yield batch
-    else:
-        for item in _items(batch):
-            yield from tensors(item)
-
-
-def handled(batch: Any) -> Dict[str, bool]:
-    """What the scenario's own types in a batch say was done to it; {} where it holds none."""
-    if isinstance(batch, torch.Tensor):
-        return {}
-    marks = getattr(batch, "handled", None)
-    if isinstance(marks, dict):
-        return marks
-    found: Dict[str, bool] = {}
-    for item in _items(batch):
-        found.update(handled(item))
-    return found
-
-
-def describe(value: Any) -> str:
-    """The form of an `outputs` argument: "none", "tensor", "dict", "list:3", "lists:2,3"."""
-    if value is None:
-        return "none"
-    if isinstance(value, torch.Tensor):
-        return "tensor"
-    if isinstance(value, Mapping):
-        return "dict"
-    if isinstance(value, (list, tuple)):
-        if value and all(isinstance(item, (list, tuple)) for item in value):
-            return "lists:" + ",".join(str(len(item)) for item in value)
-        return "list:%d" % len(value)
-    return type(value).__name__
-
-
-def described_hiddens(value: Any) -> Any:
-    """Which piece of a batch hidden states come from, by the count that the scenario's model keeps in them:
-    none yet, or "detached:1", or "attached:1" if gradients would flow through them."""
-    if not isinstance(value, torch.Tensor):
-        return describe(value)
-    count = value.detach().flatten()[0]
-    return "%s:%d" % ("attached" if value.requires_grad else "detached", round(float(count)))
-
-
-def described_parts(parts: Any) -> Dict[str, Any]:
-    """What a `*_step_end` is given of the parts of a batch: their forms, and their losses, asked for in each of the
-    documentation's ways; a way that fails says how. {} for what is not in parts."""
-    if not isinstance(parts, (list, tuple)):
-        return {}
-    asked: Any = parts
-    forms = [describe(part) for part in parts]
-    if not parts or set(forms) not in ({"dict"}, {"tensor"}):
-        return {"parts": forms}
-    places, named = range(len(parts)), forms[0] == "dict"
-    ways: Dict[str, Callable[[], Iterable[Any]]] = {
-        "losses": lambda: [part["loss"] if named else part for part in asked],
-        "by_index": lambda: [asked[i]["loss"] if named else asked[i] for i in places],
-        "by_attribute": lambda: getattr(asked, "loss" if named else "out"),
-    }
-    if named:
-        ways["by_key"] = lambda: [asked["loss"][i] for i in places]
-    return {"parts": forms, **{way: _losses(ask) for way, ask in ways.items()}}
-
-
-def _losses(ask: Callable[[], Iterable[Any]]) -> Any:
-    try:
-        return [_finite(float(loss.detach())) for loss in ask()]
-    except Exception as error:
-        return said(error)
-
-
-class Tags:
-    """Identities for batches of a program's own data: remembered as the loaders hand them out.
-
-    A batch is known by its first tensor, which stays the same object while it stays on its device.
-    """
-
-    def __init__(self) -> None:
-        self._recent: Dict[int, Tuple[torch.Tensor, str]] = {}
-
-    def loaders(self, provided: Any, stage: str) -> Any:
-        """The loader, or the loaders in their structure, of a stage, tagging what they yield."""
-        numbers = itertools.count()
-
-        def tagged(provided: Any) -> Any:
-            if isinstance(provided, Mapping):
-                return {key: tagged(inner) for key, inner in provided.items()}
-            if isinstance(provided, (list, tuple)):
-                return [tagged(inner) for inner in provided]
-            return _TaggedLoader(self, provided, "%s/%d" % (stage, next(numbers)))
-
-        return tagged(provided)
-
-    def remember(self, batch: Any, tag: str) -> None:
-        """`batch` is known as `tag` while it is among the last few."""
-        tensor = next(tensors(batch), None)
-        if tensor is not None:
-            self._recent[id(tensor)] = (tensor, tag)
-            while len(self._recent) > 16:
-                del self._recent[next(iter(self._recent))]
-
-    def identify(self, batch: Any) -> Optional[str]:
-        """The batch's tag; None for one that no loader handed out lately."""
-        known = self._recent.get(id(next(tensors(batch), None)))
-        return None if known is None else known[1]
-
-
-class _TaggedLoader:
-    """A loader whose batches are remembered."""
-
-    def __init__(self, tags: Tags, loader: Any, name: str) -> None:
-        self._tags, self._loader, self._name = tags, loader, name
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Any:
-        for index, batch in enumerate(self._loader):
-            self._tags.remember(batch, "%s/%d" % (self._name, index))
-            yield batch
-
-
-def said(error: BaseException) -> str:
-    """An exception as a trace writes it: its type and its message, at most a screen of it."""
-    text = "%s: %s" % (type(error).__name__, error)
-    return text[:2000].encode("utf-8", "replace").decode("utf-8")
 
 
 class Recorder:
@@ -306,7 +128,7 @@ class Recorder:
         if len(self._optimizers) > 1:
             fx["trainable"] = [i for i, opt in enumerate(self._optimizers) if _trainable(opt)]
         if self._optimizers:
-            fx["lr"] = [_finite(float(group["lr"])) for opt in self._optimizers for group in opt.param_groups]
+            fx["lr"] = [finite(float(group["lr"])) for opt in self._optimizers for group in opt.param_groups]
         return fx
 
     def _changes(self, parameters: List[torch.Tensor]) -> int:
@@ -386,9 +208,9 @@ class Recorder:
                 args["hiddens"] = described_hiddens(value)
                 if self.in_parts and isinstance(value, torch.Tensor):  # with the target of the part that they are of
                     index = int(str(args["batch"]).rpartition("/")[2]) if args["batch"] else 0
-                    args["hiddens_row"] = _row(float(value.detach().flatten()[-1]), index)
+                    args["hiddens_row"] = row_of(float(value.detach().flatten()[-1]), index)
             elif name == "loss" and self.tags is None:  # of data that no formulas know, nobody can tell the loss
-                args["loss"] = _finite(float(value.detach()))
+                args["loss"] = finite(float(value.detach()))
             elif name == "optimizer":
                 args["optimizer"] = self._name_of(value)
         return args
@@ -415,7 +237,7 @@ class Recorder:
         @functools.wraps(original)  # keeps the marks that torch's schedulers look for
         def recorded(*args: Any, **kwargs: Any) -> Any:
             reacts = args and receiver.startswith("scheduler") and self.tags is None  # to a value, on a plateau
-            values = {"value": _finite(float(args[0]))} if reacts else {}
+            values = {"value": finite(float(args[0]))} if reacts else {}
             return self.span(receiver, method, lambda: original(*args, **kwargs), values)
 
         if receiver.startswith("scheduler"):  # whose attributes are its state, and go into checkpoints
@@ -435,16 +257,11 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a, b) or (a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all()))
 
 
-def _finite(value: float) -> Any:
-    """The number; or "nan", "inf", "-inf", which JSON has no numbers for."""
-    return value if abs(value) < float("inf") else str(value)
-
-
 def _logged(metrics: Mapping[str, Any]) -> Dict[str, Any]:
     """The names of the values logged so far, sorted, and the values in that order, as far as 32-bit floats
     have them."""
     names = sorted(metrics)
-    values = [_finite(float("%.6g" % float(metrics[name]))) for name in names]
+    values = [finite(float("%.6g" % float(metrics[name]))) for name in names]
     return {"metrics": names, "values": values} if names else {"metrics": names}
 
 

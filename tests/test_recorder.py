@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 import refimpl as pl
 from conformance.adapters.model import loaders
-from conformance.recorder import (
+from conformance.described import (
     IDENTITY_COLUMN,
     IDENTITY_SCALE,
-    Recorder,
     Tags,
     describe,
     described_parts,
@@ -32,6 +31,7 @@ from conformance.recorder import (
     said,
     tensors,
 )
+from conformance.recorder import Recorder
 from conformance.scenario import Data as ScenarioData
 from conformance.scenario import Scenario, When
 from conformance.trace import Event, Header, TraceError, TraceWriter, open_trace

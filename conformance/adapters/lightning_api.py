@@ -14,9 +14,10 @@ from typing import Any, Dict, Iterable, List, Mapping, Tuple
 import torch
 
 from .. import __version__
+from ..described import said
 from ..experiment import Scenario
 from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS
-from ..recorder import Recorder, said
+from ..recorder import Recorder
 from ..trace import Header, TraceWriter
 from . import model as scenario_model
 

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from ..described import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
 from ..experiment import STEPS, Scenario
 from ..hooks import OWN_STEPS
-from ..recorder import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
 from .optimization import configured, overrides
 
 __all__ = ["CustomBatch", "loaders", "model_class"]
