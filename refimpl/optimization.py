@@ -237,17 +237,19 @@ class Optimization:
             self.turns.load_state_dict(state["turns"])
         self._resumed = state.get("epoch", {})
 
-    def rejoin(self) -> None:
-        """The epoch in which the checkpoint was saved goes on."""
+    def rejoin(self, batches_done: int) -> None:
+        """The epoch in which the checkpoint was saved goes on after so many batches. A window of which none is done
+        begins anew, whatever the batch at hand had left in its gradients."""
         state, self._resumed = self._resumed, None
         if not state:
             return
         self.outputs.extend(state["outputs"])
-        for block, is_empty in zip(self.blocks, state["empty_windows"]):
-            block.is_empty = is_empty
-        parameters = dict(self.module.named_parameters())
-        for name, gradient in state["gradients"].items():
-            parameters[name].grad = gradient.to(parameters[name].device)
+        if batches_done % self.window or not self.module.automatic_optimization:
+            for block, is_empty in zip(self.blocks, state["empty_windows"]):
+                block.is_empty = is_empty
+            parameters = dict(self.module.named_parameters())
+            for name, gradient in state["gradients"].items():
+                parameters[name].grad = gradient.to(parameters[name].device)
         self.step_plateaus()  # of the last batch done, if it was saved before they had
 
 
@@ -353,6 +355,7 @@ def _listed(outputs: list[Any]) -> list[Any] | None:
 
 def _plain(outputs: list[Any]) -> list[Any]:
     """The outputs that `training_epoch_end` waits for; none, with a warning, if they are more than data."""
+    outputs = [_with_lists(output) for output in outputs]
     if all(map(_is_plain, outputs)):
         return outputs
     warn(
@@ -360,6 +363,15 @@ def _plain(outputs: list[Any]) -> list[Any]:
         "strings and containers of these: after resuming, training_epoch_end is given the later outputs only"
     )
     return []
+
+
+def _with_lists(value: Any) -> Any:
+    """A list of any kind, such as the parts of a batch, as a list."""
+    if type(value) is dict:
+        return {key: _with_lists(item) for key, item in value.items()}
+    if isinstance(value, list) or type(value) is tuple:
+        return (tuple if type(value) is tuple else list)(map(_with_lists, value))
+    return value
 
 
 def _is_plain(value: Any) -> bool:

@@ -108,6 +108,12 @@ class Progress:
         self.interrupted = status == TrainerStatus.INTERRUPTED
         self.state.passes.clear()
 
+    @property
+    def broke_off(self) -> bool:
+        """Whether the run ended in the midst of a training batch."""
+        ended = self.state.status in (TrainerStatus.INTERRUPTED, TrainerStatus.FAILED)
+        return ended and self.batch_idx >= self.batches_done
+
     def go_to(self, epoch: int) -> None:
         """The next fit begins with this epoch."""
         self.current_epoch = epoch

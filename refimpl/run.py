@@ -11,7 +11,7 @@ import torch
 from .data import Data
 from .devices import Devices, parallel
 from .dispatch import takes_dataloader_idx
-from .errors import ConfigurationError, DataError, warn
+from .errors import CheckpointError, ConfigurationError, DataError, warn
 from .loaders.datamodule import LightningDataModule
 from .loggers.logbook import Logbook
 from .loggers.loggers import Logger
@@ -117,7 +117,7 @@ class Run:
         batches = self.data.train_batches()
         if self.resuming and self.data.rejoins:
             self.logbook.rejoin()
-            self.optimization.rejoin()
+            self.optimization.rejoin(self.progress.batches_done)
         self.resuming = False
         loader = self.data.train_loader()
         self.devices.same("batches in a training epoch", loader.num_batches)
@@ -161,6 +161,9 @@ class Run:
         the module's `on_save_checkpoint` add to it. ("on_save_checkpoint")"""
         if self.optimization.module not in (None, self.module):  # of another one's fit
             weights_only = True
+        if not weights_only and self.progress.broke_off and self.progress.batches_done % self.optimization.window:
+            warn("this checkpoint is of a run that ended in the midst of a batch, of which the gradients that were "
+                 "accumulated may hold a part: a run that goes on from it counts that part twice")  # fmt: skip
         checkpoint = resume.collected(self.module, self.datamodule, self.parts(), weights_only)
         if not weights_only:
             checkpoint = self.devices.gathered(checkpoint)
@@ -247,7 +250,7 @@ class Run:
         if state.status == "running":
             closing.append((hooks.teardown, str(state.fn)))
         self.progress.end(status)
-        if self.resuming and self.checkpoint is not None:  # which does not fit
+        if self.resuming and isinstance(exception, CheckpointError):  # it is refused
             self.progress.load_state_dict(self._before)
         self.optimization.abandon()
         self.logbook.abandon()

@@ -47,8 +47,6 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     callbacks = draw(st.integers(0, 3))
     trainer = draw(_trainer(data, model))
     splits = not (model.manual or data.train_loaders or data.batch == "custom")
-    # The engine's checkpoint in mid-epoch does not keep outputs with the hidden states of parts.
-    splits = splits and not (model.truncated_bptt_steps and calls == ("fit", "resume"))
     if splits and draw(st.integers(0, 2)) == 0:
         trainer |= {"strategy": "dp", "devices": draw(st.integers(2, 4))}
     several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
@@ -231,9 +229,7 @@ def _event(draw: st.DrawFn, scenario: Scenario) -> When:
     does = [*(do for do, hooks in ACTS_IN.items() if hook in hooks), "raise", "interrupt", "stop"]
     if receiver != "module":
         does = [do for do in does if do not in ("return-none", "skip-closure", "save")]
-    # A second Ctrl-C, while the first or an exception is being closed, is undocumented. What one leaves behind to go on
-    # with, the oracle does not know in every case.
-    if hook in CLOSING or "resume" in scenario.calls:
+    if hook in CLOSING:  # a second Ctrl-C, while the first or an exception is being closed, is undocumented
         does.remove("interrupt")
     nth = draw(st.integers(0, min(calls[receiver, hook], 12) - 1))
     return When(hook, draw(st.sampled_from(does)), nth, receiver)

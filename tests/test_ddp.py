@@ -348,6 +348,7 @@ def test_a_trainer_says_which_process_it_is_in(monkeypatch: pytest.MonkeyPatch) 
         assert Trainer(**options).run.devices.spawns  # type: ignore[arg-type, attr-defined]
     for name, value in {"RANK": 3, "LOCAL_RANK": 1, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
+    assert isinstance(Trainer().run.devices, Distributed)  # who starts several wants them together
     trainer = Trainer(strategy="ddp")
     said = trainer.global_rank, trainer.local_rank, trainer.node_rank, trainer.num_nodes, trainer.is_global_zero
     assert said == (3, 1, 1, 2, False)

@@ -257,7 +257,7 @@ class Named(NamedTuple):
     y: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     x: Any
     names: Any
@@ -444,6 +444,27 @@ def test_pieces_of_a_sequence_keep_the_hidden_states_of_each_part() -> None:
     quiet().fit(one, data)
     dp(2).fit(several, data)
     torch.testing.assert_close(weights(one), weights(several), rtol=1e-10, atol=1e-12)
+
+
+def test_outputs_with_hidden_states_of_parts_are_kept_in_a_checkpoint(tmp_path: Any) -> None:
+    class Recurrent(Line):
+        truncated_bptt_steps = 1
+
+        def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:
+            return {"loss": self.layer(batch[:, 0]).mean(), "hiddens": batch[:, 0]}
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+            if batch_idx == 0:
+                self.trainer.save_checkpoint(tmp_path / "mid.ckpt")  # type: ignore[union-attr]
+
+        def training_epoch_end(self, outputs: list[Any]) -> None:
+            seen.append([[float(piece["loss"]) for piece in batch] for batch in outputs])
+
+    seen: list[Any] = []
+    data = Batches(torch.arange(24.0).double().view(2, 3, 2, 2))
+    dp(2, limit_val_batches=0).fit(Recurrent(), data)
+    dp(2, limit_val_batches=0).fit(Recurrent(), data, ckpt_path=tmp_path / "mid.ckpt")
+    assert seen[0] == seen[1] and [len(batch) for batch in seen[1]] == [2, 2]
 
 
 @pytest.mark.parametrize("precision", [16, "bf16", 64])

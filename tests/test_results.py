@@ -599,6 +599,17 @@ def test_a_run_leaves_no_batch_behind() -> None:
     assert watched() is None
 
 
+def test_a_fit_without_an_epoch_keeps_what_its_start_has_logged() -> None:
+    class Starts(Line):
+        def on_train_start(self) -> None:
+            self.log("start", 3.0)
+
+    trainer = quiet(max_steps=0, limit_val_batches=0)
+    with pytest.warns(UserWarning, match="fit will train nothing"):
+        trainer.fit(Starts(), pairs(1))
+    assert trainer.callback_metrics == {"start": 3.0}
+
+
 # ---- several processes ---------------------------------------------------------------------------------
 
 TWO_PROCESSES = """

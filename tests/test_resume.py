@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,32 @@ def test_a_hook_may_save_by_itself(tmp_path: Path, hook: str, step: int, done: i
 
     assert fit(SaveIn(hook, step, path)) == fit(ckpt_path=path)
     assert torch.load(path, weights_only=True)["loops"]["progress"]["batches_done"] == done
+
+
+@pytest.mark.parametrize("window, at", [(1, 1), (2, 0), (2, 1), (2, 2), (3, 2), (3, 3)])
+def test_the_gradients_of_an_interrupted_batch_are_not_counted_twice(window: int, at: int, tmp_path: Path) -> None:
+    """Those of its window's first batch are made anew; within a window nothing can tell them apart, and it is said."""
+
+    class Interrupted(Line):
+        backwards = 0
+
+        def on_after_backward(self) -> None:
+            self.backwards += 1
+            if self.backwards == at + 1:
+                raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"accumulate_grad_batches": window, "limit_val_batches": 0}
+    whole, broken, resumed = Line(), Interrupted(), Line()
+    quiet(**options).fit(whole, pairs(5))
+    trainer = quiet(**options)
+    with pytest.warns(UserWarning, match="was interrupted"):
+        trainer.fit(broken, pairs(5))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer.save_checkpoint(tmp_path / "broken.ckpt")
+    assert ["in the midst of a batch" in str(each.message) for each in told] == [True] * bool(at % window)
+    quiet(**options).fit(resumed, pairs(5), ckpt_path=tmp_path / "broken.ckpt")
+    assert torch.equal(whole.layer.weight, resumed.layer.weight) or at % window
 
 
 def test_what_was_interrupted_can_be_saved_and_goes_on(tmp_path: Path) -> None:

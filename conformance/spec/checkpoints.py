@@ -10,7 +10,9 @@ from .oracle import Events, Oracle
 
 __all__ = ["Checkpoints"]
 
-KEPT = tuple("loaded turn owners is_empty used batches_done epoch_outputs grads numbers logged passed due".split())
+KEPT = tuple(
+    "loaded turn owners is_empty used in_epoch batches_done epoch_outputs grads numbers logged passed due".split()
+)
 
 
 class Checkpoints(Oracle):
@@ -56,13 +58,17 @@ class Checkpoints(Oracle):
     def rejoin(self) -> int:
         """The first batch of this epoch: after resuming in mid-epoch that which was not done [R43]."""
         saved, self.resuming = self.resuming, {}
+        if saved.get("in_epoch") and self.s.model.manual:  # whose gradients are the user's
+            self.grads = list(saved["grads"])
         if not saved.get("batches_done"):
             return 0
-        self.used, self.owners, self.is_empty = map(deepcopy, (saved["used"], saved["owners"], saved["is_empty"]))
+        self.used, self.owners = map(deepcopy, (saved["used"], saved["owners"]))
         self.epoch_outputs.extend(saved["epoch_outputs"])
         for page in (saved["logged"].passes or saved["logged"].left)[:1]:
             self.logged.passes[0] = deepcopy(page)
         self.batches_done = int(saved["batches_done"])
-        if self.s.model.manual or self.is_empty != set(range(self.s.model.optimizers)):  # gradients of an open window
-            self.grads = list(saved["grads"])
+        if self.batches_done % int(self.options["accumulate_grad_batches"]):  # else a window begins
+            self.is_empty = deepcopy(saved["is_empty"])
+            if self.is_empty != set(range(self.s.model.optimizers)) and not self.s.model.manual:
+                self.grads = list(saved["grads"])
         return self.batches_done

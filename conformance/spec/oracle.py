@@ -90,6 +90,7 @@ class Oracle:
         self.forms: list[str] = []  # of what the step made of each part, and their losses
         self.losses: list[float] = []
         self.times_logged: dict[str, int] = {}  # by hooks that are no step
+        self.in_epoch = False  # whether training batches are taken
         self.batches_done, self.uncounted = 0, 0  # in this epoch; the step of the last, if it is not counted yet
         self.epoch_outputs: list[str] = []
         self.asked_before: dict[str, int] = {}  # as `loaded`, by the run that a checkpoint is of

@@ -78,7 +78,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         self.used, self.owners, self.is_empty = set() if self.frequencies else everybody, [], {*everybody}
         yield from self.dataloader("train")
         (batches,) = self.loaders("train")
-        first = self.rejoin()
+        first, self.in_epoch = self.rejoin(), True
         yield from self.end_of_batch()  # of the one before, if it was saved just then
         for batch_idx in range(first, batches):
             where: dict[str, Any] = {"batch": self.train_batch(batch_idx), "batch_idx": batch_idx}
@@ -114,7 +114,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
                 yield from self.pass_scheduler(optimizer_idx)
         self.logged.end()
         self.logged.begin()
-        self.batches_done = 0
+        self.batches_done, self.in_epoch = 0, False
 
     def val_loop(self, at_most: int | None = None) -> Events:
         self.logged.begin()
@@ -291,7 +291,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
         self.nothing_logged()
-        self.resuming, self.batches_done = resuming, 0
+        self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
         self.epoch, self.step = resuming.get("epoch", self.epoch), resuming.get("step", self.step)
         self.predictions = "none"
         try:

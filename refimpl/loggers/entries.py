@@ -178,12 +178,12 @@ class Entry:
         _, total, weight = self._parts
         return total / (weight or 1)
 
-    def add(self, value: Any, batch_size: int, epoch_ended: bool, evaluates: bool) -> None:
-        """One more value, where it is reduced otherwise than to the mean, or over processes; those of an evaluation's
-        steps are not, since one process may have a batch more than another. [R103]"""
+    def add(self, value: Any, batch_size: int, epoch_ended: bool, apart: bool) -> None:
+        """One more value, where it is reduced otherwise than to the mean, or over processes; not that of a step which
+        each of them makes `apart`, since one may have a batch more than another. [R103]"""
         fx, together = self.settings.reduce_fx, syncs(self.settings)
         value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        if together and ((self.settings.on_step and not evaluates) or epoch_ended):
+        if together and ((self.settings.on_step and not apart) or epoch_ended):
             self.latest = _over_processes(value, fx, self.settings.sync_dist_group)
             value = self.latest if epoch_ended else value  # no later moment brings the processes together
         if fx == "mean":

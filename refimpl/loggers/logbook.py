@@ -77,6 +77,8 @@ class Logbook:
 
         With `forget` (the sanity check) nothing of it is kept.
         """
+        if not self._pages[-1].ended:  # a fit that has trained nothing
+            self.end_epoch()
         page = self._pages.pop()
         if not forget:
             self._keep(page)
@@ -170,8 +172,8 @@ class Logbook:
             value = move(value, self.module.device)  # type: ignore[arg-type]  # of a LightningModule
         entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
-            shared = self.same is not None and self.progress.state.stage != "train"
-            return entry.add(value, batch_size, pages[-1].ended, shared)
+            apart = self.same is not None and self.progress.state.stage != "train"  # an evaluation of the trainer's own
+            return entry.add(value, batch_size, pages[-1].ended, apart)
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
         elif entry.settings.on_epoch:

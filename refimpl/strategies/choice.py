@@ -31,6 +31,8 @@ def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any
     nodes, started = count("num_nodes", num_nodes, 1), "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if strategy == "ddp_cpu" and accelerator not in (None, "cpu"):
         raise ConfigurationError(f"strategy='ddp_cpu' contradicts accelerator={accelerator!r}; leave one out")
+    if strategy in (None, "auto") and started and int(os.environ["WORLD_SIZE"]) > 1:
+        strategy = "ddp"  # who starts several processes wants them to train together
     distributes = str(strategy).startswith("ddp")
     if distributes and started and devices in (None, "auto"):
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
@@ -38,9 +40,8 @@ def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any
     if strategy == "dp" and nodes == 1:
         return DataParallel(found, options)
     if strategy in (None, "auto") and len(found) * nodes > 1:
-        strategy, distributes = "ddp_spawn" if nodes == 1 and not started else "ddp", True
-        if not started:
-            warn(f"{len(found)} devices without a strategy: strategy={strategy!r} is taken; name the one you want")
+        strategy, distributes = "ddp_spawn" if nodes == 1 else "ddp", True
+        warn(f"{len(found)} devices without a strategy: strategy={strategy!r} is taken; name the one you want")
     if not distributes or (len(found) * nodes == 1 and not started):
         if nodes > 1:
             raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}; 'ddp' is accepted")

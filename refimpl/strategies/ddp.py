@@ -32,7 +32,7 @@ from .shares import shares
 
 __all__ = ["Distributed"]
 
-# After these, the processes agree on whether training ends. None has asked to in a hook that they do not follow.
+# After these, the processes agree on whether training ends: after each there is a line that asks whether it does.
 _AGREED = ("on_train_start", "on_train_batch_end", "on_validation_end", "on_epoch_end")
 _MIB = 2**20
 
@@ -66,7 +66,7 @@ class Distributed(Devices):
         self.time_is_up = self.agreed = False  # as the processes have agreed
         self.asks = self.has_met = False  # this one to stop, without the others; in a backward of this batch
         self.processes: Processes | None = None  # while a run goes on
-        self.ddp: Any = None  # of the fit that runs, as
+        self.ddp: Any = None  # these two of the fit that runs
         self.optimization: Any = None
         self.take_place()
 

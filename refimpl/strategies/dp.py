@@ -173,7 +173,8 @@ def _cut(value: Any, rows: slice, samples: int) -> Any:
         if isinstance(value, (list, tuple)):
             return type(value)(*cut.values()) if hasattr(value, "_fields") else type(value)(cut.values())
         made = copy(value)
-        vars(made).update(cut)
+        for name, item in cut.items():
+            object.__setattr__(made, name, item)  # one may be frozen
         return made
     if _moves(value):
         try:
