@@ -36,6 +36,7 @@ from refimpl import ConfigurationError, DataError, Trainer, seed_everything
 from refimpl.loaders.combined import CombinedLoader
 from refimpl.loaders.loaders import set_epoch, unshuffled
 from refimpl.strategies.ddp import Distributed
+from refimpl.strategies.launch import OURS
 from refimpl.strategies.shares import Share, shares
 
 ROOT = Path(__file__).parent.parent
@@ -349,6 +350,9 @@ def test_a_trainer_says_which_process_it_is_in(monkeypatch: pytest.MonkeyPatch) 
     for name, value in {"RANK": 3, "LOCAL_RANK": 1, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
     assert isinstance(Trainer().run.devices, Distributed)  # who starts several wants them together
+    with monkeypatch.context() as another_trainer:
+        another_trainer.setenv(OURS, "1")
+        assert Trainer().world_size == 1
     trainer = Trainer(strategy="ddp")
     said = trainer.global_rank, trainer.local_rank, trainer.node_rank, trainer.num_nodes, trainer.is_global_zero
     assert said == (3, 1, 1, 2, False)

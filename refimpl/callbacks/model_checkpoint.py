@@ -206,7 +206,7 @@ class ModelCheckpoint(MonitorCallback):
         self._due = None
         before = {**vars(self), "best_k_models": dict(self.best_k_models)}
         try:
-            paths = self._take_in(values, trainer.checkpoint_callbacks) if trainer.is_global_zero else []
+            paths = self._take_in(values, trainer.checkpoint_callbacks) if is_first_process() else []
             self._count += bool(paths)
             decided = {name: getattr(self, name) for name in (*_STATE, "_later", "_missing")}
             paths, decided = trainer.run.devices.of_zero((paths, decided))
@@ -246,7 +246,7 @@ class ModelCheckpoint(MonitorCallback):
         checkpoint = collect()
         for path in paths:
             del rest[0]
-            if trainer.is_global_zero:
+            if is_first_process():
                 said = mark(self._runs[-1], self._count, step, path, str(self.dirpath))
                 write({**checkpoint, "saved_by": said}, path)
             for saver in trainer.checkpoint_callbacks:

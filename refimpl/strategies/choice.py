@@ -12,6 +12,7 @@ from ..errors import ConfigurationError, count, one_of, warn
 from ..trainer.options import Options
 from .ddp import Distributed
 from .dp import DataParallel
+from .launch import OURS
 
 __all__ = ["STRATEGIES", "chosen_devices", "devices_of"]
 
@@ -31,7 +32,7 @@ def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any
     nodes, started = count("num_nodes", num_nodes, 1), "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if strategy == "ddp_cpu" and accelerator not in (None, "cpu"):
         raise ConfigurationError(f"strategy='ddp_cpu' contradicts accelerator={accelerator!r}; leave one out")
-    if strategy in (None, "auto") and started and int(os.environ["WORLD_SIZE"]) > 1:
+    if strategy in (None, "auto") and started and OURS not in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         strategy = "ddp"  # who starts several processes wants them to train together
     distributes = str(strategy).startswith("ddp")
     if distributes and started and devices in (None, "auto"):

@@ -26,10 +26,11 @@ from ..loaders.batches import transformed
 from ..progress import TrainerStatus
 from ..saving.resume import keyed
 
-__all__ = ["Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us"]
+__all__ = ["OURS", "Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us"]
 
 _STARTED_IN = os.getcwd()  # what the command line is relative to
 _PARENT = "REFIMPL_STARTED_BY"  # the number of the process that has started this one
+OURS = "REFIMPL_PROCESSES"  # set where this engine has started them, for a trainer with a strategy
 _IS_STARTED = os.environ.get(_PARENT) == str(os.getppid())
 
 
@@ -49,7 +50,7 @@ def has_lost_its_launcher() -> None:
 
 def _environment(rank: int, local_rank: int, here: int, world_size: int, address: str, port: int) -> dict[str, str]:
     numbers = {"RANK": rank, "LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": here, "WORLD_SIZE": world_size}
-    numbers |= {"MASTER_PORT": port, _PARENT: os.getpid(), "NODE_RANK": rank // here}
+    numbers |= {"MASTER_PORT": port, _PARENT: os.getpid(), "NODE_RANK": rank // here, OURS: 1}
     return {"MASTER_ADDR": address, **{name: str(number) for name, number in numbers.items()}}
 
 
@@ -149,7 +150,7 @@ class Launcher:
         self._over = True
         self._end_children(grace)
         self.store = None
-        for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
+        for name in _environment(0, 0, 1, 1, "", 0):
             os.environ.pop(name, None)
 
     def let_end(self) -> None:
