@@ -15,8 +15,10 @@ from .progress import Progress
 from .trainer.options import Options
 from .types import LightningModule
 
-__all__ = ["STEPS", "Devices", "parallel"]
+__all__ = ["OURS", "STEPS", "Devices", "parallel"]
 
+#: The variable that is set in processes which this engine has started, for a trainer with a strategy.
+OURS = "REFIMPL_PROCESSES"
 STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 
 

@@ -33,10 +33,10 @@ from torch.utils.data import (
 )
 
 from refimpl import ConfigurationError, DataError, Trainer, seed_everything
+from refimpl.devices import OURS
 from refimpl.loaders.combined import CombinedLoader
 from refimpl.loaders.loaders import set_epoch, unshuffled
 from refimpl.strategies.ddp import Distributed
-from refimpl.strategies.launch import OURS
 from refimpl.strategies.shares import Share, shares
 
 ROOT = Path(__file__).parent.parent

@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 
-from ..devices import Devices
+from ..devices import OURS, Devices
 from ..errors import ConfigurationError, count, one_of, warn
 from ..trainer.options import Options
-from .ddp import Distributed
 from .dp import DataParallel
-from .launch import OURS
 
 __all__ = ["STRATEGIES", "chosen_devices", "devices_of"]
 
@@ -54,6 +52,8 @@ def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any
     if spawns and nodes > 1:
         raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}: processes on several machines are "
                                  "started by the script itself, or by torchrun; use 'ddp'")  # fmt: skip
+    from .ddp import Distributed  # an import that takes a while, and that one process does not need
+
     return Distributed(found, nodes, options, spawns, strategy != "ddp_find_unused_parameters_false")
 
 

@@ -21,16 +21,16 @@ from torch._C._distributed_c10d import TCPStore
 
 import __main__
 
+from ..devices import OURS
 from ..errors import ConfigurationError, ProcessError, warn
 from ..loaders.batches import transformed
 from ..progress import TrainerStatus
 from ..saving.resume import keyed
 
-__all__ = ["OURS", "Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us"]
+__all__ = ["Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us"]
 
 _STARTED_IN = os.getcwd()  # what the command line is relative to
 _PARENT = "REFIMPL_STARTED_BY"  # the number of the process that has started this one
-OURS = "REFIMPL_PROCESSES"  # set where this engine has started them, for a trainer with a strategy
 _IS_STARTED = os.environ.get(_PARENT) == str(os.getppid())
 
 
