@@ -9,8 +9,9 @@ trainer is imported here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from .checks import Check, Failure, Line, build, shown
@@ -79,9 +80,18 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
         else:
             checks[clause.id] = check
 
-    context = _Lockstep(scenario, declared, checks.values()).run(reader)
-    for clause_id, check in checks.items():
-        verdicts[clause_id] = _verdict(scenario.name, clause_id, check, context)
+    ranks = []
+    for rank in range(scenario.processes):
+        of_rank = {clause: _of_rank(rank, check, clauses[clause]) for clause, check in checks.items()}
+        ranks.append(_Lockstep(scenario, rank, declared, of_rank))
+    for event in reader:
+        if event.rank >= len(ranks):
+            raise TraceError(reader.path, event.seq + 2, f"rank {event.rank}: the scenario has {len(ranks)} processes")
+        ranks[event.rank].feed(event)
+    for lockstep in ranks:
+        lockstep.finish()
+    for clause_id in checks:
+        verdicts[clause_id] = _verdict(scenario.name, clause_id, ranks)
     return [verdicts[clause.id] for clause in clauses.values() if clause.id in verdicts]
 
 
@@ -101,27 +111,41 @@ def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: fr
     return f"effect {field}" if needs_effect and field not in effects else ""
 
 
-def _verdict(scenario: str, clause: str, check: Check, context: Mapping[int | None, tuple[str, ...]]) -> Verdict:
-    failure = check.failure
-    if failure is None:
-        return Verdict(scenario, clause, Status.PASS if check.exercised else Status.NOT_APPLICABLE)
+def _of_rank(rank: int, check: Check, clause: Clause) -> Check:
+    """A check for one of the processes, unless it is of all of them together."""
+    return check if rank == 0 or check.of_all else build(clause.check)
+
+
+def _verdict(scenario: str, clause: str, ranks: Sequence[_Lockstep]) -> Verdict:
+    """One for all processes: each has to keep the clause, and the first that does not is named."""
+    failed = [(lockstep, lockstep.of_clause[clause].failure) for lockstep in ranks]
+    failures = [(lockstep, failure) for lockstep, failure in failed if failure is not None]
+    if not failures:
+        exercised = any(lockstep.of_clause[clause].exercised for lockstep in ranks)
+        return Verdict(scenario, clause, Status.PASS if exercised else Status.NOT_APPLICABLE)
+    lockstep, failure = min(failures, key=lambda pair: inf if pair[1].seq is None else pair[1].seq)
+    of_one = len(ranks) > 1 and not lockstep.of_clause[clause].of_all
     return Verdict(
-        scenario, clause, Status.FAIL, failure.reason, failure.seq, failure.expected, failure.seen,
-        context.get(failure.seq, ()),
+        scenario, clause, Status.FAIL, f"rank {lockstep.rank}: " * of_one + failure.reason, failure.seq,
+        failure.expected, failure.seen, lockstep.context.get(failure.seq, ()),
     )
 
 
 class _Lockstep:
-    """The trace and the oracle side by side, each event handed to the checks that ask for it."""
+    """The trace and the oracle of one process side by side, each event handed to the checks that ask for it."""
 
-    def __init__(self, scenario: Scenario, declared: frozenset[str], checks: Iterable[Check]) -> None:
-        self.checks = list(checks)
+    def __init__(
+        self, scenario: Scenario, rank: int, declared: frozenset[str], of_clause: Mapping[str, Check]
+    ) -> None:
+        self.rank, self.of_clause, self.checks = rank, of_clause, list(of_clause.values())
+        self.context: dict[int | None, tuple[str, ...]] = {}  # of each failure's place in the trace, the lines around
+        self.recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
         heard = declared | UNDECLARED
         # A hook that the trainer does not have cannot change what the others are given.
         defines = tuple(hook for hook in scenario.model.defines if hook in declared)
         logs = tuple(log for log in scenario.model.logs if log.hook in declared)
         known = replace(scenario, model=replace(scenario.model, defines=defines, logs=logs))
-        self.oracle: Iterator[Expected] = (event for event in expected(known) if event.hook in heard)
+        self.oracle: Iterator[Expected] = (event for event in expected(known, rank) if event.hook in heard)
         self.produced = self.pending = 0
         self.limit = LOOKAHEAD
         self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}
@@ -130,27 +154,25 @@ class _Lockstep:
         self.expecting: dict[tuple[str, str, str, str | None], list[Check]] = {}
         self.seeing: dict[tuple[str, str, str, str | None], list[Check]] = {}
 
-    def run(self, reader: TraceReader) -> dict[int | None, tuple[str, ...]]:
-        """Feed everything; returns, for each failure's place in the trace, the lines around it."""
-        context: dict[int | None, tuple[str, ...]] = {}
-        recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
-        for event in reader:
-            counterpart = self.counterpart(event)
-            recent.append((event, counterpart))
-            failed = None
-            for check in self.told_of(event, counterpart):
-                check.see(event, counterpart)
-                if check.failure is not None and failed is None:
-                    failed = check
-            if failed is not None:
-                self.drop_failed()
-                context[event.seq] = self.lines(recent, failed.failure)
-        # What is still due is missing. An oracle that has much more to say is not heard out.
+    def feed(self, event: Event) -> None:
+        """The next event of this process."""
+        counterpart = self.counterpart(event)
+        self.recent.append((event, counterpart))
+        failed = None
+        for check in self.told_of(event, counterpart):
+            check.see(event, counterpart)
+            if check.failure is not None and failed is None:
+                failed = check
+        if failed is not None:
+            self.drop_failed()
+            self.context[event.seq] = self.lines(failed.failure)
+
+    def finish(self) -> None:
+        """The trace has ended. What is still due is missing; an oracle that has much more to say is not heard out."""
         whole = not all(self.advance() for _ in range(LOOKAHEAD))
         for check in self.checks:
             check.finish(whole)
-        context[None] = self.lines(recent, None)
-        return context
+        self.context[None] = self.lines(None)
 
     def told_of(self, event: Event, counterpart: Expected | None) -> list[Check]:
         """The checks that are told of this event."""
@@ -225,10 +247,10 @@ class _Lockstep:
                 queue.popleft()
                 self.pending -= 1
 
-    def lines(self, recent: Iterable[tuple[Event, Expected | None]], failure: Failure | None) -> tuple[str, ...]:
+    def lines(self, failure: Failure | None) -> tuple[str, ...]:
         """The last events, each beside the line of the pseudocode it belongs to."""
         rows = []
-        for event, counterpart in recent:
+        for event, counterpart in self.recent:
             line = f"{counterpart.scope}: {event.hook}()" if counterpart else "(no line)"
             indent = "  " * min(event.depth, DEEPEST)
             rows.append(f"{event.seq:>6}  {indent}{shown(event):<60}  {line}")

@@ -13,7 +13,8 @@ import torch
 
 __all__ = [
     "IDENTITY_COLUMN", "IDENTITY_SCALE", "STAGES", "Tags", "combined", "describe", "described_hiddens",
-    "described_parts", "finite", "handled", "identify", "identify_part", "row_of", "said", "tensors",
+    "described_parts", "finite", "handled", "identify", "identify_part", "identify_samples", "row_of", "said",
+    "tensors",
 ]  # fmt: skip
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
@@ -37,6 +38,18 @@ def identify_part(batch: Any) -> tuple[str | None, list[int]]:
     targets = found[-1].reshape(len(found[-1]), -1)[:, 0].tolist()
     rows = [row for row in (row_of(target, index) for target in targets) if row is not None]
     return (name, rows) if len(rows) == len(targets) else (None, [])
+
+
+def identify_samples(batch: Any) -> tuple[str | None, list[str]]:
+    """Which batch the first row is of, and of each row which it is: "2/0", the number of its batch and its own; None
+    and no rows likewise."""
+    found = list(tensors(batch))
+    if not found or found[0].ndim != 2 or len(found[-1]) != len(found[0]):
+        return None, []
+    rows = [identify_part((x[None], y[None])) for x, y in zip(found[0], found[-1])]
+    if any(name is None for name, _ in rows):
+        return None, []
+    return rows[0][0], ["%s/%d" % (str(name).rpartition("/")[2], row) for name, (row,) in rows]
 
 
 def _marked(found: list[torch.Tensor]) -> tuple[str | None, int]:

@@ -36,6 +36,7 @@ TRAINER_DEFAULTS: Dict[str, Any] = {
     "precision": 32,
     "devices": 1,
     "strategy": None,
+    "num_nodes": 1,
 }
 
 
@@ -52,7 +53,8 @@ class Data:
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
     they lie: a "list", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first of them
     and b with the others. `shuffle` has the training loaders give their rows in a random order, which only
-    `overfit_batches` undoes.
+    `overfit_batches` undoes. With `distributed_sampler` they come with torch's DistributedSampler, which deals without
+    shuffling, in place of the one that the trainer would put in.
     """
 
     train: int = 3
@@ -68,6 +70,7 @@ class Data:
     batch_size: int = 2
     last: int = 2
     time: int = 0
+    distributed_sampler: bool = False
 
     @property
     def nesting(self) -> int:
@@ -87,6 +90,7 @@ class Log:
     reduce_fx: str = "mean"
     batch_size: int = 0
     add_dataloader_idx: bool = True
+    sync_dist: bool = False
 
 
 # What `logs = true` is short for.
@@ -116,7 +120,8 @@ class Model:
     `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
     scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
     `monitor` with `strict`, for one that halves the rate where that value is on a plateau; without `lr_dict` as it
-    is. `overrides`, of OVERRIDES, are hooks that the module has its own way.
+    is. `overrides`, of OVERRIDES, are hooks that the module has its own way. `prepare_data_per_node` is the module's
+    property of that name.
     """
 
     defines: Tuple[str, ...] = ()
@@ -139,6 +144,7 @@ class Model:
     monitor: str = ""
     strict: bool = True
     overrides: Tuple[str, ...] = ()
+    prepare_data_per_node: bool = True
 
     @property
     def returns_form(self) -> str:
@@ -157,12 +163,14 @@ class Model:
 
 @dataclass(frozen=True)
 class When:
-    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS."""
+    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS; in the process `rank`, or with -1 in
+    each."""
 
     hook: str
     do: str
     nth: int = 0
     receiver: str = "module"
+    rank: int = -1
 
 
 @dataclass(frozen=True)
@@ -174,6 +182,8 @@ class Scenario:
 
     With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
     make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
+    With "ddp" there are `devices` processes on each of `num_nodes` nodes. A batch of the scenario is what they take
+    together: the loaders' batch_size is their share of it.
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -207,6 +217,11 @@ class Scenario:
     def data_parallel(self) -> bool:
         """Whether each batch is split over the devices."""
         return bool(self.option("strategy") == "dp")
+
+    @property
+    def processes(self) -> int:
+        """How many there are; more than one with DDP."""
+        return int(self.option("devices")) * int(self.option("num_nodes")) if self.option("strategy") == "ddp" else 1
 
     def train_batches(self) -> int:
         """How many batches a training epoch has but for limits: as many as the only loader, the longest, or the

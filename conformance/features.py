@@ -11,7 +11,7 @@ __all__ = ["applies", "features"]
 
 # Scenarios in which a batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
-    "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate data-parallel".split()
+    "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate data-parallel distributed".split()
 )
 
 
@@ -37,6 +37,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-by-default": log.on_step is log.on_epoch is None,
             "logs-batch-size": log.batch_size > 0,
             "logs-without-loader": not log.add_dataloader_idx,
+            "syncs": log.sync_dist,
         }
         words |= {word for word, holds in told.items() if holds}
     for event in scenario.when:
@@ -54,6 +55,11 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"data-parallel", "parts:%s" % ("uneven" if any(size % devices for size in sizes) else "even")}
         words |= {"parts:fewer"} if min(sizes) < devices else set()
     flags = {
+        "distributed": scenario.processes > 1,
+        "several-nodes": scenario.option("num_nodes") > 1,
+        "prepares-once": not model.prepare_data_per_node,
+        "own-sampler": data.distributed_sampler,
+        "pads": bool(data.last % scenario.processes),
         "starts-in-eval": model.starts_in_eval,
         "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,

@@ -78,8 +78,8 @@ class Numbers:
     `gradients` are None until there are some; `rates` are the learning rates, one for each optimizer: another list
     whenever one changes."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    def __init__(self, scenario: Scenario, rank: int = 0) -> None:
+        self.scenario, self.rank = scenario, rank
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
         self.gradients: list[list[float] | None] = [None for _ in self.layers]
         self.configure()
@@ -97,7 +97,23 @@ class Numbers:
         return [weight for layer in self.layers for weight in layer]
 
     def size(self, batch: str) -> int:
-        """How many rows the batch has, of which a trace says "train/0/2"; of several loaders', the first one's."""
+        """How many rows this process has of the batch of which a trace says "train/0/2"; of several loaders', of the
+        first one's."""
+        return len(self.share_of(batch, self.rank))
+
+    def share_of(self, batch: str, rank: int) -> range:
+        """The rows of a batch that a process has: every so manieth, as DistributedSampler deals them out. For training
+        each has as many: what is missing at the end are the first of all samples, once more."""
+        stage, rows = parts(batch)[0][0], self._rows_in_all(batch)
+        missing = -rows % self.scenario.processes if stage == "train" else 0
+        return range(rank, rows + missing, self.scenario.processes)
+
+    def samples_of(self, batch: str) -> list[str]:
+        """Those rows, each with the number of the batch of the data that it is of: "2/0"."""
+        (_, _, index), size = parts(batch)[0], self._rows_in_all(batch)
+        return [f"{index}/{row}" if row < size else f"0/{row - size}" for row in self.share_of(batch, self.rank)]
+
+    def _rows_in_all(self, batch: str) -> int:
         stage, loader, index = parts(batch)[0]
         data = self.scenario.data
         is_last = index == self.scenario.loaders(stage)[loader] - 1
@@ -117,11 +133,12 @@ class Numbers:
         times = range(*(window or (0, self.scenario.data.time)))
         for stage, loader, index in parts(batch):
             where = STAGES.index(stage), loader, index
-            rows = range(self.size(f"{stage}/{loader}/{index}")) if part is None else part
+            name = f"{stage}/{loader}/{index}"
+            rows, size = self.share_of(name, self.rank) if part is None else part, self._rows_in_all(name)
             if self.scenario.data.time:
                 found += [(sample(*where, row + time)[0], sample(*where, row)[1]) for row in rows for time in times]
             else:
-                found += [sample(*where, row) for row in rows]
+                found += [sample(*where, row) if row < size else sample(*where[:2], 0, row - size) for row in rows]
         return found
 
     def errors(self, batch: str, window: Window = None, part: range | None = None) -> list[float]:
@@ -136,11 +153,14 @@ class Numbers:
 
     def trained_loss(self, batch: str, window: Window = None) -> float:
         """What is trained on: the loss of the batch, or the mean that training_step_end makes of its parts'."""
-        parts = self._trained_apart(batch)
+        parts = self._trained_apart(batch) if self.scenario.data_parallel else [None]
         return sum(self.loss(batch, window, part) for part in parts) / len(parts)
 
     def _trained_apart(self, batch: str) -> Sequence[range | None]:
-        """The parts of a batch whose losses count alike, as large as they may be."""
+        """The parts of a batch whose losses count alike, as large as they may be: those of the processes, too, over
+        which gradients are averaged."""
+        if self.scenario.processes > 1:
+            return [self.share_of(batch, rank) for rank in range(self.scenario.processes)]
         ends = self.scenario.data_parallel and self.scenario.defines("training_step_end")
         return self.parts_of(batch) if ends else [None]
 

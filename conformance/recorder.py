@@ -24,12 +24,12 @@ from .described import (
     handled,
     identify,
     identify_part,
+    identify_samples,
     row_of,
     said,
 )  # fmt: skip
 from .experiment import When
 from .hooks import LOADERS
-from .trace import TraceWriter
 
 __all__ = ["Recorder"]
 
@@ -43,12 +43,13 @@ PLAIN = (
 class Recorder:
     """Writes what happens to a trace, and makes the scenario's `when` happen. `nesting` is that of the training
     batches: 0, or in how many lists or dicts those of several loaders lie. `in_parts`: batches are split over devices,
-    and it is told which rows of its batch a hook gets."""
+    and it is told which rows of its batch a hook gets. `in_shares`: over processes, and it is told which samples
+    this one has."""
 
     def __init__(
-        self, writer: TraceWriter, when: Iterable[When] = (), nesting: int = 0, in_parts: bool = False
+        self, writer: Any, when: Iterable[When] = (), nesting: int = 0, in_parts: bool = False, in_shares: bool = False
     ) -> None:
-        self.writer, self.nesting, self.in_parts = writer, nesting, in_parts
+        self.writer, self.nesting, self.in_parts, self.in_shares = writer, nesting, in_parts, in_shares
         self.module: Any = None
         self.running: Any = None  # the module whose hook runs, where that is a copy of it
         self.trainer: Any = None
@@ -194,6 +195,8 @@ class Recorder:
                     args.update(handled(value))
                 if self.in_parts:
                     args["batch"], args["rows"] = identify_part(value)
+                elif self.in_shares:
+                    args["batch"], args["samples"] = identify_samples(value)
                 else:
                     args["batch"] = combined(value, one, self.nesting)
             elif name in PLAIN:

@@ -19,7 +19,7 @@ CALLS = ("fit", "validate", "test", "predict", "save", "resume")
 # What trainers can lack altogether, so that a scenario cannot be run on them.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    "data-parallel",
+    *("data-parallel", "distributed"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -83,6 +83,9 @@ def check(scenario: Scenario) -> None:
     _check_plan(scenario)
     for event in scenario.when:
         _check_when(name, event)
+        if not -1 <= event.rank < scenario.processes:
+            accepted = "-1 for each, or one of the %d processes" % scenario.processes
+            raise ScenarioError("%s: when.rank: %r; %s is accepted" % (name, event.rank, accepted))
 
 
 def _one_of(where: str, value: Any, accepted: Any) -> None:
@@ -216,6 +219,7 @@ def _check_needs(scenario: Scenario) -> None:
         ("multiple_trainloader_mode" in scenario.trainer, "multiple_trainloader_mode", "multiple-trainloader-mode"),
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
+        (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
     ):
         if uses and need not in scenario.needs:
             raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
@@ -260,18 +264,24 @@ def _check_option(name: str, option: str, value: Any) -> None:
         _one_of(where, value, (32, "bf16"))
     elif option == "multiple_trainloader_mode":
         _one_of(where, value, ("max_size_cycle", "min_size"))
-    elif option == "devices":
+    elif option in ("devices", "num_nodes"):
         _natural(where, value, 1, MOST_DEVICES)
     elif option == "strategy":
-        _one_of(where, value, ("dp",))
+        _one_of(where, value, ("dp", "ddp"))
 
 
 def _check_parts(scenario: Scenario) -> None:
     """What goes together with batches that are split over devices."""
     name, data = scenario.name, scenario.data
+    if data.distributed_sampler and scenario.option("strategy") != "ddp":
+        raise ScenarioError('%s: data.distributed_sampler needs trainer.strategy="ddp"' % name)
+    if scenario.option("strategy") == "ddp":
+        return _check_shares(scenario)
+    if scenario.option("num_nodes") > 1:
+        raise ScenarioError('%s: trainer.num_nodes=%d needs strategy="ddp"' % (name, scenario.option("num_nodes")))
     if not scenario.data_parallel:
         if scenario.option("devices") > 1:
-            raise ScenarioError('%s: trainer.devices=%d needs strategy="dp"' % (name, scenario.option("devices")))
+            raise ScenarioError('%s: trainer.devices=%d needs a strategy' % (name, scenario.option("devices")))
         return
     if data.batch == "custom" or data.train_loaders or scenario.model.manual:
         words = "no data.train_loaders, no transfer hooks (data.batch not \"custom\"), and automatic optimization"
@@ -280,6 +290,24 @@ def _check_parts(scenario: Scenario) -> None:
         raise ScenarioError('%s: trainer.strategy="dp" needs trainer.devices, at least 2' % name)
     if data.batch_size > MOST_TOLD:
         raise ScenarioError('%s: trainer.strategy="dp" needs a data.batch_size of at most %d' % (name, MOST_TOLD))
+
+
+def _check_shares(scenario: Scenario) -> None:
+    """What goes together with several processes: samples that tell which they are, as many batches for each process,
+    and nothing that the oracle follows in one process only."""
+    name, data, model, processes = scenario.name, scenario.data, scenario.model, scenario.processes
+    if not 2 <= processes <= MOST_DEVICES:
+        words = "has %d processes; 2 to %d are accepted, devices times num_nodes" % (processes, MOST_DEVICES)
+    elif data.batch_size % processes or data.last < processes or data.batch_size > MOST_TOLD:
+        words = "needs a data.batch_size that is a multiple of its %d processes and at most %d" % (processes, MOST_TOLD)
+        words += ", and a data.last of at least as many"
+    elif data.batch == "custom" or data.train_loaders or data.time or not data.sized or data.shuffle:
+        words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and neither time nor shuffle'
+    elif model.optimizer == "lbfgs" or model.monitor or scenario.option("overfit_batches"):
+        words = 'needs an optimizer other than "lbfgs", and neither model.monitor nor overfit_batches'
+    else:
+        return
+    raise ScenarioError('%s: trainer.strategy="ddp" %s' % (name, words))
 
 
 def _check_plan(scenario: Scenario) -> None:

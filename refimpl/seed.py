@@ -65,7 +65,7 @@ def set_random_state(state: Mapping[str, Any], generators: Sequence[torch.Genera
         np.random.set_state(state["numpy"])
         torch.set_rng_state(state["torch"])
         if state["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda"])
+            torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
     for generator, before in zip(generators, state["generators"]):
         generator.set_state(before)
 

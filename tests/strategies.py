@@ -14,7 +14,7 @@ from conformance.scenario import scenario_of
 from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, LOGGING_HOOKS
 from conformance.spec.pseudocode import expected
 
-__all__ = ["scenarios"]
+__all__ = ["distributed_scenarios", "scenarios"]
 
 LOADER_COUNTS = st.lists(st.integers(1, 4), max_size=3).map(tuple)
 CALLS = st.one_of(
@@ -66,6 +66,34 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     before = replace(scenario, calls=calls[:-1])
     if "resume" in calls and not any(event.hook == "save_checkpoint" for event in expected(before)):
         scenario = replace(scenario, calls=("fit",))  # it has not come to a checkpoint to go on from
+    return scenario_of(scenario.to_dict())
+
+
+@st.composite
+def distributed_scenarios(draw: st.DrawFn) -> Scenario:
+    """A scenario of any kind that several processes can run, with what they cannot have left out."""
+    one = draw(scenarios())
+    processes, nodes = draw(st.sampled_from([(2, 1), (3, 1), (1, 2)]))
+    count = processes * nodes
+    size = count * draw(st.integers(1, 7 // count))
+    batch = "tuple" if one.data.batch == "custom" else one.data.batch
+    last = draw(st.integers(count, size))
+    data = replace(one.data, train_loaders=(), sized=True, time=0, batch=batch, batch_size=size, last=last,
+                   distributed_sampler=draw(st.booleans()))  # fmt: skip
+    logs = tuple(replace(log, sync_dist=draw(st.booleans())) for log in one.model.logs if log.hook == "training_step")
+    optimizer = "adam" if one.model.optimizer == "lbfgs" else one.model.optimizer
+    once = draw(st.booleans())
+    model = replace(one.model, logs=logs, optimizer=optimizer, monitor="", strict=True, truncated_bptt_steps=0,
+                    prepare_data_per_node=once)  # fmt: skip
+    without = ("overfit_batches", "multiple_trainloader_mode", "strategy", "devices", "fast_dev_run", "precision")
+    limits = [name for name in one.trainer if name.startswith("limit_") or name == "val_check_interval"]
+    trainer = {name: value for name, value in one.trainer.items() if name not in (*without, *limits)}
+    trainer |= {"strategy": "ddp", "devices": processes, "num_nodes": nodes}
+    needs = (*(need for need in one.needs if need in ("several-optimizers", "checkpoints")), "distributed")
+    when = tuple(event for event in one.when if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
+    scenario = replace(one, data=data, model=model, trainer=trainer, needs=needs, when=when)
+    if trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1:
+        scenario = replace(scenario, trainer={**trainer, "max_epochs": 2})
     return scenario_of(scenario.to_dict())
 
 

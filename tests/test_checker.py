@@ -237,9 +237,9 @@ def test_an_endless_oracle_is_not_heard_out(
 ) -> None:
     heard = 0
 
-    def counted(scenario: Scenario) -> Iterator[Any]:
+    def counted(scenario: Scenario, rank: int) -> Iterator[Any]:
         nonlocal heard
-        for event in expected(scenario):
+        for event in expected(scenario, rank):
             heard += 1
             yield event
 

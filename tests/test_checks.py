@@ -13,6 +13,8 @@ from conformance.checks import KINDS, CheckError, build
 from conformance.clauses import load_clauses
 from conformance.hooks import HOOKS
 from conformance.scenario import Data, Log, Model, Scenario, When
+from conformance.spec.oracle import Expected
+from conformance.trace import Event
 from conformance.verdicts import Status, Verdict
 
 PLAIN = Scenario("plain", callbacks=2, data=Data(train=3, val=(2,)), trainer={"max_epochs": 2})
@@ -517,6 +519,43 @@ def test_sequence_of_a_run_that_ends_early_or_late(judge: Judge) -> None:
 
 
 # ---- malformed checks ------------------------------------------------------------------------------------
+
+
+# ---- several processes: tests/test_processes.py has them on real traces ------------------------------------
+
+def seen_by(check: dict[str, Any], *calls: tuple[int, str, str, dict[str, Any]]) -> str:
+    """Why a check of all processes fails when these are called: rank, "B" or "E", receiver.hook, samples."""
+    judging = build(check)
+    for seq, (rank, ph, call, args) in enumerate(calls):
+        receiver, hook = call.split(".")
+        due = Expected(ph, receiver, hook, {"batch": "train/0/0", "samples": [f"0/{rank}"]}, {}, "train_loop")
+        judging.see(Event(seq, ph, rank, receiver, hook, 0, {"batch": "train/0/0", **args}, {}), due)
+    judging.finish(True)
+    return judging.failure.reason if judging.failure else ""
+
+
+def test_shares() -> None:
+    check = {"kind": "shares", "hooks": ["training_step"], "start": "on_train_epoch_start"}
+
+    def epoch(*shares: list[str]) -> str:
+        starts = [(rank, "B", "module.on_train_epoch_start", {}) for rank in range(len(shares))]
+        steps = [(rank, "B", "module.training_step", {"samples": own}) for rank, own in enumerate(shares)]
+        return seen_by(check, *starts, *steps)
+
+    assert epoch(["0/0"], ["0/1"]) == epoch(["0/1"], ["0/0"]) == epoch(["0/0", "0/1"], []) == ""
+    assert epoch(["0/0"], ["0/2"]) == "no process has sample train/0/0/1"
+    assert epoch(["0/0", "0/1"], ["0/1"]) == "sample train/0/0/1 comes 2 times"
+
+
+def test_waits() -> None:
+    check = {"kind": "waits", "first": "prepare_data", "hooks": ["setup"]}
+    fit = [(0, "B", "trainer.fit", {}), (1, "B", "trainer.fit", {})]
+    ready = (0, "E", "module.prepare_data", {})
+    other = (1, "E", "module.prepare_data", {})
+    goes_on = (1, "B", "module.setup", {})
+    assert seen_by(check, *fit, ready, goes_on) == ""
+    for early in ([*fit, goes_on, ready], [*fit, other, goes_on], [*fit, ready, goes_on, *fit, goes_on]):
+        assert seen_by(check, *early) == "process 1 does not wait for prepare_data"
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,8 @@ def test_any_number_of_devices_comes_to_the_same_weights(capsys: pytest.CaptureF
     said = r"{} devices: weights (\S+), test accuracy (\S+)\n"
     found = re.fullmatch(said.format(1) + said.format(3), capsys.readouterr().out)
     assert found is not None
+    several = [sys.executable, str(EXAMPLES / "devices.py"), "--strategy", "ddp", "--devices", "2"]
+    assert re.fullmatch(said.format(2), subprocess.run(several, capture_output=True, text=True, check=True).stdout)
     assert float(found[3]) == pytest.approx(float(found[1]), rel=1e-5) and float(found[2]) > 0.93 < float(found[4])
 
 

@@ -28,7 +28,6 @@ def test_every_way_to_name_one_device(given: Any, device: str, monkeypatch: pyte
 
 @pytest.mark.parametrize("given, told", [
     ({"accelerator": "gpu", "devices": [0, 1]}, r"devices=\[0, 1\]: torch finds \d+ GPUs here"),
-    ({"devices": 2, "strategy": "ddp2"}, "strategy='ddp2' is DP within a machine .*; use 'ddp'"),
     ({"num_nodes": 0}, "num_nodes=0; an int from 1"), ({"num_nodes": 2, "strategy": "dp"}, "num_nodes=2 with"),
     ({"num_nodes": 2, "strategy": "ddp_spawn"}, "num_nodes=2 with .* use 'ddp'"),
     ({"devices": 2, "strategy": "ddp", "sync_batchnorm": True}, "sync_batchnorm=True: torch has it on GPUs only"),

@@ -105,12 +105,8 @@ def test_a_strategy_spreads_nothing_on_one_device(name: str, value: str) -> None
     with pytest.warns(DeprecationWarning, match=rf"Trainer\({name}='{value}'\) is deprecated; use strategy"):
         assert Trainer(**{name: value}).device == Trainer(strategy=value).device
     with pytest.warns(DeprecationWarning):
-        if value == "ddp2":
-            with pytest.raises(ConfigurationError, match="use 'ddp'"):
-                Trainer(**{name: value, "num_processes": 2})
-            return
         trainer = Trainer(**{name: value, "num_processes": 2})
-    assert (trainer.world_size, trainer.num_devices) == ((1, 2) if value == "dp" else (2, 1))
+    assert (trainer.world_size, trainer.num_devices) == ((1, 2) if value in ("dp", "ddp2") else (2, 1))
 
 
 def test_truncated_bptt_steps_of_the_trainer_is_that_of_modules_without_their_own() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ from conformance.checker import judge_file
 from conformance.clauses import Clause
 from conformance.hooks import HOOKS
 from conformance.scenario import Scenario
+from conformance.spec.oracle import Expected
 from conformance.spec.pseudocode import expected
 from conformance.trace import Header, TraceWriter
 from conformance.verdicts import Status, Verdict
@@ -31,13 +34,24 @@ class Row(NamedTuple):
     args: dict[str, Any]
     fx: dict[str, Any]
     depth: int | None = None
+    rank: int = 0
+
+
+def _waiting(scenario: Scenario, rank: int) -> Iterator[Expected | None]:
+    """What one process does, with a pause while process 0 prepares data in a call of the trainer."""
+    for event in expected(scenario, rank):
+        yield event
+        if rank and (event.ph, event.receiver) == ("B", "trainer"):
+            yield from (None,) * 4
 
 
 def conforming(scenario: Scenario) -> list[Row]:
-    """The events of a trainer that keeps the contract; cleared gradients are zero in it."""
+    """The events of a trainer that keeps the contract, its processes in step; cleared gradients are zero in it."""
     return [
-        Row(e.ph, e.receiver, e.hook, e.args, {k: "zero" if v == "clear" else v for k, v in e.fx.items()})
-        for e in expected(scenario)
+        Row(e.ph, e.receiver, e.hook, e.args, {k: "zero" if v == "clear" else v for k, v in e.fx.items()}, rank=rank)
+        for events in zip_longest(*(_waiting(scenario, rank) for rank in range(scenario.processes)))
+        for rank, e in enumerate(events)
+        if e is not None
     ]
 
 
@@ -67,13 +81,13 @@ def write(
     plain = scenario.to_dict() if isinstance(scenario, Scenario) else dict(scenario)
     declares = {"hooks": list(hooks), "effects": list(effects)}
     header = Header("0", plain, {"name": "hand", "version": "1"}, declares, {})
-    depth = 0
+    depths: Counter[int] = Counter()  # of each process
     with TraceWriter(path, header) as writer:
         for row in rows:
-            depth -= row.ph == "E"
-            at = max(depth, 0) if row.depth is None else row.depth
-            writer.event(row.ph, row.receiver, row.hook, at, row.args, row.fx)
-            depth += row.ph == "B"
+            depths[row.rank] -= row.ph == "E"
+            at = max(depths[row.rank], 0) if row.depth is None else row.depth
+            writer.event(row.ph, row.receiver, row.hook, at, row.args, row.fx, row.rank)
+            depths[row.rank] += row.ph == "B"
     return path
 
 

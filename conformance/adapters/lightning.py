@@ -34,8 +34,8 @@ class LightningAdapter(LightningLikeAdapter):
             "enable_progress_bar": False,
             "enable_model_summary": False,
         }
-        if not self.version.startswith("1."):
-            renamed.update(accelerator="cpu", devices=1)
-            if scenario.option("precision") == "bf16":
-                renamed["precision"] = "bf16-mixed"
+        if scenario.processes > 1 or not self.version.startswith("1."):
+            renamed.update(accelerator="cpu", devices=scenario.option("devices"))
+        if not self.version.startswith("1.") and scenario.option("precision") == "bf16":
+            renamed["precision"] = "bf16-mixed"
         return given_options(scenario, renamed)

@@ -6,6 +6,7 @@ Runs in the trainer's own world: torch and the standard library, Python 3.8 and 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import platform
 import tempfile
@@ -86,15 +87,27 @@ class LightningLikeAdapter:
             return
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
-        recorder = Recorder(writer, scenario.when, scenario.data.nesting, scenario.data_parallel)
-        torch.manual_seed(0)
         with tempfile.TemporaryDirectory() as folder:
-            recorder.checkpoint = os.path.join(folder, "saved.ckpt")
-            try:
-                self.do(scenario, recorder)
-            except BaseException as error:  # a trace tells how a run ended, a SystemExit too
-                writer.close("raised", said(error))
-                return
+            record = functools.partial(self._record, scenario, os.path.join(folder, "saved.ckpt"))
+            if scenario.processes == 1:
+                record(0, writer)
+            else:
+                from .ranks import run_in_ranks  # with DDP, whose import takes a while
+
+                run_in_ranks(scenario.option("devices"), scenario.option("num_nodes"), record, writer)
+
+    def _record(self, scenario: Scenario, checkpoint: str, rank: int, writer: Any) -> None:
+        """What one process does."""
+        when = [event for event in scenario.when if event.rank in (-1, rank)]
+        shares = scenario.processes > 1
+        recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
+        recorder.checkpoint = checkpoint
+        torch.manual_seed(0)
+        try:
+            self.do(scenario, recorder)
+        except BaseException as error:  # a trace tells how a run ended, a SystemExit too
+            writer.close("raised", said(error))
+            return
         writer.close("returned")
 
     def do(self, scenario: Scenario, recorder: Recorder) -> None:

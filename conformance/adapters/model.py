@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from contextlib import nullcontext
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from ..described import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
 from ..experiment import STEPS, Scenario
@@ -140,7 +141,11 @@ def loaders(scenario: Scenario, stage: str) -> Any:
         rows: Any = _Samples(scenario, STAGES.index(stage), index, batches)
         if not scenario.data.sized:
             rows = _Stream(rows.rows)
-        settings = {"batch_size": scenario.data.batch_size, "collate_fn": _collate(scenario.data.batch)}
+        size = scenario.data.batch_size // scenario.processes  # the others' batches are the rest
+        settings: Dict[str, Any] = {"batch_size": size, "collate_fn": _collate(scenario.data.batch)}
+        if scenario.data.distributed_sampler and stage == "train":
+            rank = int(os.environ["RANK"])
+            settings["sampler"] = DistributedSampler(rows, scenario.processes, rank, shuffle=False)
         made.append(DataLoader(rows, shuffle=scenario.data.shuffle and stage == "train", **settings))
     if stage == "train" and scenario.data.train_loaders:
         return _structured(made, scenario.data.structure)
@@ -171,6 +176,8 @@ def model_class(base: type, scenario: Scenario) -> type:
             self.truncated_bptt_steps = scenario.model.truncated_bptt_steps
         if scenario.model.starts_in_eval:
             self.eval()
+        if not scenario.model.prepare_data_per_node:
+            self.prepare_data_per_node = False
 
     def forward(self: Any, x: Any) -> Any:
         x = x if isinstance(x, torch.Tensor) else unpack(x)[0]
@@ -280,6 +287,8 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             if log.batch_size:
                 settings["batch_size"] = log.batch_size
             settings["add_dataloader_idx"] = log.add_dataloader_idx
+            if log.sync_dist:
+                settings["sync_dist"] = True
             if log.reduce_fx != "mean":  # which every release calls by its default
                 settings["reduce_fx"] = log.reduce_fx
             self.log(log.name, value, **settings)

@@ -24,4 +24,5 @@ class RefimplAdapter(LightningLikeAdapter):
     def options(self, scenario: Scenario) -> Dict[str, Any]:
         """The scenario's options as they are: the engine has the documentation's names."""
         output = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-        return given_options(scenario, {**dict.fromkeys(output, False), "accelerator": "cpu"})
+        waits = {"process_timeout": 5} if scenario.processes > 1 else {}  # seconds, for a mutant that lets others wait
+        return given_options(scenario, {**dict.fromkeys(output, False), "accelerator": "cpu", **waits})

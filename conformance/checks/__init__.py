@@ -14,7 +14,7 @@ from typing import Any
 
 from .base import Check, CheckError, Failure, Line, Spec, shown
 from .calls import Balance, Count, Encloses, Never, Order, Receivers, Sequence
-from .effects import Argument, Changes, Effect, Logged, Parts, Updates
+from .effects import Argument, Changes, Effect, Logged, Parts, Shares, Updates, Waits
 
 __all__ = ["CONDITIONS", "KINDS", "Check", "CheckError", "Failure", "Line", "Spec", "build", "shown"]
 
@@ -29,6 +29,8 @@ KINDS: Mapping[str, type[Check]] = {
     "changes": Changes,
     "updates": Updates,
     "parts": Parts,
+    "shares": Shares,
+    "waits": Waits,
     "receivers": Receivers,
     "balance": Balance,
     "sequence": Sequence,

@@ -92,10 +92,11 @@ def hooks_of(*specs: Spec) -> frozenset[str]:
 
 class Check:
     """Base of all kinds. `hooks` are those it is about, None for all; `needed` are those of them without
-    which it cannot be judged, while of the others it takes any."""
+    which it cannot be judged, while of the others it takes any. `of_all`: it sees the events of all processes."""
 
     hooks: frozenset[str] | None = None
     needed: frozenset[str] = frozenset()
+    of_all = False
 
     def __init__(self) -> None:
         self.failure: Failure | None = None

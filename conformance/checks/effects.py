@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,7 +11,9 @@ from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
 
-__all__ = ["Argument", "Changes", "Effect", "Logged", "Parts", "Updates"]
+__all__ = ["Argument", "Changes", "Effect", "Logged", "Parts", "Shares", "Updates", "Waits"]
+
+FUNCTIONS = ("fit", "validate", "test", "predict")
 
 
 class Argument(AtHooks):
@@ -177,3 +180,69 @@ class Updates(Check):
         if changed != wanted:
             was, due = ("change", "stay") if changed else ("stay", "change")
             self.fail(event.seq, f"the parameters {was} in this {self.hook}", f"parameters that {due}", shown(event))
+
+
+class Shares(AtHooks):
+    """Over one pass of all processes, from one `start` to the next, the `samples` that the calls of `hooks` get are
+    those of the data, in whatever order and whoever has which: none is missing, and as many come twice as have to."""
+
+    of_all = True
+
+    def __init__(self, hooks: list[str], start: str) -> None:
+        super().__init__([*hooks, start], "B")
+        self.start, self.needed = start, frozenset(hooks)
+        self.begun: Counter[int] = Counter()  # passes of each process
+        self.passes: dict[int, tuple[Counter[str], Counter[str]]] = {}  # the samples that came, and that were due
+
+    def sees(self, line: Line) -> bool:
+        return super().sees(line) and line.primary
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        assert expected is not None
+        if event.hook == self.start:
+            self.begun[event.rank] += 1
+            self.judge(event.seq, self.begun[event.rank] - 2)  # no process is two passes behind another
+        elif isinstance(event.args.get("samples"), list):
+            self.exercised = True
+            came, due = self.passes.setdefault(self.begun[event.rank], (Counter(), Counter()))
+            stage_and_loader = str(event.args.get("batch")).rpartition("/")[0]
+            came.update(f"{stage_and_loader}/{sample}" for sample in event.args["samples"])
+            stage_and_loader = str(expected.args["batch"]).rpartition("/")[0]
+            due.update(f"{stage_and_loader}/{sample}" for sample in expected.args["samples"])
+
+    def judge(self, seq: int | None, number: int) -> None:
+        """What came in the pass of that number is what was due."""
+        came, due = self.passes.pop(number, (Counter[str](), Counter[str]()))
+        for sample in due.keys() - came.keys():
+            self.fail(seq, f"no process has sample {sample}", f"sample {sample} in one of them")
+        twice = sum(came.values()) - len(came)
+        if twice > sum(due.values()) - len(due):
+            sample = next(sample for sample, times in came.items() if times > 1)
+            self.fail(seq, f"sample {sample} comes {came[sample]} times", f"sample {sample} in one process")
+
+    def finish(self, whole: bool) -> None:
+        for number in list(self.passes):
+            self.judge(None, number)
+
+
+class Waits(AtHooks):
+    """No process begins one of `hooks` in a call of the trainer before process 0 has come to the end of `first`."""
+
+    of_all = True
+
+    def __init__(self, first: str, hooks: list[str]) -> None:
+        super().__init__([first, *hooks, *FUNCTIONS], "BE")
+        self.first, self.needed = first, frozenset({first})
+        self.calls: Counter[int] = Counter()  # of the trainer, by each process
+        self.ready = 0  # the last of them that process 0 has prepared
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if event.receiver == "trainer":
+            self.calls[event.rank] += event.ph == "B"
+        elif event.hook == self.first:
+            self.ready = self.calls[0] if (event.rank, event.ph) == (0, "E") else self.ready
+        elif event.ph == "B":
+            self.exercised = True
+            if self.ready < self.calls[event.rank]:
+                self.fail(event.seq, f"process {event.rank} does not wait for {self.first}", f"{self.first} at its end",
+                          shown(event))

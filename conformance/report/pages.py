@@ -26,6 +26,7 @@ FAMILIES = {
     "accumulation": "accumulate_grad_batches",
     "tbptt": "truncated backpropagation through time",
     "dp": 'strategy="dp": batches in parts, one for each device',
+    "ddp": 'strategy="ddp": a process for each device, each with its share of the batches',
     "manual": "manual optimization",
     "optimization": "configure_optimizers: forms, turns, learning rates; the hooks of optimization, overridden",
     "val": "val_loop, and validate()",

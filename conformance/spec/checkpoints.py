@@ -42,7 +42,7 @@ class Checkpoints(Oracle):
         if not self.resuming:
             return
         yield from self.hook("on_load_checkpoint")
-        self.updates += self.resuming["numbers"].layers != Numbers(self.s).layers
+        self.updates += self.resuming["numbers"].layers != Numbers(self.s, self.rank).layers
         self.numbers = deepcopy(self.resuming["numbers"])
 
     def go_on(self) -> None:

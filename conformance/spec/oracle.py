@@ -57,12 +57,13 @@ class UserError(Exception):
 class Oracle:
     """The state that the contract lets a user observe, and what a line of the pseudocode does to it."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.s = scenario
+    def __init__(self, scenario: Scenario, rank: int = 0) -> None:
+        self.s, self.rank = scenario, rank
         self.options = _options(scenario)
         self.callbacks = [f"callback:{i}" for i in range(scenario.callbacks)]
         self.calls_seen: dict[tuple[str, str], int] = {}
-        self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when}
+        self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when if w.rank in (-1, rank)}
+        self.heard = {(w.receiver, w.hook, w.nth) for w in scenario.when if w.do == "stop"}  # by all processes [R102]
         self.epoch = self.step = self.updates = 0
         self.training = not scenario.model.starts_in_eval
         self.grad_enabled = True
@@ -85,7 +86,7 @@ class Oracle:
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
         self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.in_sanity_check = "fit", False
-        self.numbers, self.logged = Numbers(scenario), Logged()
+        self.numbers, self.logged = Numbers(scenario, rank), Logged()
         self.batch: str | None = None  # the one that runs
         self.forms: list[str] = []  # of what the step made of each part, and their losses
         self.losses: list[float] = []
@@ -149,8 +150,11 @@ class Oracle:
         told = {"custom": tuple(marks), "nested": ("moved",)}.get(self.s.data.batch, ())
         return {mark: marks[mark] for mark in told}
 
-    def rows_of(self, batch: str) -> dict[str, list[int]]:
-        """With DP, the rows of the batch that a hook is given: those of a part, or all."""
+    def rows_of(self, batch: str) -> dict[str, Any]:
+        """With DP, the rows of the batch that a hook is given: those of a part, or all. With DDP, the samples that
+        this process has of it."""
+        if self.s.processes > 1:
+            return {"samples": self.numbers.samples_of(batch)}
         rows = range(self.numbers.size(batch)) if self.part is None else self.part
         return {"rows": list(rows)} if self.s.data_parallel else {}
 
@@ -162,11 +166,19 @@ class Oracle:
             return ["datamodule" if self.s.data.source == "datamodule" else "module"]
         if hook == "on_save_checkpoint":
             return [*self.callbacks, *self.datamodule(), "module"]
+        if hook == "prepare_data" and not self.prepares:
+            return []
         if hook == "prepare_data" or hook == "on_load_checkpoint":
             return [*self.datamodule(), "module"]
         if hook in {"setup", "teardown"}:
             return [*self.datamodule(), *self.callbacks, "module"]
         return ["module"] if hook in MODULE_ONLY else [*self.callbacks, "module"]
+
+    @property
+    def prepares(self) -> bool:
+        """Whether this process prepares data: the first, and of each other node the first unless once is enough."""
+        is_local_zero = self.rank % self.s.option("devices") == 0 or self.s.processes == 1
+        return self.rank == 0 or (is_local_zero and self.s.model.prepare_data_per_node)
 
     def nothing_logged(self) -> None:
         """A run begins anew."""
@@ -206,7 +218,7 @@ class Oracle:
                 raise UserError("RuntimeError: told to by the scenario")
             if told == "interrupt":
                 raise UserError("KeyboardInterrupt: ")
-            if told == "stop":
+            if (receiver, hook, count) in self.heard:
                 self.should_stop = True
             if receiver == "module":
                 self.log(hook)
@@ -242,9 +254,13 @@ class Oracle:
         else:
             size = len(self.part)
         for log in logs:
-            is_step = hook in STEPS.values()
-            value = self.numbers.loss(str(self.batch), self.piece, self.part) if is_step else float(count)
-            self.logged.log(log, value, size, loader if several else None)
+            shares = [self.part]
+            if log.sync_dist and self.s.processes > 1:  # what all processes log is together the batch's [R103]
+                shares = [self.numbers.share_of(str(self.batch), rank) for rank in range(self.s.processes)]
+            for part in shares:
+                is_step = hook in STEPS.values()
+                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else float(count)
+                self.logged.log(log, value, size if part is None else len(part), loader if several else None)
 
     def effects_of(self, hook: str) -> None:
         """What the documented default of a hook changes by its end."""

@@ -31,7 +31,8 @@ class Parts(Oracle):
             if self.part is not None:
                 self.losses.append(self.numbers.loss(where["batch"], self.piece, self.part))
         self.part = None
-        if name == "training_step" and "none" in self.forms and self.s.data_parallel:  # not supported [R9]
+        several = self.s.data_parallel or self.s.processes > 1
+        if name == "training_step" and "none" in self.forms and several and not self.s.model.manual:  # [R9]
             raise UserError(OWN_WORDS)
         return told
 

@@ -315,9 +315,9 @@ class Pseudocode(Batch, Checkpoints, Plan):
             yield from self.hook(hook, **args)
 
 
-def expected(scenario: Scenario) -> Iterator[Expected]:
-    """The events of a trace that keeps the contract, in order."""
-    oracle = Pseudocode(scenario)
+def expected(scenario: Scenario, rank: int = 0) -> Iterator[Expected]:
+    """The events of a trace that keeps the contract, in order: those of one process, where there are several."""
+    oracle = Pseudocode(scenario, rank)
     for function in scenario.calls:
         try:
             yield from oracle.call(function)

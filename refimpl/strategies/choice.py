@@ -22,7 +22,7 @@ STRATEGIES: tuple[str | None, ...] = (
 
 def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any, options: Options) -> Devices:
     """The devices of a trainer: of one process that has one, or splits each batch over several; or of one process for
-    each, which are to be started, or which torchrun has started.
+    each, or of each machine ("ddp2"), which are to be started, or which torchrun has started.
 
     Raises ConfigurationError for what cannot be had.
     """
@@ -33,28 +33,26 @@ def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any
     if strategy in (None, "auto") and started and OURS not in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         strategy = "ddp"  # who starts several processes wants them to train together
     distributes = str(strategy).startswith("ddp")
-    if distributes and started and devices in (None, "auto"):
+    if distributes and strategy != "ddp2" and started and devices in (None, "auto"):
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     found = devices_of(accelerator, devices, strategy)
-    if strategy == "dp" and nodes == 1:
+    if nodes == 1 and (strategy == "dp" or (strategy == "ddp2" and not started)):
         return DataParallel(found, options)
     if strategy in (None, "auto") and len(found) * nodes > 1:
         strategy, distributes = "ddp_spawn" if nodes == 1 else "ddp", True
         warn(f"{len(found)} devices without a strategy: strategy={strategy!r} is taken; name the one you want")
     if not distributes or (len(found) * nodes == 1 and not started):
         if nodes > 1:
-            raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}; 'ddp' is accepted")
+            raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}; 'ddp' and 'ddp2' are accepted")
         return Devices(found[0], options)
-    if strategy == "ddp2":
-        raise ConfigurationError("strategy='ddp2' is DP within a machine and DDP between machines, which this engine "
-                                 "does not have; use 'ddp'")  # fmt: skip
     spawns = strategy in ("ddp_spawn", "ddp_cpu") and not started
     if spawns and nodes > 1:
         raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}: processes on several machines are "
                                  "started by the script itself, or by torchrun; use 'ddp'")  # fmt: skip
     from .ddp import Distributed  # an import that takes a while, and that one process does not need
 
-    return Distributed(found, nodes, options, spawns, strategy != "ddp_find_unused_parameters_false")
+    finds_unused = strategy != "ddp_find_unused_parameters_false"
+    return Distributed(found, nodes, options, spawns, finds_unused, strategy == "ddp2")
 
 
 def devices_of(accelerator: Any, devices: Any, strategy: Any = None) -> list[torch.device]:

@@ -2,6 +2,8 @@
 
 Each process runs the script, and in it the same functions of its trainer. What decides for all (a stop, a checkpoint,
 a schedule) is what one of them asked for, or what process 0 has logged. ("Training with DistributedDataParallel")
+
+DDP2: one process for each machine, which splits its batches over the devices there as DP does. [R105]
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from ..optimization import Optimization
 from ..progress import Progress
 from ..trainer.options import Options
 from ..types import LightningModule
+from .dp import DataParallel, Parts
 from .launch import refuse_import, spawned
 from .processes import Processes, joined
 from .shares import shares
@@ -53,16 +56,23 @@ class _Loss(nn.Module):
 class Distributed(Devices):
     """One of several processes, each with a device. It is the one that whoever started it says, in RANK, LOCAL_RANK and
     WORLD_SIZE, or else the first of its machine, NODE_RANK, which starts the others: of `spawns` none of the run's, but
-    the one that waits for them."""
+    the one that waits for them. One that `splits` is alone on its machine: to the others it has the first device."""
 
     def __init__(
-        self, devices: Sequence[torch.device], num_nodes: int, options: Options, spawns: bool, finds_unused: bool
-    ) -> None:
+        self, devices: Sequence[torch.device], num_nodes: int, options: Options, spawns: bool, finds_unused: bool,
+        splits: bool = False
+    ) -> None:  # fmt: skip
         super().__init__(devices[0], options)
-        self.devices, self.num_nodes, self.spawns, self.finds_unused = list(devices), num_nodes, spawns, finds_unused
+        self.within = DataParallel(devices, options) if splits else None
+        self.num_devices = len(devices) if splits else 1
+        self.devices, self.num_nodes = list(devices[:1] if splits else devices), num_nodes
+        self.spawns, self.finds_unused = spawns, finds_unused
         if options.sync_batchnorm and self.device.type == "cpu":
             raise ConfigurationError("sync_batchnorm=True: torch has it on GPUs only; leave it out on the CPU")
-        self.backend = "nccl" if self.device.type == "cuda" else "gloo"
+        if options.sync_batchnorm and splits:
+            raise ConfigurationError("sync_batchnorm=True: with strategy='ddp2' machines may have different numbers of "
+                                     "parts, which cannot wait for each other; leave it out, or use 'ddp'")  # fmt: skip
+        self.backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"  # a number may be logged
         self.time_is_up = self.agreed = False  # as the processes have agreed
         self.asks = self.has_met = False  # this one to stop, without the others; in a backward of this batch
         self.processes: Processes | None = None  # while a run goes on
@@ -79,15 +89,21 @@ class Distributed(Devices):
         env, here = os.environ, len(self.devices)
         self.starts = "RANK" not in env or "WORLD_SIZE" not in env
         node = int(env.get("NODE_RANK", 0))
+        if self.starts and node >= self.num_nodes:
+            raise ConfigurationError(f"NODE_RANK={node}, but num_nodes={self.num_nodes}; a number from 0 to "
+                                     f"{self.num_nodes - 1} is accepted, another on each machine")  # fmt: skip
         self.world_size = here * self.num_nodes if self.starts else int(env["WORLD_SIZE"])
         self.global_rank = node * here if self.starts else int(env["RANK"])
         self.local_rank = 0 if self.starts else int(env.get("LOCAL_RANK", self.global_rank % here))
         self.num_processes = here if self.starts else int(env.get("LOCAL_WORLD_SIZE", here))
         nodes = self.world_size // self.num_processes
         if self.num_processes != here or self.num_nodes not in (1, nodes):
+            asked, fix = f"devices={here}", "leave the two out, or give the same numbers"
+            if self.within:
+                asked, fix = "strategy='ddp2'", "start one on each (--nproc_per_node 1), num_nodes in all, or use 'ddp'"
             raise ConfigurationError(
-                f"devices={here}, num_nodes={self.num_nodes}, but {self.world_size} processes were started, "
-                f"{self.num_processes} on each machine; leave the two out, or give the same numbers"
+                f"{asked}, num_nodes={self.num_nodes}, but {self.world_size} processes were started, "
+                f"{self.num_processes} on each machine; {fix}"
             )
         self.num_nodes, self.node_rank = nodes, self.global_rank // self.num_processes
         self.device = self.devices[self.local_rank]
@@ -170,7 +186,8 @@ class Distributed(Devices):
 
     def adapt(self, hooks: dict[str, Any], module: LightningModule, progress: Progress) -> None:
         """Who prepares data, how a training step and its backward run, and when processes agree."""
-        super().adapt(hooks, module, progress)
+        adapt = self.within.adapt if self.within else super().adapt
+        adapt(hooks, module, progress)
         prepare, configure = hooks["prepare_data"], hooks["configure_callbacks"]
         hooks["configure_callbacks"] = partial(self._after_preparing, prepare, configure, module)
         if step := hooks["training_step"]:
@@ -199,7 +216,8 @@ class Distributed(Devices):
         if self.has_buffers:
             self._spread([buffer.detach() for buffer in module.buffers()])
         output = step(*args)
-        if output is None and module.automatic_optimization:
+        nothing = output[0] is None if isinstance(output, Parts) else output is None
+        if nothing and module.automatic_optimization:
             raise ConfigurationError("training_step returned None, which several devices do not support")
         return output
 

@@ -267,13 +267,13 @@ class DataParallel(Devices):
         for hook in TRANSFER:
             if hooks[hook] not in (None, move):
                 raise ConfigurationError(
-                    f"{hook} runs on a single device and with DDP only, not with strategy='dp', which moves the parts "
-                    "of a batch itself; change them in the steps"
+                    f"{hook} runs on a single device and with DDP only, not with strategy='dp' or 'ddp2', which move "
+                    "the parts of a batch themselves; change them in the steps"
                 )
         if not module.automatic_optimization:
             raise ConfigurationError(
-                f"{type(module).__name__} has automatic_optimization = False, which strategy='dp' cannot have: "
-                "its training_step runs on each part of a batch"
+                f"{type(module).__name__} has automatic_optimization = False, which strategy='dp' and 'ddp2' cannot "
+                "have: its training_step runs on each part of a batch"
             )
 
     def _over_parts(self, step: str, module: LightningModule, progress: Progress, batch: Any, *args: Any) -> Parts:

@@ -20,7 +20,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
+from uuid import uuid4
 
 from torch import distributed, tensor
 from torch._C._distributed_c10d import PrefixStore, TCPStore
@@ -32,6 +34,9 @@ from .launch import Launcher, has_lost_its_launcher, started_by_us
 __all__ = ["Lost", "Processes", "joined"]
 
 _START = 60.0  # seconds that a process has to start in, if others wait no less for it later
+# What torch imports at the first optimizer, and at the end of a run: on a loaded machine in seconds, for which others
+# would wait in the midst of a run.
+_LATE = ("torch._dynamo", "torch._inductor")
 _GRACE = 2.0  # seconds in which the others come to their end after one has failed
 _GONE = -1  # in the place of how often a process has come
 # What a process has in the memory: how often it has come, and what it brought the last two times; after batches, how
@@ -39,6 +44,7 @@ _GONE = -1  # in the place of how often a process has come
 _CELLS = _COUNT, _, _, _DONE, _ASKED, _FOR, _LAST = range(7)
 # What torch says in a RuntimeError of another process that has gone, or does not come.
 _TOLD = r"gloo/|Gloo|NCCL|TCPStore|Connection (closed|reset) by peer|pair closure|Timed out waiting|wait timeout after"
+_CLOSED = r"Connection (closed|reset) by peer|Broken pipe"  # and of these, of one that has not just been late
 
 
 class Lost(RuntimeError):
@@ -58,6 +64,9 @@ class Processes:
         self._cells: Any = None
         if started_by_us():
             threading.Thread(target=has_lost_its_launcher, daemon=True).start()
+        for name in _LATE:
+            with suppress(ImportError):
+                import_module(name)
         try:
             self.store = self._met(limit)
             if not distributed.is_initialized():  # as a script may have done it
@@ -78,7 +87,7 @@ class Processes:
         """The store, when all have come to it."""
         if self.launcher is None and not started_by_us():
             store, _, _ = next(iter(rendezvous("env://", timeout=max(limit, timedelta(seconds=_START)))))
-            return store
+            return self._of_this_start(store) if "TORCHELASTIC_USE_AGENT_STORE" in os.environ else store
         store = self.launcher and self.launcher.store
         if store is None:
             address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -89,6 +98,32 @@ class Processes:
             self._check(begun, max(self.timeout, _START), "for all processes to come to this call")
             time.sleep(0.02)
         return store
+
+    def _of_this_start(self, store: Any) -> Any:
+        """The part of torchrun's store that is of these processes: those that it has ended before, to start these in
+        their place, have left things there, and the agents of several machines may count such starts differently.
+
+        Each says which one it is; process 0, of whom it knows; when each has found itself among them, they go.
+        """
+        store = store.underlying_store if isinstance(store, PrefixStore) else store  # of a start, as an agent counts
+        store, own, begun, goes = PrefixStore("refimpl", store), uuid4().hex, time.monotonic(), False
+
+        def said(key: str) -> str:
+            return str(store.get(key).decode()) if store.check([key]) else ""
+
+        store.set(f"own/{self.rank}", own)
+        while not goes:
+            self._check(begun, max(self.timeout, _START), "for all processes to come to this call")
+            time.sleep(0.02)
+            if self.rank == 0:
+                each = [said(f"own/{rank}") for rank in range(self.size)]
+                store.set("known", known := " ".join(each))
+                if goes := all(each) and all(said(f"seen/{rank}") == known for rank in range(1, self.size)):
+                    store.set("go", known)
+            elif own in (known := said("known")):
+                store.set(f"seen/{self.rank}", known)
+                goes = said("go") == known
+        return PrefixStore(known.partition(" ")[0], store)
 
     def _check(self, begun: float, limit: float, what: str) -> None:
         if self.launcher and self.launcher.cause:
@@ -257,13 +292,15 @@ class Processes:
             if self.launcher and self.launcher.cause:
                 return self.launcher.cause
             time.sleep(0.1)
-        missing: list[int] = []
+        missing = [1 - self.rank] if self.size == 2 else []  # also where whoever kept the store has gone
         with suppress(Exception):
             missing = [rank for rank in range(self.size) if not store.check([f"waited/{rank}"])]
-        named = f"process {', '.join(map(str, missing))} has not come" if missing else "another process has gone"
+        gone = bool(re.search(_CLOSED, seen))
+        named = f"process {', '.join(map(str, missing))} {'has gone' if gone else 'has not come'}"
+        named = named if missing else f"another process {'has gone' if gone else 'has come too late'}"
         cause = f"{named}, for which process {self.rank} has waited (process_timeout={self.timeout:g} seconds): {seen}"
-        with suppress(Exception):
-            store.compare_set("lost", "", cause)
+        with suppress(Exception):  # who comes later sees the first ones leave, and not for whom they have waited
+            return str(store.compare_set("lost", "", cause).decode())
         return cause
 
 

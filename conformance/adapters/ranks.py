@@ -1,0 +1,122 @@
+"""A scenario in several processes, forked: what each does becomes one trace.
+
+They append to one file, each event with one write as it happens, before the process goes on: the order of the trace is
+the order of that file, which no two processes can see differently. Runs in the trainer's own world: torch and the
+standard library, Python 3.8 and up; on a system that forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Callable, Dict, List, Mapping
+
+import torch
+from torch._C._distributed_c10d import TCPStore
+
+from ..trace import TraceWriter
+
+__all__ = ["run_in_ranks"]
+
+SECONDS = 60.0  # that they are given
+
+
+class _Appended:
+    """The trace, as one process writes it."""
+
+    def __init__(self, file: int, rank: int) -> None:
+        self._file, self._rank = file, rank
+
+    def event(
+        self, ph: str, receiver: str, hook: str, depth: int, args: Mapping[str, Any], fx: Mapping[str, Any]
+    ) -> None:
+        self._append([ph, receiver, hook, depth, dict(args), dict(fx), self._rank])
+
+    def close(self, outcome: str, error: str = "") -> None:
+        self._append({"outcome": outcome, "error": error})
+
+    def broke(self, harness: str) -> None:
+        """What is no fault of the trainer."""
+        self._append({"harness": harness})
+
+    def _append(self, row: Any) -> None:
+        os.write(self._file, (json.dumps(row) + "\n").encode("ascii"))
+
+
+def run_in_ranks(devices: int, nodes: int, run: Callable[[int, Any], None], writer: TraceWriter) -> None:
+    """Call `run(rank, writer)` in each of `nodes` times `devices` processes, which find in their environment what
+    torchrun would have told them; then write the trace, whose outcome is that of the first to raise.
+
+    Raises RuntimeError where the harness broke in one of them, or one is still running after SECONDS.
+    """
+    with suppress(ImportError):  # which torch imports at the first optimizer: once, rather than in each process
+        import_module("torch._dynamo")
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    children: List[int] = []
+    with tempfile.TemporaryFile("a+b", buffering=0) as file:
+        try:
+            for rank in range(devices * nodes):
+                child = os.fork()
+                if not child:
+                    _become(rank, devices, nodes, store.port, run, _Appended(file.fileno(), rank))
+                children.append(child)
+            hung = _awaited(children)
+        finally:
+            for child in children:  # where something has stopped this process
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+        file.seek(0)
+        rows = [json.loads(line) for line in file.read().splitlines()]
+    broken = [row["harness"] for row in rows if "harness" in row]
+    if broken or hung:
+        raise RuntimeError(broken[0] if broken else "processes still ran after %g seconds" % SECONDS)
+    outcome: Dict[str, str] = {"outcome": "returned"}
+    for row in rows:
+        if isinstance(row, list):
+            writer.event(*row)
+        elif outcome["outcome"] == "returned":
+            outcome = row
+    writer.close(**outcome)
+
+
+def _become(rank: int, devices: int, nodes: int, port: int, run: Callable[[int, Any], None], writer: _Appended) -> None:
+    """Be one of the processes, and end with it."""
+    node, local_rank = divmod(rank, devices)
+    told = {
+        "RANK": rank,
+        "LOCAL_RANK": local_rank,
+        "WORLD_SIZE": devices * nodes,
+        "LOCAL_WORLD_SIZE": devices,
+        "GROUP_RANK": node,
+        "NODE_RANK": node,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "TORCHELASTIC_USE_AGENT_STORE": True,
+        "TORCHELASTIC_RESTART_COUNT": 0,
+        "TORCHELASTIC_RUN_ID": "none",
+    }
+    os.environ.update({name: str(value) for name, value in told.items()})
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    try:
+        run(rank, writer)
+    except BaseException:
+        writer.broke(traceback.format_exc())
+    finally:
+        os._exit(0)
+
+
+def _awaited(children: List[int]) -> bool:
+    """Until they have ended, who are then none of the `children` any more; returns whether one has not in time."""
+    deadline = time.monotonic() + SECONDS
+    while children and time.monotonic() < deadline:
+        for child in list(children):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                children.remove(child)
+        time.sleep(0.005)
+    return bool(children)
