@@ -89,6 +89,8 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
             raise TraceError(reader.path, event.seq + 2, f"rank {event.rank}: the scenario has {len(ranks)} processes")
         ranks[event.rank].feed(event)
     for lockstep in ranks:
+        lockstep.hear_out()
+    for lockstep in ranks:
         lockstep.finish()
     for clause_id in checks:
         verdicts[clause_id] = _verdict(scenario.name, clause_id, ranks)
@@ -167,11 +169,14 @@ class _Lockstep:
             self.drop_failed()
             self.context[event.seq] = self.lines(failed.failure)
 
+    def hear_out(self) -> None:
+        """The trace has ended, and what is still due is missing; but for an oracle that has much more to say."""
+        self.whole = not all(self.advance() for _ in range(LOOKAHEAD))
+
     def finish(self) -> None:
-        """The trace has ended. What is still due is missing; an oracle that has much more to say is not heard out."""
-        whole = not all(self.advance() for _ in range(LOOKAHEAD))
+        """Nothing more is to come, nor due."""
         for check in self.checks:
-            check.finish(whole)
+            check.finish(self.whole)
         self.context[None] = self.lines(None)
 
     def told_of(self, event: Event, counterpart: Expected | None) -> list[Check]:

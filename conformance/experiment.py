@@ -163,14 +163,12 @@ class Model:
 
 @dataclass(frozen=True)
 class When:
-    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS; in the process `rank`, or with -1 in
-    each."""
+    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS; in each process."""
 
     hook: str
     do: str
     nth: int = 0
     receiver: str = "module"
-    rank: int = -1
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,6 @@ def check(scenario: Scenario) -> None:
     _check_plan(scenario)
     for event in scenario.when:
         _check_when(name, event)
-        if not -1 <= event.rank < scenario.processes:
-            accepted = "-1 for each, or one of the %d processes" % scenario.processes
-            raise ScenarioError("%s: when.rank: %r; %s is accepted" % (name, event.rank, accepted))
 
 
 def _one_of(where: str, value: Any, accepted: Any) -> None:

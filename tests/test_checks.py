@@ -526,9 +526,13 @@ def test_sequence_of_a_run_that_ends_early_or_late(judge: Judge) -> None:
 def seen_by(check: dict[str, Any], *calls: tuple[int, str, str, dict[str, Any]]) -> str:
     """Why a check of all processes fails when these are called: rank, "B" or "E", receiver.hook, samples."""
     judging = build(check)
+    for rank in (0, 1):
+        for hook in ("on_train_epoch_start", "training_step"):
+            given = {"batch": "train/0/0", "samples": [f"0/{rank}"]}
+            judging.expect(Expected("B", "module", hook, given, {}, "train_loop", rank))
     for seq, (rank, ph, call, args) in enumerate(calls):
         receiver, hook = call.split(".")
-        due = Expected(ph, receiver, hook, {"batch": "train/0/0", "samples": [f"0/{rank}"]}, {}, "train_loop")
+        due = Expected(ph, receiver, hook, {}, {}, "train_loop", rank)
         judging.see(Event(seq, ph, rank, receiver, hook, 0, {"batch": "train/0/0", **args}, {}), due)
     judging.finish(True)
     return judging.failure.reason if judging.failure else ""
@@ -545,6 +549,7 @@ def test_shares() -> None:
     assert epoch(["0/0"], ["0/1"]) == epoch(["0/1"], ["0/0"]) == epoch(["0/0", "0/1"], []) == ""
     assert epoch(["0/0"], ["0/2"]) == "no process has sample train/0/0/1"
     assert epoch(["0/0", "0/1"], ["0/1"]) == "sample train/0/0/1 comes 2 times"
+    assert epoch(["0/0"]) == "no process has sample train/0/0/1"
 
 
 def test_waits() -> None:

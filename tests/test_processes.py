@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from conformance.adapters.ranks import run_in_ranks
 from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
-from conformance.experiment import Data, Model, Scenario, When
+from conformance.experiment import Data, Model, Scenario
 from conformance.produce import produce
 from conformance.scenario import ScenarioError, scenario_of
 from conformance.trace import TraceError, TraceWriter, open_trace
@@ -82,19 +83,25 @@ def test_a_rank_that_the_scenario_does_not_have(trace: Path) -> None:
 
 
 def test_what_breaks_or_hangs_in_a_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(rank: int, writer: Any) -> None:
-        assert os.environ["RANK"] == str(rank)
-        if rank:
+    def breaks(writer: Any) -> None:
+        if os.environ["RANK"] == "1":
             raise LookupError("of the harness")
+
+    def is_killed(writer: Any) -> None:
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        writer.close("returned")
 
     header = RefimplAdapter().header(SHARED)
     with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match="of the harness"):
         run_in_ranks(2, 1, breaks, writer)
     assert "RANK" not in os.environ
+    with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match="1 of 2 processes end"):
+        run_in_ranks(2, 1, is_killed, writer)
     monkeypatch.setattr(ranks, "SECONDS", 0.3)
     begun = time.monotonic()
     with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match=r"ran after 0\.3 sec"):
-        run_in_ranks(2, 1, lambda rank, writer: time.sleep(30 * rank), writer)
+        run_in_ranks(2, 1, lambda writer: time.sleep(30 * int(os.environ["RANK"])), writer)
     assert time.monotonic() - begun < 10
 
 
@@ -106,7 +113,6 @@ def test_what_breaks_or_hangs_in_a_process_is_told(tmp_path: Path, monkeypatch: 
     ({"data": Data(batch_size=8, last=8)}, "at most 7"),
     ({"data": Data(batch_size=4, last=4, sized=False)}, "one sized training loader"),
     ({"model": Model(optimizer="lbfgs")}, 'an optimizer other than "lbfgs"'),
-    ({"when": (When("setup", "raise", rank=2),)}, "when.rank: 2; -1 for each, or one of the 2 processes is accepted"),
     ({"trainer": {"num_nodes": 2}, "needs": ()}, 'trainer.num_nodes=2 needs strategy="ddp"'),
     ({"trainer": {"devices": 2}, "needs": ()}, "trainer.devices=2 needs a strategy"),
     ({"trainer": {}, "data": Data(distributed_sampler=True)}, 'data.distributed_sampler needs trainer.strategy="ddp"'),

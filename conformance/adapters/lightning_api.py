@@ -90,17 +90,16 @@ class LightningLikeAdapter:
         with tempfile.TemporaryDirectory() as folder:
             record = functools.partial(self._record, scenario, os.path.join(folder, "saved.ckpt"))
             if scenario.processes == 1:
-                record(0, writer)
+                record(writer)
             else:
-                from .ranks import run_in_ranks  # with DDP, whose import takes a while
+                from .ranks import run_in_ranks  # needs a torch that was built with processes
 
                 run_in_ranks(scenario.option("devices"), scenario.option("num_nodes"), record, writer)
 
-    def _record(self, scenario: Scenario, checkpoint: str, rank: int, writer: Any) -> None:
+    def _record(self, scenario: Scenario, checkpoint: str, writer: Any) -> None:
         """What one process does."""
-        when = [event for event in scenario.when if event.rank in (-1, rank)]
         shares = scenario.processes > 1
-        recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
+        recorder = Recorder(writer, scenario.when, scenario.data.nesting, scenario.data_parallel, shares)
         recorder.checkpoint = checkpoint
         torch.manual_seed(0)
         try:

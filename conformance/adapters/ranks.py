@@ -15,7 +15,7 @@ import time
 import traceback
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, List, Mapping
 
 import torch
 from torch._C._distributed_c10d import TCPStore
@@ -49,43 +49,47 @@ class _Appended:
         os.write(self._file, (json.dumps(row) + "\n").encode("ascii"))
 
 
-def run_in_ranks(devices: int, nodes: int, run: Callable[[int, Any], None], writer: TraceWriter) -> None:
-    """Call `run(rank, writer)` in each of `nodes` times `devices` processes, which find in their environment what
-    torchrun would have told them; then write the trace, whose outcome is that of the first to raise.
+def run_in_ranks(devices: int, nodes: int, run: Callable[[Any], None], writer: TraceWriter) -> None:
+    """Call `run(writer)` in each of `nodes` times `devices` processes, which find in their environment what torchrun
+    would have told them; then write the trace, whose outcome is that of the first to raise.
 
-    Raises RuntimeError where the harness broke in one of them, or one is still running after SECONDS.
+    Raises RuntimeError where the harness broke in one of them, or one is still running after SECONDS, or has ended
+    without a word, as one that is killed does.
     """
     with suppress(ImportError):  # which torch imports at the first optimizer: once, rather than in each process
         import_module("torch._dynamo")
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     children: List[int] = []
-    with tempfile.TemporaryFile("a+b", buffering=0) as file:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "events.jsonl")
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             for rank in range(devices * nodes):
                 child = os.fork()
                 if not child:
-                    _become(rank, devices, nodes, store.port, run, _Appended(file.fileno(), rank))
+                    _become(rank, devices, nodes, store.port, run, _Appended(file, rank))
                 children.append(child)
             hung = _awaited(children)
         finally:
+            os.close(file)
             for child in children:  # where something has stopped this process
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
-        file.seek(0)
-        rows = [json.loads(line) for line in file.read().splitlines()]
+        with open(path, encoding="ascii") as lines:
+            rows = [json.loads(line) for line in lines]
     broken = [row["harness"] for row in rows if "harness" in row]
+    ends = [row for row in rows if isinstance(row, dict)]
     if broken or hung:
         raise RuntimeError(broken[0] if broken else "processes still ran after %g seconds" % SECONDS)
-    outcome: Dict[str, str] = {"outcome": "returned"}
+    if len(ends) < devices * nodes:
+        raise RuntimeError("%d of %d processes ended without a word" % (devices * nodes - len(ends), devices * nodes))
     for row in rows:
         if isinstance(row, list):
             writer.event(*row)
-        elif outcome["outcome"] == "returned":
-            outcome = row
-    writer.close(**outcome)
+    writer.close(**next((end for end in ends if end["outcome"] == "raised"), ends[0]))
 
 
-def _become(rank: int, devices: int, nodes: int, port: int, run: Callable[[int, Any], None], writer: _Appended) -> None:
+def _become(rank: int, devices: int, nodes: int, port: int, run: Callable[[Any], None], writer: _Appended) -> None:
     """Be one of the processes, and end with it."""
     node, local_rank = divmod(rank, devices)
     told = {
@@ -104,7 +108,7 @@ def _become(rank: int, devices: int, nodes: int, port: int, run: Callable[[int, 
     os.environ.update({name: str(value) for name, value in told.items()})
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     try:
-        run(rank, writer)
+        run(writer)
     except BaseException:
         writer.broke(traceback.format_exc())
     finally:

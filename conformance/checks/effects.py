@@ -182,46 +182,54 @@ class Updates(Check):
             self.fail(event.seq, f"the parameters {was} in this {self.hook}", f"parameters that {due}", shown(event))
 
 
-class Shares(AtHooks):
+class Shares(Check):
     """Over one pass of all processes, from one `start` to the next, the `samples` that the calls of `hooks` get are
     those of the data, in whatever order and whoever has which: none is missing, and as many come twice as have to."""
 
     of_all = True
 
     def __init__(self, hooks: list[str], start: str) -> None:
-        super().__init__([*hooks, start], "B")
-        self.start, self.needed = start, frozenset(hooks)
-        self.begun: Counter[int] = Counter()  # passes of each process
-        self.passes: dict[int, tuple[Counter[str], Counter[str]]] = {}  # the samples that came, and that were due
+        super().__init__()
+        self.start, self.needed, self.hooks = start, frozenset(hooks), frozenset({*hooks, start})
+        self.begun: Counter[int] = Counter()  # passes of each process, and of each oracle
+        self.foretold: Counter[int] = Counter()
+        self.came: dict[int, Counter[str]] = {}  # samples of each pass that is not judged yet
+        self.due: dict[int, Counter[str]] = {}
 
     def sees(self, line: Line) -> bool:
-        return super().sees(line) and line.primary
+        return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
+
+    expects = sees
+
+    def expect(self, expected: Expected) -> None:
+        self.take(expected, expected.rank, self.foretold, self.due)
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        assert expected is not None
+        self.take(event, event.rank, self.begun, self.came)
         if event.hook == self.start:
-            self.begun[event.rank] += 1
             self.judge(event.seq, self.begun[event.rank] - 2)  # no process is two passes behind another
-        elif isinstance(event.args.get("samples"), list):
-            self.exercised = True
-            came, due = self.passes.setdefault(self.begun[event.rank], (Counter(), Counter()))
-            stage_and_loader = str(event.args.get("batch")).rpartition("/")[0]
-            came.update(f"{stage_and_loader}/{sample}" for sample in event.args["samples"])
-            stage_and_loader = str(expected.args["batch"]).rpartition("/")[0]
-            due.update(f"{stage_and_loader}/{sample}" for sample in expected.args["samples"])
+        self.exercised = self.exercised or event.hook in self.needed
+
+    def take(self, call: Event | Expected, rank: int, begun: Counter[int], samples: dict[int, Counter[str]]) -> None:
+        """A process's next pass, or what a step of the one that runs gets."""
+        if call.hook == self.start:
+            begun[rank] += 1
+        else:
+            loader = str(call.args.get("batch")).rpartition("/")[0]
+            found = [f"{loader}/{sample}" for sample in call.args.get("samples", ())]
+            samples.setdefault(begun[rank], Counter()).update(found)
 
     def judge(self, seq: int | None, number: int) -> None:
         """What came in the pass of that number is what was due."""
-        came, due = self.passes.pop(number, (Counter[str](), Counter[str]()))
-        for sample in due.keys() - came.keys():
+        came, due = self.came.pop(number, Counter[str]()), self.due.pop(number, Counter[str]())
+        for sample in sorted(due.keys() - came.keys()):
             self.fail(seq, f"no process has sample {sample}", f"sample {sample} in one of them")
-        twice = sum(came.values()) - len(came)
-        if twice > sum(due.values()) - len(due):
-            sample = next(sample for sample, times in came.items() if times > 1)
+        if came.total() - len(came) > due.total() - len(due):
+            sample = next(sample for sample, times in came.items() if times > max(due[sample], 1))
             self.fail(seq, f"sample {sample} comes {came[sample]} times", f"sample {sample} in one process")
 
     def finish(self, whole: bool) -> None:
-        for number in list(self.passes):
+        for number in sorted({*self.came, *self.due}):
             self.judge(None, number)
 
 

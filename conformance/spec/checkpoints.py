@@ -66,6 +66,7 @@ class Checkpoints(Oracle):
         self.epoch_outputs.extend(saved["epoch_outputs"])
         for page in (saved["logged"].passes or saved["logged"].left)[:1]:
             self.logged.passes[0] = deepcopy(page)
+            self.logged.batches += saved["logged"].batches  # those that come now are others than the page's
         self.batches_done = int(saved["batches_done"])
         if self.batches_done % int(self.options["accumulate_grad_batches"]):  # else a window begins
             self.is_empty = deepcopy(saved["is_empty"])

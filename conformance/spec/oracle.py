@@ -27,6 +27,7 @@ class Expected(NamedTuple):
     args: dict[str, Any]
     fx: dict[str, Any]
     scope: str  # the function of the pseudocode it is a line of
+    rank: int = 0  # of the process
 
 
 Events = Generator[Expected, None, Any]
@@ -62,8 +63,7 @@ class Oracle:
         self.options = _options(scenario)
         self.callbacks = [f"callback:{i}" for i in range(scenario.callbacks)]
         self.calls_seen: dict[tuple[str, str], int] = {}
-        self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when if w.rank in (-1, rank)}
-        self.heard = {(w.receiver, w.hook, w.nth) for w in scenario.when if w.do == "stop"}  # by all processes [R102]
+        self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when}
         self.epoch = self.step = self.updates = 0
         self.training = not scenario.model.starts_in_eval
         self.grad_enabled = True
@@ -136,7 +136,7 @@ class Oracle:
             fx["metrics"] = [name for name, _ in known]
             if self.is_exact:
                 fx["values"] = [value for _, value in known]
-        return Expected(ph, receiver, hook, args, fx, self.scope)
+        return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
 
     @property
     def is_exact(self) -> bool:
@@ -177,7 +177,7 @@ class Oracle:
     @property
     def prepares(self) -> bool:
         """Whether this process prepares data: the first, and of each other node the first unless once is enough."""
-        is_local_zero = self.rank % self.s.option("devices") == 0 or self.s.processes == 1
+        is_local_zero = self.rank % self.s.option("devices") == 0
         return self.rank == 0 or (is_local_zero and self.s.model.prepare_data_per_node)
 
     def nothing_logged(self) -> None:
@@ -218,7 +218,7 @@ class Oracle:
                 raise UserError("RuntimeError: told to by the scenario")
             if told == "interrupt":
                 raise UserError("KeyboardInterrupt: ")
-            if (receiver, hook, count) in self.heard:
+            if told == "stop":
                 self.should_stop = True
             if receiver == "module":
                 self.log(hook)

@@ -135,7 +135,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
             output = yield from self.step_of("validation", batch, dataloader_idx)
 
             yield from self.hook("on_validation_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx] += output != "none"
+            outputs[dataloader_idx] += [output] * (output != "none")
         self.last_batch()
         yield from self.epoch_end("validation", outputs)
 
@@ -179,7 +179,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
             output = yield from self.step_of("test", batch, dataloader_idx)
 
             yield from self.hook("on_test_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx] += output != "none"
+            outputs[dataloader_idx] += [output] * (output != "none")
         self.last_batch()
         yield from self.epoch_end("test", outputs)
 
@@ -208,8 +208,8 @@ class Pseudocode(Batch, Checkpoints, Plan):
             output = yield from self.step_of("predict", batch, dataloader_idx)
 
             yield from self.hook("on_predict_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx] += 1
-        yield from self.hook("on_predict_epoch_end", results="lists:" + ",".join(map(str, outputs)))
+            outputs[dataloader_idx].append(output)
+        yield from self.hook("on_predict_epoch_end", results=self.lengths(outputs))
         yield from self.hook("on_predict_end")
 
         yield from self.hook("on_predict_model_train")
@@ -260,19 +260,23 @@ class Pseudocode(Batch, Checkpoints, Plan):
         yield from self.run_step(f"{name}_step", where, form)
         return (yield from self.step_end(name))
 
-    def outputs(self, stage: str) -> list[int]:
-        """How many outputs of each loader have been kept: none yet."""
-        return [0] * len(self.loaders(stage))
+    def outputs(self, stage: str) -> list[list[str]]:
+        """The forms of the outputs of each loader that have been kept: none yet."""
+        return [[] for _ in self.loaders(stage)]
 
-    def epoch_end(self, name: str, outputs: list[int]) -> Events:
+    def epoch_end(self, name: str, outputs: list[list[str]]) -> Events:
         """A list of outputs, or with several loaders a list of one list for each."""
         if self.s.defines(f"{name}_epoch_end"):
             yield from self.hook(f"{name}_epoch_end", outputs=self.by_loader(outputs))
 
+    def by_loader(self, outputs: list[list[str]]) -> str:
+        """The form of the outputs of each loader: a list, or with several loaders a list of lists."""
+        return self.lengths(outputs) if len(outputs) > 1 else self.collected(outputs[0])
+
     @staticmethod
-    def by_loader(outputs: list[int]) -> str:
-        """The form of so many outputs of each loader: a list, or with several loaders a list of lists."""
-        return ("lists:" if len(outputs) > 1 else "list:") + ",".join(map(str, outputs))
+    def lengths(outputs: list[list[str]]) -> str:
+        """The form of a list of lists."""
+        return "lists:" + ",".join(str(len(each)) for each in outputs)
 
     # ---- the calls of the user --------------------------------------------------------------------
 

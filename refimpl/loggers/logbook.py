@@ -172,8 +172,8 @@ class Logbook:
             value = move(value, self.module.device)  # type: ignore[arg-type]  # of a LightningModule
         entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
-            is_evaluation = self.same is not None and self.progress.state.stage != "train"  # of the trainer's own
-            apart = is_evaluation or part is not None  # of which another process may have fewer
+            # Of an evaluation of the trainer's own, and of the parts of a batch, another process may have fewer.
+            apart = part is not None or (self.same is not None and self.progress.state.stage != "train")
             return entry.add(value, batch_size, pages[-1].ended, apart)
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size

@@ -45,14 +45,12 @@ def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any
         if nodes > 1:
             raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}; 'ddp' and 'ddp2' are accepted")
         return Devices(found[0], options)
-    spawns = strategy in ("ddp_spawn", "ddp_cpu") and not started
-    if spawns and nodes > 1:
+    from .ddp import SPAWNING, Distributed  # an import that takes a while, and that one process does not need
+
+    if strategy in SPAWNING and not started and nodes > 1:
         raise ConfigurationError(f"num_nodes={nodes} with strategy={strategy!r}: processes on several machines are "
                                  "started by the script itself, or by torchrun; use 'ddp'")  # fmt: skip
-    from .ddp import Distributed  # an import that takes a while, and that one process does not need
-
-    finds_unused = strategy != "ddp_find_unused_parameters_false"
-    return Distributed(found, nodes, options, spawns, finds_unused, strategy == "ddp2")
+    return Distributed(found, nodes, options, str(strategy))
 
 
 def devices_of(accelerator: Any, devices: Any, strategy: Any = None) -> list[torch.device]:

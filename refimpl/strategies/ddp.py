@@ -33,11 +33,11 @@ from .launch import refuse_import, spawned
 from .processes import Processes, joined
 from .shares import shares
 
-__all__ = ["Distributed"]
+__all__ = ["SPAWNING", "Distributed"]
 
-# After these, the processes agree on whether training ends: after each there is a line that asks whether it does.
+SPAWNING = ("ddp_spawn", "ddp_cpu")  # the strategies that spawn a function
+# After these hooks, the processes agree on whether training ends: after each there is a line that asks whether it does.
 _AGREED = ("on_train_start", "on_train_batch_end", "on_validation_end", "on_epoch_end")
-_MIB = 2**20
 
 
 class _Loss(nn.Module):
@@ -55,24 +55,22 @@ class _Loss(nn.Module):
 
 class Distributed(Devices):
     """One of several processes, each with a device. It is the one that whoever started it says, in RANK, LOCAL_RANK and
-    WORLD_SIZE, or else the first of its machine, NODE_RANK, which starts the others: of `spawns` none of the run's, but
-    the one that waits for them. One that `splits` is alone on its machine: to the others it has the first device."""
+    WORLD_SIZE, or else the first of its machine, NODE_RANK, which starts the others: if it `spawns` them, none of the
+    run's, but the one that waits for them. With "ddp2" it is alone on its machine: to the others it has the first
+    device."""
 
-    def __init__(
-        self, devices: Sequence[torch.device], num_nodes: int, options: Options, spawns: bool, finds_unused: bool,
-        splits: bool = False
-    ) -> None:  # fmt: skip
+    def __init__(self, devices: Sequence[torch.device], num_nodes: int, options: Options, strategy: str) -> None:
         super().__init__(devices[0], options)
+        splits, self.spawns = strategy == "ddp2", strategy in SPAWNING
         self.within = DataParallel(devices, options) if splits else None
         self.num_devices = len(devices) if splits else 1
         self.devices, self.num_nodes = list(devices[:1] if splits else devices), num_nodes
-        self.spawns, self.finds_unused = spawns, finds_unused
+        self.finds_unused = strategy != "ddp_find_unused_parameters_false"
         if options.sync_batchnorm and self.device.type == "cpu":
             raise ConfigurationError("sync_batchnorm=True: torch has it on GPUs only; leave it out on the CPU")
         if options.sync_batchnorm and splits:
             raise ConfigurationError("sync_batchnorm=True: with strategy='ddp2' machines may have different numbers of "
                                      "parts, which cannot wait for each other; leave it out, or use 'ddp'")  # fmt: skip
-        self.backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"  # a number may be logged
         self.time_is_up = self.agreed = False  # as the processes have agreed
         self.asks = self.has_met = False  # this one to stop, without the others; in a backward of this batch
         self.processes: Processes | None = None  # while a run goes on
@@ -162,7 +160,7 @@ class Distributed(Devices):
         """Those of process 0 go to all."""
         if tensors:
             group = distributed.distributed_c10d._get_default_group()
-            _broadcast_coalesced(group, tensors, 250 * _MIB, 0)
+            _broadcast_coalesced(group, tensors, 250 << 20, 0)
 
     def wrap(self, module: LightningModule, optimization: Optimization) -> None:
         """Gradients are averaged from here on: of every parameter, whether or not it requires one now, unless every
@@ -255,8 +253,9 @@ class Distributed(Devices):
             return result
         self.asks = self.asks or progress.should_stop
         up = self.global_rank == 0 and progress.has_come_to_its_deadline()
-        flags, is_last = (self.asks, up, processes.interrupted), hook == "on_train_batch_end" and progress.is_last
-        if hook == "on_train_batch_end" and processes.shares_memory:
+        flags, is_batch = (self.asks, up, processes.interrupted_at is not None), hook == "on_train_batch_end"
+        is_last = is_batch and progress.is_last
+        if is_batch and processes.cells is not None:
             (stops, is_up, interrupts), ends = processes.after_batch(flags, is_last, self.has_met)
         else:
             each = processes.exchange(hook, (*flags, is_last), progress.batches_done)

@@ -20,10 +20,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
+import torch._dynamo  # noqa: F401  # what the first optimizer imports, in seconds, for which others would wait by then
 from torch import distributed, tensor
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.rendezvous import rendezvous
@@ -34,9 +34,6 @@ from .launch import Launcher, has_lost_its_launcher, started_by_us
 __all__ = ["Lost", "Processes", "joined"]
 
 _START = 60.0  # seconds that a process has to start in, if others wait no less for it later
-# What torch imports at the first optimizer, and at the end of a run: on a loaded machine in seconds, for which others
-# would wait in the midst of a run.
-_LATE = ("torch._dynamo", "torch._inductor")
 _GRACE = 2.0  # seconds in which the others come to their end after one has failed
 _GONE = -1  # in the place of how often a process has come
 # What a process has in the memory: how often it has come, and what it brought the last two times; after batches, how
@@ -61,19 +58,17 @@ class Processes:
         self.is_parted = self.ends = False
         self._count, limit = 0, timedelta(seconds=self.timeout)
         self._done = self._settled = 0  # batches, and those of them whose requests are settled
-        self._cells: Any = None
+        self.cells: Any = None  # the memory that all share, if they are on one machine
         if started_by_us():
             threading.Thread(target=has_lost_its_launcher, daemon=True).start()
-        for name in _LATE:
-            with suppress(ImportError):
-                import_module(name)
         try:
             self.store = self._met(limit)
             if not distributed.is_initialized():  # as a script may have done it
                 store = PrefixStore("groups", self.store)
                 device = devices.device if devices.device.type == "cuda" else None
+                backend = "cpu:gloo,cuda:nccl" if device else "gloo"  # both, since a number may be logged
                 distributed.init_process_group(
-                    devices.backend, timeout=limit, store=store, rank=self.rank, world_size=self.size, device_id=device
+                    backend, timeout=limit, store=store, rank=self.rank, world_size=self.size, device_id=device
                 )
             self.group = distributed.new_group(backend="gloo", timeout=limit)
             self._share_memory()
@@ -141,9 +136,9 @@ class Processes:
         is_here = host == socket.gethostname() and os.path.exists(path)
         if is_here:
             with open(path, "r+b") as file:
-                self._cells = memoryview(mmap.mmap(file.fileno(), 8 * len(_CELLS) * self.size)).cast("q")
+                self.cells = memoryview(mmap.mmap(file.fileno(), 8 * len(_CELLS) * self.size)).cast("q")
         if not all(self.gathered(is_here)):
-            self._cells = None  # there are several machines
+            self.cells = None  # there are several machines
         if self.rank == 0:
             os.unlink(path)
 
@@ -166,11 +161,6 @@ class Processes:
         if not self.is_parted:
             distributed.barrier(self.group)
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether there was Ctrl-C in this process."""
-        return self.interrupted_at is not None
-
     def exchange(self, place: str, flags: tuple[bool, ...], batches: int) -> list[list[bool]]:
         """The flags of every process, by rank. Raises ConfigurationError where the processes are at different places,
         Lost where one has not come in time."""
@@ -186,7 +176,7 @@ class Processes:
         return [[bool(other >> bit & 1) for bit in range(len(flags))] for other in codes]
 
     def _codes(self, code: int, place: str) -> list[int]:
-        cells = self._cells
+        cells = self.cells
         if cells is None:
             each = [tensor([0]) for _ in range(self.size)]
             distributed.all_gather(each, tensor([code]), group=self.group)
@@ -199,10 +189,10 @@ class Processes:
         return self._all(slot)
 
     def _set(self, cell: int, value: int) -> None:
-        self._cells[len(_CELLS) * self.rank + cell] = value
+        self.cells[len(_CELLS) * self.rank + cell] = value
 
     def _all(self, cell: int) -> list[int]:
-        return [self._cells[place] for place in range(cell, len(self._cells), len(_CELLS))]
+        return [self.cells[place] for place in range(cell, len(self.cells), len(_CELLS))]
 
     def _await(self, cell: int, value: int, place: str) -> None:
         looks, begun = 0, time.monotonic()
@@ -244,18 +234,13 @@ class Processes:
             self._settled = done
         return [bool(code >> bit & 1) for bit in range(len(flags))], [at == done for at in self._all(_LAST)] * is_last
 
-    @property
-    def shares_memory(self) -> bool:
-        """Whether all are on one machine."""
-        return self._cells is not None
-
     # ---- when one fails ------------------------------------------------------------------------------------------
 
     def part(self) -> None:
         """Have no more to do with the others: what they wait for does not come, and they get to know."""
         global _together, _ended
         self.is_parted, _together, _ended = True, None, True
-        if self._cells:
+        if self.cells:
             self._set(_COUNT, _GONE)
         with suppress(Exception):
             distributed.destroy_process_group()
@@ -277,7 +262,7 @@ class Processes:
             return error
         cause = self._cause(store, str(error))
         self.part()
-        if self.interrupted:
+        if self.interrupted_at is not None:
             return KeyboardInterrupt()
         return SystemExit(1) if started_by_us() else ProcessError(cause)
 
@@ -295,9 +280,8 @@ class Processes:
         missing = [1 - self.rank] if self.size == 2 else []  # also where whoever kept the store has gone
         with suppress(Exception):
             missing = [rank for rank in range(self.size) if not store.check([f"waited/{rank}"])]
-        gone = bool(re.search(_CLOSED, seen))
-        named = f"process {', '.join(map(str, missing))} {'has gone' if gone else 'has not come'}"
-        named = named if missing else f"another process {'has gone' if gone else 'has come too late'}"
+        who = f"process {', '.join(map(str, missing))}" if missing else "another process"
+        named = f"{who} has gone" if re.search(_CLOSED, seen) else f"{who} has not come"
         cause = f"{named}, for which process {self.rank} has waited (process_timeout={self.timeout:g} seconds): {seen}"
         with suppress(Exception):  # who comes later sees the first ones leave, and not for whom they have waited
             return str(store.compare_set("lost", "", cause).decode())
