@@ -23,7 +23,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import torch._dynamo  # noqa: F401  # what the first optimizer imports, in seconds, for which others would wait by then
 from torch import distributed, tensor
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.rendezvous import rendezvous
@@ -61,6 +60,8 @@ class Processes:
         self.cells: Any = None  # the memory that all share, if they are on one machine
         if started_by_us():
             threading.Thread(target=has_lost_its_launcher, daemon=True).start()
+        import torch._dynamo  # noqa: F401  # as the first optimizer does, which takes as long as a process to start
+
         try:
             self.store = self._met(limit)
             if not distributed.is_initialized():  # as a script may have done it

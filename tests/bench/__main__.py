@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import by_hand
+from . import by_hand, processes
 from .measure import calls, import_ratio, memory_growth, ratio, time_growth
 from .peers import peers
 from .rows import REFIMPL, ROWS
@@ -51,6 +51,9 @@ def main() -> None:
         table.row(f"refimpl: {row.name}", **measured, **counted)
     for name, run, by in peers():
         table.row(name, ratio=ratio(run, by, pairs), calls=calls(run))
+    for name, found in processes.ratios(pairs):
+        table.row(name, ratio=found)
+    table.row("DDP, from the command to the first step", ratio=processes.launch_ratio(max(5, pairs // 2)), most=1.2)
     step = ROWS[0]
     table.row("import refimpl to import torch", ratio=import_ratio(max(5, pairs // 2)), most=1.1)
     table.row(f"time per step, {long} steps to 1000", ratio=time_growth(step.run(REFIMPL), step.bare, long))

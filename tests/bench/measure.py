@@ -22,11 +22,11 @@ STEPS = 450
 
 
 class Batches:
-    """`count` batches of shape (4, 32), the same few tensors again and again."""
+    """`count` batches of a shape, the same few tensors again and again."""
 
-    def __init__(self, count: int = STEPS) -> None:
+    def __init__(self, count: int = STEPS, shape: tuple[int, ...] = (4, 32)) -> None:
         torch.manual_seed(0)
-        few = [torch.randn(4, 32) for _ in range(16)]
+        few = [torch.randn(shape) for _ in range(16)]
         self.batches = [few[i % 16] for i in range(count)]
 
     def __len__(self) -> int:
@@ -60,9 +60,9 @@ def _seconds(run: Run, data: Timed) -> float:
     return data.seconds
 
 
-def ratio(run: Run, bare: Run, pairs: int) -> float:
+def ratio(run: Run, bare: Run, pairs: int, data: Timed | None = None) -> float:
     """The median over pairs of the run's seconds to the bare loop's, the two taking turns at being first."""
-    data, ratios = Timed(), []
+    data, ratios = data or Timed(), []
     for number in range(pairs):
         if number % 2:
             ours, theirs = _seconds(run, data), _seconds(bare, data)
