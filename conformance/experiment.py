@@ -53,8 +53,8 @@ class Data:
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
     they lie: a "list", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first of them
     and b with the others. `shuffle` has the training loaders give their rows in a random order, which only
-    `overfit_batches` undoes. With `distributed_sampler` they come with torch's DistributedSampler, which deals without
-    shuffling, in place of the one that the trainer would put in.
+    `overfit_batches` undoes, or which with DDP is as good as any. With `distributed_sampler` they come with torch's
+    DistributedSampler, which deals without shuffling, in place of the one that the trainer would put in.
     """
 
     train: int = 3
@@ -163,12 +163,14 @@ class Model:
 
 @dataclass(frozen=True)
 class When:
-    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS; in each process."""
+    """At the `nth` call (from 0) of `hook` on `receiver`, `do` one of ACTIONS; in the process `rank`, or with -1 in
+    each."""
 
     hook: str
     do: str
     nth: int = 0
     receiver: str = "module"
+    rank: int = -1
 
 
 @dataclass(frozen=True)

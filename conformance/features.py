@@ -11,7 +11,8 @@ __all__ = ["applies", "features"]
 
 # Scenarios in which a batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
-    "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate data-parallel distributed".split()
+    "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate".split()
+    + "data-parallel distributed shuffled alone".split()
 )
 
 
@@ -44,6 +45,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         who = "callback:" if event.receiver.startswith("callback") else ""
         words |= {f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
         words |= {"saves-in-epoch"} if event.do == "save" else {"when"}
+        words |= {"alone"} if event.rank != -1 else set()
     for stage in ("val", "test", "predict"):
         if len(scenario.loaders(stage)) > 1:
             words |= {"several-loaders", f"several:{stage}"}
@@ -59,6 +61,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "several-nodes": scenario.option("num_nodes") > 1,
         "prepares-once": not model.prepare_data_per_node,
         "own-sampler": data.distributed_sampler,
+        "shuffled": data.shuffle and not scenario.option("overfit_batches"),
         "pads": bool(data.last % scenario.processes),
         "starts-in-eval": model.starts_in_eval,
         "logs": bool(model.logs),

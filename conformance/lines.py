@@ -64,6 +64,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "params": frozenset({int}),
     "lr": frozenset({list}),
     "trainable": frozenset({list}),
+    "gradients": frozenset({list}),
     "device": frozenset({str}),
     "stage": frozenset({str, type(None)}),
     "metrics": frozenset({list}),
@@ -72,6 +73,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
 _ITEMS: dict[str, tuple[frozenset[type], str]] = {  # of those effects that are lists
     "lr": (frozenset({int, float}), "number"),
     "trainable": (frozenset({int, float}), "number"),
+    "gradients": (_VALUES - {list}, "value"),
     "metrics": (frozenset({str}), "string"),
     "values": (_VALUES - {list}, "value"),
 }

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import lru_cache
 from math import inf, isclose, sqrt
 from typing import Any
@@ -75,13 +76,16 @@ def parts(batch: str) -> list[tuple[str, int, int]]:
 
 class Numbers:
     """The scenario's model while it is trained. `weights` are those of the layers, each with its bias last;
-    `gradients` are None until there are some; `rates` are the learning rates, one for each optimizer: another list
-    whenever one changes."""
+    `gradients` are None until there are some, those of all processes and this one's `own`; `rates` are the learning
+    rates, one for each optimizer: another list whenever one changes."""
+
+    gradients: list[list[float] | None]
+    own: list[list[float] | None]
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.scenario, self.rank = scenario, rank
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
-        self.gradients: list[list[float] | None] = [None for _ in self.layers]
+        self.set_gradients(None)
         self.configure()
 
     def configure(self) -> None:
@@ -164,20 +168,39 @@ class Numbers:
         ends = self.scenario.data_parallel and self.scenario.defines("training_step_end")
         return self.parts_of(batch) if ends else [None]
 
-    def backward(self, batch: str, optimizer_idx: int = 0, divided_by: float = 1, window: Window = None) -> None:
-        """Add the gradient of the loss, divided as for accumulation, to that of one optimizer's layer."""
-        parts = self._trained_apart(batch)
-        for part in parts:
-            errors, rows = self.errors(batch, window, part), self.rows(batch, window, part)
-            before, share = self.gradients[optimizer_idx] or [0.0] * len(rows[0][0]), len(rows) * len(parts)
-            self.gradients[optimizer_idx] = [
-                sum_ + 2 * sum(error * x[j] for error, (x, _) in zip(errors, rows)) / share / divided_by
-                for j, sum_ in enumerate(before)
-            ]
+    def backward(
+        self, batch: str, optimizer_idx: int = 0, divided_by: float = 1, window: Window = None, averages: bool = True
+    ) -> None:
+        """Add the gradient of the loss, divided as for accumulation, to that of one optimizer's layer. Processes have
+        their own until one that `averages`."""
+        parts, own = self._trained_apart(batch), self.own[optimizer_idx]
+        before = self.gradients[optimizer_idx] or [0.0] * len(self.layers[0])
+        together = [self._gradient(batch, window, part, divided_by * len(parts)) for part in parts]
+        self.gradients[optimizer_idx] = self.own[optimizer_idx] = [sum(column) for column in zip(before, *together)]
+        if not averages and self.scenario.processes > 1:
+            alone = self._gradient(batch, window, parts[self.rank], divided_by)
+            self.own[optimizer_idx] = [sum(column) for column in zip(own or [0.0] * len(alone), alone)]
+
+    def _gradient(self, batch: str, window: Window, part: range | None, divided_by: float) -> list[float]:
+        """Of the mean of the squared errors, by each weight of a layer and its bias."""
+        errors, rows = self.errors(batch, window, part), self.rows(batch, window, part)
+        pairs = [list(zip(errors, column)) for column in zip(*(x for x, _ in rows))]
+        return [2 * sum(error * x for error, x in pair) / len(rows) / divided_by for pair in pairs]
+
+    @property
+    def gradient_sums(self) -> list[float]:
+        """For each layer, what its gradients add up to in this process."""
+        return [sum(own or ()) for own in self.own]
+
+    def set_gradients(self, other: Numbers | None) -> None:
+        """Those of another one, or none."""
+        nothing = [None for _ in self.layers]
+        self.gradients = deepcopy(other.gradients) if other else [*nothing]
+        self.own = deepcopy(other.own) if other else [*nothing]
 
     def zero_grad(self, optimizer_idx: int = 0) -> None:
         """Clear the gradients of one optimizer's layer."""
-        self.gradients[optimizer_idx] = None
+        self.gradients[optimizer_idx] = self.own[optimizer_idx] = None
 
     def update(self, optimizer_idx: int = 0) -> bool:
         """What `optimizer.step()` makes of the gradients; without any, nothing. Returns whether the weights move."""

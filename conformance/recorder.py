@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import types
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
@@ -60,7 +61,7 @@ class Recorder:
         self._params: List[torch.Tensor] = []
         self._version = 0
         self.tags: Optional[Tags] = None
-        self.checkpoint = ""  # the file that a scenario saves to
+        self.checkpoint = ""  # the file that a scenario saves to, each process to one of its own name
 
     # ---- spans -----------------------------------------------------------------------------------
 
@@ -78,6 +79,8 @@ class Recorder:
         self._depth -= 1
         if receiver == "trainer" and hook == "predict":  # the one call whose return value is in the contract
             args = dict(args, results=describe(result))
+        if self.in_shares and hook == "save_checkpoint":
+            args = dict(args, writes=os.path.exists(self.checkpoint))
         self.event("E", receiver, hook, args)
         return result
 
@@ -129,6 +132,8 @@ class Recorder:
         if len(self._optimizers) > 1:
             fx["trainable"] = [i for i, opt in enumerate(self._optimizers) if _trainable(opt)]
         if self._optimizers:
+            if self.tags is None:  # of data that formulas know
+                fx["gradients"] = [_sum_of_gradients(opt) for opt in self._optimizers]
             fx["lr"] = [finite(float(group["lr"])) for opt in self._optimizers for group in opt.param_groups]
         return fx
 
@@ -273,6 +278,12 @@ def _gradients(parameters: List[torch.Tensor]) -> str:
     if not present:
         return "none"
     return "set" if any(bool(gradient.any()) for gradient in present) else "zero"
+
+
+def _sum_of_gradients(optimizer: Any) -> Any:
+    """Over all entries of its parameters', as far as 32-bit floats have it."""
+    found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return finite(float("%.6g" % sum(float(gradient.detach().double().sum()) for gradient in found)))
 
 
 def _trainable(optimizer: Any) -> bool:

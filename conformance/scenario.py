@@ -129,7 +129,7 @@ def to_toml(scenario: Scenario) -> str:
         pairs = _pairs(row[table], default[table])
         lines += ["[%s]" % table, *pairs] if pairs else []
     for event in row["when"]:
-        lines += ["[[when]]", *_pairs(event, {"nth": 0, "receiver": "module"})]
+        lines += ["[[when]]", *_pairs(event, {"nth": 0, "receiver": "module", "rank": -1})]
     return "\n".join(lines) + "\n"
 
 

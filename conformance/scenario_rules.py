@@ -13,7 +13,16 @@ from .hooks import HOOKS
 from .near import did_you_mean
 from .optimizers import FORMS, OVERRIDES, discord
 
-__all__ = ["ACTS_IN", "EPOCH_HOOKS", "LOGGING_HOOKS", "MOST_CALLBACKS", "ScenarioError", "check", "check_name"]
+__all__ = [
+    "ACTS_IN",
+    "ALONE_IN",
+    "EPOCH_HOOKS",
+    "LOGGING_HOOKS",
+    "MOST_CALLBACKS",
+    "ScenarioError",
+    "check",
+    "check_name",
+]
 
 CALLS = ("fit", "validate", "test", "predict", "save", "resume")
 # What trainers can lack altogether, so that a scenario cannot be run on them.
@@ -29,6 +38,11 @@ ACTS_IN = {
     "return-minus-1": ("on_train_batch_start",),
     "skip-closure": ("optimizer_step",),
     "save": ("on_train_batch_end",),
+}
+# What one process alone can be told to do, and where: there the contract says what becomes of the others.
+ALONE_IN = {
+    "raise": ("on_train_batch_start", "training_step", "on_before_backward"),
+    "stop": ("on_train_batch_end",),
 }
 # The hooks that may log: those of a batch, and those of a whole pass, which log per epoch only.
 BATCH_HOOKS = (
@@ -83,6 +97,7 @@ def check(scenario: Scenario) -> None:
     _check_plan(scenario)
     for event in scenario.when:
         _check_when(name, event)
+    _check_alone(scenario)
 
 
 def _one_of(where: str, value: Any, accepted: Any) -> None:
@@ -160,8 +175,10 @@ def _check_train_loaders(scenario: Scenario) -> None:
         raise ScenarioError("%s: %d data.train_loaders; %s" % (name, len(data.train_loaders), accepted))
     if data.train_loaders and (data.batch != "tuple" or scenario.model.truncated_bptt_steps):
         raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
-    if data.shuffle and (not scenario.option("overfit_batches") or not data.sized):
-        raise ScenarioError("%s: data.shuffle needs overfit_batches and loaders with a length" % name)
+    dealt = scenario.option("strategy") == "ddp" and not data.distributed_sampler
+    if data.shuffle and not (data.sized and (dealt or scenario.option("overfit_batches"))):
+        words = "overfit_batches, or DDP without a sampler, and loaders with a length"
+        raise ScenarioError("%s: data.shuffle needs %s" % (name, words))
 
 
 def _check_model(name: str, model: Model) -> None:
@@ -298,8 +315,8 @@ def _check_shares(scenario: Scenario) -> None:
     elif data.batch_size % processes or data.last < processes or data.batch_size > MOST_TOLD:
         words = "needs a data.batch_size that is a multiple of its %d processes and at most %d" % (processes, MOST_TOLD)
         words += ", and a data.last of at least as many"
-    elif data.batch == "custom" or data.train_loaders or data.time or not data.sized or data.shuffle:
-        words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and neither time nor shuffle'
+    elif data.batch == "custom" or data.train_loaders or data.time or not data.sized:
+        words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and no time'
     elif model.optimizer == "lbfgs" or model.monitor or scenario.option("overfit_batches"):
         words = 'needs an optimizer other than "lbfgs", and neither model.monitor nor overfit_batches'
     else:
@@ -343,3 +360,17 @@ def _check_when(name: str, event: When) -> None:
         accepted = "module, datamodule, scheduler, scheduler:N or callback:N is accepted"
         raise ScenarioError("%s: when.receiver: %.80r; %s" % (name, event.receiver, accepted))
     _natural(name + ": when.nth", event.nth)
+
+
+def _check_alone(scenario: Scenario) -> None:
+    """What one process does when the others do not."""
+    name, alone = scenario.name + ": when.rank", [event for event in scenario.when if event.rank != -1]
+    for event in alone:
+        _natural(name, event.rank, 0, scenario.processes - 1)
+        _one_of(name + ": do", event.do, tuple(ALONE_IN))
+        _one_of("%s: %s: hook" % (name, event.do), event.hook, ALONE_IN[event.do])
+    if alone and (len(scenario.when) > 1 or scenario.processes == 1 or alone[0].receiver != "module"):
+        raise ScenarioError("%s=%d needs several processes, and is the module's only `when`" % (name, alone[0].rank))
+    if alone and (scenario.model.optimizer == "none" or any(log.sync_dist for log in scenario.model.logs)):
+        raise ScenarioError("%s=%d needs an optimizer, and no sync_dist: it is in backward that the others hear of it"
+                            % (name, alone[0].rank))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conformance.experiment import LOSSES, OPTIONAL_HOOKS, Data, Log, Model, Scenario, When
 from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import scenario_of
-from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, LOGGING_HOOKS
+from conformance.scenario_rules import ACTS_IN, ALONE_IN, EPOCH_HOOKS, LOGGING_HOOKS
 from conformance.spec.pseudocode import expected
 
 __all__ = ["distributed_scenarios", "scenarios"]
@@ -92,6 +92,10 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     needs = (*(need for need in one.needs if need in ("several-optimizers", "checkpoints")), "distributed")
     when = tuple(event for event in one.when if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
     scenario = replace(one, data=data, model=model, trainer=trainer, needs=needs, when=when)
+    if not any(log.sync_dist for log in logs) and optimizer != "none" and not when and draw(st.booleans()):
+        do, rank = draw(st.sampled_from(list(ALONE_IN))), draw(st.integers(0, count - 1))
+        alone = When(draw(st.sampled_from(ALONE_IN[do])), do, draw(st.integers(0, 4)), rank=rank)
+        scenario = replace(scenario, when=(alone,))
     if trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1:
         scenario = replace(scenario, trainer={**trainer, "max_epochs": 2})
     if discord(scenario):  # as with a tbptt_split_batch that has nothing to split now

@@ -552,6 +552,21 @@ def test_shares() -> None:
     assert epoch(["0/0"]) == "no process has sample train/0/0/1"
 
 
+def test_anew() -> None:
+    check = {"kind": "anew", "hooks": ["training_step"], "start": "on_train_epoch_start"}
+
+    def epochs(*orders: list[str]) -> str:
+        start = (0, "B", "module.on_train_epoch_start", {})
+        return seen_by(check, *(call for order in orders for call in (
+            start, *((0, "B", "module.training_step", {"samples": [sample]}) for sample in order)
+        )))  # fmt: skip
+
+    assert epochs(["0/0", "0/1"], ["0/1", "0/0"], ["0/0", "0/1"]) == ""
+    told = "training_step gets its samples in the order of the epoch before"
+    assert epochs(["0/0", "0/1"], ["0/1", "0/0"], ["0/1", "0/0"]) == told
+    assert epochs(["0/0", "0/1"], ["0/0", "0/1"], ["0/1", "0/0"]) == told
+
+
 def test_waits() -> None:
     check = {"kind": "waits", "first": "prepare_data", "hooks": ["setup"]}
     fit = [(0, "B", "trainer.fit", {}), (1, "B", "trainer.fit", {})]

@@ -16,7 +16,7 @@ from conformance.adapters.ranks import run_in_ranks
 from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
-from conformance.experiment import Data, Model, Scenario
+from conformance.experiment import Data, Model, Scenario, When
 from conformance.produce import produce
 from conformance.scenario import ScenarioError, scenario_of
 from conformance.trace import TraceError, TraceWriter, open_trace
@@ -116,6 +116,12 @@ def test_what_breaks_or_hangs_in_a_process_is_told(tmp_path: Path, monkeypatch: 
     ({"trainer": {"num_nodes": 2}, "needs": ()}, 'trainer.num_nodes=2 needs strategy="ddp"'),
     ({"trainer": {"devices": 2}, "needs": ()}, "trainer.devices=2 needs a strategy"),
     ({"trainer": {}, "data": Data(distributed_sampler=True)}, 'data.distributed_sampler needs trainer.strategy="ddp"'),
+    ({"data": Data(batch_size=4, last=4, shuffle=True, distributed_sampler=True)}, "or DDP without a sampler"),
+    ({"when": (When("training_step", "raise", rank=2),)}, "when.rank: 2; at most 1 is accepted"),
+    ({"when": (When("setup", "raise", rank=1),)}, "when.rank: raise: hook: 'setup' is none of 'on_train_batch_start'"),
+    ({"when": (When("training_step", "interrupt", rank=1),)}, "when.rank: do: 'interrupt' is none of 'raise', 'stop'"),
+    ({"when": (When("training_step", "raise", rank=1), When("setup", "stop"))}, "the module's only `when`"),
+    ({"when": (When("training_step", "raise", rank=1),), "model": Model(optimizer="none")}, "needs an optimizer"),
 ])  # fmt: skip
 def test_what_is_no_scenario_of_several_processes(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ScenarioError, match=told):

@@ -248,7 +248,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"data": {"structure": "tree"}}, "mine: data.structure: 'tree' is none of 'list', 'dict', 'nested'"),
         ({"data": {"train_loaders": [1], "batch": "dict"}},
          'mine: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps'),
-        ({"data": {"shuffle": True}}, "mine: data.shuffle needs overfit_batches and loaders with a length"),
+        ({"data": {"shuffle": True}}, "mine: data.shuffle needs overfit_batches, or DDP without a sampler"),
         ({"trainer": {"multiple_trainloader_mode": "min_size"}},
          'mine: multiple_trainloader_mode: add needs = ["multiple-trainloader-mode"]'),
         ({"trainer": {"multiple_trainloader_mode": "shortest"}, "needs": ["multiple-trainloader-mode"]},

@@ -100,6 +100,7 @@ known_effects: dict[str, st.SearchStrategy[Any]] = {
     "params": st.integers(0),
     "lr": st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 9), max_size=3),
     "trainable": st.lists(st.integers(0, 9), max_size=3),
+    "gradients": st.lists(scalars, max_size=3),
     "metrics": st.lists(st.text(max_size=5), max_size=3),
     "values": st.lists(scalars, max_size=3),
     "device": st.text(max_size=5),

@@ -37,6 +37,7 @@ EFFECTS = (
     "metrics",
     "values",
     "trainable",
+    "gradients",
 )
 
 
@@ -88,7 +89,7 @@ class LightningLikeAdapter:
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
         with tempfile.TemporaryDirectory() as folder:
-            record = functools.partial(self._record, scenario, os.path.join(folder, "saved.ckpt"))
+            record = functools.partial(self._record, scenario, folder)
             if scenario.processes == 1:
                 record(writer)
             else:
@@ -96,11 +97,12 @@ class LightningLikeAdapter:
 
                 run_in_ranks(scenario.option("devices"), scenario.option("num_nodes"), record, writer)
 
-    def _record(self, scenario: Scenario, checkpoint: str, writer: Any) -> None:
+    def _record(self, scenario: Scenario, folder: str, writer: Any) -> None:
         """What one process does."""
-        shares = scenario.processes > 1
-        recorder = Recorder(writer, scenario.when, scenario.data.nesting, scenario.data_parallel, shares)
-        recorder.checkpoint = checkpoint
+        shares, rank = scenario.processes > 1, int(os.environ["RANK"]) if scenario.processes > 1 else 0
+        when = [event for event in scenario.when if event.rank in (-1, rank)]
+        recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
+        recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
         torch.manual_seed(0)
         try:
             self.do(scenario, recorder)
@@ -119,7 +121,8 @@ class LightningLikeAdapter:
                 continue
             if function == "resume":
                 trainer, module, datamodule = self.begin(scenario, recorder, epochs=1)
-                function, given = "fit", {"ckpt_path": recorder.checkpoint}
+                folder = os.path.dirname(recorder.checkpoint)
+                function, given = "fit", {"ckpt_path": os.path.join(folder, "0.ckpt")}
             call = self.call(trainer, function, module, datamodule, scenario, given)
             recorder.span("trainer", function, call, {})
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from .base import Check, CheckError, Failure, Line, Spec, shown
 from .calls import Balance, Count, Encloses, Never, Order, Receivers, Sequence
-from .effects import Argument, Changes, Effect, Logged, Parts, Shares, Updates, Waits
+from .effects import Anew, Argument, Changes, Effect, Logged, Parts, Shares, Updates, Waits
 
 __all__ = ["CONDITIONS", "KINDS", "Check", "CheckError", "Failure", "Line", "Spec", "build", "shown"]
 
@@ -30,6 +30,7 @@ KINDS: Mapping[str, type[Check]] = {
     "updates": Updates,
     "parts": Parts,
     "shares": Shares,
+    "anew": Anew,
     "waits": Waits,
     "receivers": Receivers,
     "balance": Balance,

@@ -11,7 +11,7 @@ from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
 
-__all__ = ["Argument", "Changes", "Effect", "Logged", "Parts", "Shares", "Updates", "Waits"]
+__all__ = ["Anew", "Argument", "Changes", "Effect", "Logged", "Parts", "Shares", "Updates", "Waits"]
 
 FUNCTIONS = ("fit", "validate", "test", "predict")
 
@@ -231,6 +231,37 @@ class Shares(Check):
     def finish(self, whole: bool) -> None:
         for number in sorted({*self.came, *self.due}):
             self.judge(None, number)
+
+
+class Anew(Check):
+    """In each pass of a process, from one `start` to the next, the calls of `hooks` get their `samples` in another
+    order than in the pass before."""
+
+    def __init__(self, hooks: list[str], start: str) -> None:
+        super().__init__()
+        self.start, self.needed, self.hooks = start, frozenset(hooks), frozenset({*hooks, start})
+        self.before: list[Any] = []
+        self.now: list[Any] = []
+
+    def sees(self, line: Line) -> bool:
+        return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if event.hook == self.start:
+            self.judge(event.seq)
+            self.before, self.now = self.now, []
+        else:
+            self.now += event.args.get("samples", ())
+
+    def judge(self, seq: int | None) -> None:
+        """The pass that is over is another than that before."""
+        if self.before and self.now:
+            self.exercised = True
+            if self.now == self.before:
+                self.fail(seq, f"{min(self.needed)} gets its samples in the order of the epoch before", "another order")
+
+    def finish(self, whole: bool) -> None:
+        self.judge(None)
 
 
 class Waits(AtHooks):

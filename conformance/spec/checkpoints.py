@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 from ..numerics import Numbers
 from .oracle import Events, Oracle
@@ -44,6 +45,7 @@ class Checkpoints(Oracle):
         yield from self.hook("on_load_checkpoint")
         self.updates += self.resuming["numbers"].layers != Numbers(self.s, self.rank).layers
         self.numbers = deepcopy(self.resuming["numbers"])
+        self.numbers.set_gradients(None)
 
     def go_on(self) -> None:
         """The optimizers are there: the cycle of their turns begins, or goes on, and what was logged is known again."""
@@ -59,7 +61,7 @@ class Checkpoints(Oracle):
         """The first batch of this epoch: after resuming in mid-epoch that which was not done [R43]."""
         saved, self.resuming = self.resuming, {}
         if saved.get("in_epoch") and self.s.model.manual:  # whose gradients are the user's
-            self.grads = list(saved["grads"])
+            self.have_gradients_of(saved)
         if not saved.get("batches_done"):
             return 0
         self.used, self.owners = map(deepcopy, (saved["used"], saved["owners"]))
@@ -71,5 +73,10 @@ class Checkpoints(Oracle):
         if self.batches_done % int(self.options["accumulate_grad_batches"]):  # else a window begins
             self.is_empty = deepcopy(saved["is_empty"])
             if self.is_empty != set(range(self.s.model.optimizers)) and not self.s.model.manual:
-                self.grads = list(saved["grads"])
+                self.have_gradients_of(saved)
         return self.batches_done
+
+    def have_gradients_of(self, saved: dict[str, Any]) -> None:
+        """Those that were accumulated."""
+        self.grads = list(saved["grads"])
+        self.numbers.set_gradients(saved["numbers"])

@@ -63,7 +63,12 @@ class Oracle:
         self.options = _options(scenario)
         self.callbacks = [f"callback:{i}" for i in range(scenario.callbacks)]
         self.calls_seen: dict[tuple[str, str], int] = {}
-        self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when}
+        self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when if w.rank in (-1, rank)}
+        # What one process alone does: of the others it is known, too, when.
+        self.done_alone = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when if w.rank != -1}
+        self.has_failed = False  # another process
+        self.asked_alone = False  # one process, to stop, in an earlier batch than this
+        self.has_met = False  # the others, in a backward of this batch
         self.epoch = self.step = self.updates = 0
         self.training = not scenario.model.starts_in_eval
         self.grad_enabled = True
@@ -115,6 +120,8 @@ class Oracle:
         """An event now, with the effects as they stand."""
         if "batch" in args:
             args = {**args, **self.handled(hook), **self.rows_of(args["batch"])}
+        if hook == "save_checkpoint" and ph == "E" and self.s.processes > 1:
+            args = {**args, "writes": self.rank == 0}  # a file [R102]
         fx: dict[str, Any] = {
             "training": self.training,
             "grad_enabled": self.grad_enabled,
@@ -126,6 +133,8 @@ class Oracle:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":
             fx["lr"] = self.numbers.rates
+            if self.is_exact and not self.withheld and not self.averages_at_will:
+                fx["gradients"] = self.numbers.gradient_sums
         if self.attached and self.s.model.optimizers > 1:
             everybody = list(range(self.s.model.optimizers))
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
@@ -140,8 +149,17 @@ class Oracle:
 
     @property
     def is_exact(self) -> bool:
-        """Whether there is arithmetic for the losses: bfloat16 rounds them in its own way."""
-        return bool(self.options["precision"] == 32)
+        """Whether there is arithmetic for the losses: bfloat16 rounds them in its own way, and nobody knows what is in
+        a shuffled batch."""
+        shuffled = self.s.data.shuffle and not self.options["overfit_batches"]
+        return bool(self.options["precision"] == 32) and not shuffled
+
+    @property
+    def averages_at_will(self) -> bool:
+        """Whether the gradients that wait for another optimizer's turn may be averaged in this one's, since it makes no
+        difference in the end [R104]."""
+        several = self.s.processes > 1 and self.s.model.optimizers > 1
+        return several and int(self.options["accumulate_grad_batches"]) > 1
 
     def handled(self, hook: str) -> dict[str, bool]:
         """What was done to a batch before the hook got it, where its type tells."""
@@ -213,12 +231,17 @@ class Oracle:
         yield self.event("B", receiver, hook, args)
         count = self.calls_seen[receiver, hook] = self.calls_seen.get((receiver, hook), -1) + 1
         told = self.actions.get((receiver, hook, count))
+        alone = self.done_alone.get((receiver, hook, count))
+        self.has_failed = self.has_failed or (alone == "raise" and told is None)
         try:
+            if self.has_failed and hook == "backward" and self.updating:  # where gradients would be averaged
+                self.withheld = True  # nobody says what gradients there are then
+                raise UserError(OWN_WORDS)
             if told == "raise":
                 raise UserError("RuntimeError: told to by the scenario")
             if told == "interrupt":
                 raise UserError("KeyboardInterrupt: ")
-            if told == "stop":
+            if told == "stop" and alone is None:
                 self.should_stop = True
             if receiver == "module":
                 self.log(hook)
@@ -273,10 +296,12 @@ class Oracle:
             self.grads[idx] = ("none" if self.grads[idx] == "none" else "zero") if kept else "clear"
             self.numbers.zero_grad(idx)
         elif hook == "backward":
-            self.grads[self.optimizer_idx or 0] = "set"
+            idx = self.optimizer_idx or 0
+            self.has_met = self.has_met or self.updating
             times = 2 if "twice-backward" in self.s.model.overrides else 1
             divided_by = self.options["accumulate_grad_batches"] / times
-            self.numbers.backward(str(self.batch), self.optimizer_idx or 0, divided_by, self.piece)
+            self.numbers.backward(str(self.batch), idx, divided_by, self.piece, self.updating)
+            self.grads[idx] = "set" if any(self.numbers.own[idx] or ()) or not self.is_exact else "zero"
 
 
 def _options(scenario: Scenario) -> dict[str, Any]:

@@ -55,6 +55,15 @@ class Plan(Oracle):
         minima_met = self.epoch >= self.options["min_epochs"] and self.step + running >= self.options["min_steps"]
         return self.should_stop and bool(minima_met)
 
+    def hear_of_one_that_stops(self, batch_idx: int, batches: int) -> None:
+        """A process that asks to stop, when the others do not, is heard after the next batch in which gradients are
+        averaged, or the epoch's last [R102]."""
+        asked = self.asked_alone
+        key = "module", "on_train_batch_end", self.calls_seen["module", "on_train_batch_end"]
+        self.asked_alone = asked or self.done_alone.get(key) == "stop"
+        if (asked and self.has_met) or (self.asked_alone and batch_idx + 1 == batches):
+            self.should_stop, self.asked_alone = True, False
+
     def is_training(self, stage: str) -> bool:
         """Whether the stage's batches are those of training: with overfit_batches, a fit's validation's are [R62]."""
         return stage == "train" or (stage == "val" and self.overfits)

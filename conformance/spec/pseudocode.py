@@ -88,13 +88,14 @@ class Pseudocode(Batch, Checkpoints, Plan):
 
             yield from self.transfer(where["batch"], 0)
 
-            self.updating = self.closes_window(batch_idx, batches)
+            self.updating, self.has_met = self.closes_window(batch_idx, batches), False
             output = yield from self.optimizer_blocks(where)
             if output != "none":  # None went on with the next batch
                 outputs.append(output)
             self.batches_done, self.uncounted = batch_idx + 1, int(self.updating)
 
             yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
+            self.hear_of_one_that_stops(batch_idx, batches)
 
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
