@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -562,9 +563,11 @@ def test_one_device_does_what_it_does_without_dp() -> None:
     assert (module.steps, module.moved) == (2, 2)
 
 
-def test_outputs_of_two_gpus_meet_on_the_first() -> None:
+def test_outputs_of_two_gpus_meet_on_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors that only say where they are stand for those of two GPUs."""
-    devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    devices: list[torch.device] = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(current.append(device)))
     seen: list[tuple[Any, ...]] = []
 
     class Placed(Line):
@@ -588,6 +591,7 @@ def test_outputs_of_two_gpus_meet_on_the_first() -> None:
         assert (parts["loss"][0] + parts["loss"][1]).device == loss.device == devices[0]
         assert [hiddens.device for hiddens in parts["hiddens"]] == devices
     assert seen == [(device,) * 3 for device in devices]
+    assert current == devices
 
 
 def test_parts_on_other_devices_come_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -92,6 +93,21 @@ def test_a_batch_of_torchtext_is_moved_field_by_field() -> None:
     assert moved is not batch and batch.label.device.type == "cpu"
     assert [tensor.device.type for tensor in (*moved.text, moved.label)] == ["meta"] * 3
     assert (moved.dataset, moved.batch_size, moved.fields) == ("the data set", 2, ["text", "label"])
+
+
+@dataclass(frozen=True)
+class Labelled:
+    x: Tensor
+    more: dict[str, Tensor]
+    name: str = "batch"
+
+
+def test_a_dataclass_is_moved_field_by_field_and_its_class_left_alone() -> None:
+    batch = (Labelled(torch.ones(2), {"y": torch.ones(2)}), Labelled)
+    moved, kind = Line().transfer_batch_to_device(batch, torch.device("meta"))
+    assert (batch[0].x.device.type, kind) == ("cpu", Labelled)
+    assert [tensor.device.type for tensor in (moved.x, moved.more["y"])] == ["meta"] * 2
+    assert (type(moved), moved.name) == (Labelled, "batch")
 
 
 def told(trainer: Trainer | None) -> list[str]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["detach", "move", "rebuilt", "transformed"]
+__all__ = ["detach", "fields_of", "move", "rebuilt", "transformed", "with_fields"]
 
 
 def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
     """`batch` on `device`, its structure and values unchanged.
 
-    Moves tensors, anything with `.to(device)`, and what lists, tuples, named tuples, mappings and
+    Moves tensors, anything with `.to(device)`, and what lists, tuples, named tuples, mappings, dataclasses and
     torchtext's batches hold; returns other values as they are. The unused last argument lets this function stand for
     the hook `transfer_batch_to_device` where nobody overrides it. ("transfer_batch_to_device")
     """
@@ -35,11 +36,24 @@ def move(batch: Any, device: torch.device, dataloader_idx: int = 0) -> Any:
         return kind(move(item, device) for item in batch)
     if isinstance(batch, Mapping):
         return rebuilt(batch, {key: move(value, device) for key, value in batch.items()})
-    if kind.__name__ == "Batch" and kind.__module__.startswith("torchtext."):  # the fields are attributes
-        moved = copy(batch)
-        vars(moved).update((name, move(field, device)) for name, field in vars(batch).items() if name in batch.fields)
-        return moved
+    if names := fields_of(batch):
+        return with_fields(batch, {name: move(getattr(batch, name), device) for name in names})
     return batch
+
+
+def fields_of(value: Any) -> list[str]:
+    """The attributes that hold what is in a dataclass, or in a batch of torchtext's; of anything else none."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return [field.name for field in fields(value)]
+    return list(value.fields) if type(value).__module__.startswith("torchtext.") else []
+
+
+def with_fields(value: Any, items: dict[str, Any]) -> Any:
+    """A copy of it with others in their place."""
+    made = copy(value)
+    for name, item in items.items():
+        object.__setattr__(made, name, item)  # one may be frozen
+    return made
 
 
 def detach(output: Any) -> Any:

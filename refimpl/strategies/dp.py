@@ -9,8 +9,6 @@ order; on GPUs the work of one is still under way when the next begins. ("Traini
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import fields, is_dataclass
 from functools import partial
 from numbers import Number
 from typing import Any
@@ -23,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from ..devices import STEPS, Devices
 from ..dispatch import fitted, named
 from ..errors import ConfigurationError, shown
-from ..loaders.batches import move, rebuilt
+from ..loaders.batches import fields_of, move, rebuilt, with_fields
 from ..loggers.rules import is_metric
 from ..module import LightningModule
 from ..progress import Progress
@@ -172,10 +170,7 @@ def _cut(value: Any, rows: slice, samples: int) -> Any:
             return rebuilt(value, cut)
         if isinstance(value, (list, tuple)):
             return type(value)(*cut.values()) if hasattr(value, "_fields") else type(value)(cut.values())
-        made = copy(value)
-        for name, item in cut.items():
-            object.__setattr__(made, name, item)  # one may be frozen
-        return made
+        return with_fields(value, cut)
     if _moves(value):
         try:
             return value[rows]
@@ -193,10 +188,7 @@ def _items(value: Any) -> Mapping[Any, Any] | None:
         return value
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
-    if is_dataclass(value) or type(value).__module__.startswith("torchtext."):  # whose batches have attributes
-        names = [field.name for field in fields(value)] if is_dataclass(value) else value.fields
-        return {name: getattr(value, name) for name in names}
-    return None
+    return {name: getattr(value, name) for name in fields_of(value)} or None
 
 
 def _moves(value: Any) -> bool:
@@ -283,7 +275,8 @@ class DataParallel(Devices):
             run = self.in_precision(fitted(getattr(replica, step), step, LightningModule))
             given = [arg[index] if isinstance(arg, Parts) else arg for arg in args]
             progress.take_part(part, index)
-            outputs.append(run(move(part, device), *given))
+            with torch.cuda.device(device if device.type == "cuda" else -1):  # kernels may go by the current one
+                outputs.append(run(move(part, device), *given))
         progress.take_part(whole, None)
         if step == "training_step" and any(output is None for output in outputs):
             raise ConfigurationError("training_step returned None, which several devices do not support")

@@ -55,29 +55,28 @@ class Processes:
         self.launcher = Launcher.of_script(devices) if devices.starts else None
         self.interrupted_at: float | None = None
         self.is_parted = self.ends = False
-        self._count, limit = 0, timedelta(seconds=self.timeout)
-        self._done = self._settled = 0  # batches, and those of them whose requests are settled
+        self._count = self._done = self._settled = 0  # agreements, batches, and those whose requests are settled
+        self.store: Any = None
         self.cells: Any = None  # the memory that all share, if they are on one machine
         if started_by_us():
             threading.Thread(target=has_lost_its_launcher, daemon=True).start()
+
+    def meet(self, devices: Any) -> None:
+        """Wait for the others, and know them."""
         import torch._dynamo  # noqa: F401  # as the first optimizer does, which takes as long as a process to start
 
-        try:
-            self.store = self._met(limit)
-            if not distributed.is_initialized():  # as a script may have done it
-                store = PrefixStore("groups", self.store)
-                device = devices.device if devices.device.type == "cuda" else None
-                backend = "cpu:gloo,cuda:nccl" if device else "gloo"  # both, since a number may be logged
-                distributed.init_process_group(
-                    backend, timeout=limit, store=store, rank=self.rank, world_size=self.size, device_id=device
-                )
-            self.group = distributed.new_group(backend="gloo", timeout=limit)
-            self._share_memory()
-        except BaseException as error:
-            seen = self.failed(error)
-            if seen is error:
-                raise
-            raise seen from error
+        limit = timedelta(seconds=self.timeout)
+        self.store = self._met(limit)
+        if not distributed.is_initialized():  # as a script may have done it
+            store = PrefixStore("groups", self.store)
+            alone = devices.device.type == "cuda" and devices.devices.count(devices.device) == 1  # as NCCL wants it
+            device = devices.device if alone else None
+            backend = "cpu:gloo,cuda:nccl" if alone else "gloo"  # both, since a number may be logged
+            distributed.init_process_group(
+                backend, timeout=limit, store=store, rank=self.rank, world_size=self.size, device_id=device
+            )
+        self.group = distributed.new_group(backend="gloo", timeout=limit)
+        self._share_memory()
 
     def _met(self, limit: timedelta) -> Any:
         """The store, when all have come to it."""
@@ -251,14 +250,14 @@ class Processes:
     def failed(self, error: BaseException) -> BaseException:
         """What the caller is to see of an error here: itself, or that of the process which was the first to fail."""
         self.ends = True
-        store = getattr(self, "store", None)
+        store = self.store
         lost = isinstance(error, (Lost, distributed.DistError)) or (
             isinstance(error, RuntimeError) and bool(re.search(_TOLD, str(error)))
         )
         if not lost:
             told = f"process {self.rank} failed:\n{''.join(traceback.format_exception(error))}"
             with suppress(Exception):
-                store.compare_set("failed", "", told)  # type: ignore[union-attr]
+                store.compare_set("failed", "", told)
             self.part()
             return error
         cause = self._cause(store, str(error))
@@ -301,18 +300,15 @@ def joined(devices: Any, defers: Callable[[], bool]) -> Iterator[Processes]:
     Raises what `Processes.failed` says.
     """
     global _together
-    processes = _together
-    if processes is not None and (processes.size, processes.rank) != (devices.world_size, devices.global_rank):
-        raise ConfigurationError(f"{devices.world_size} processes are asked for, but this script runs in "
-                                 f"{processes.size}; use as many in all of its trainers")  # fmt: skip
-
     if _ended:
         raise ProcessError("the processes have parted with a run that failed; start the script again, or use "
                            "strategy='ddp_spawn', which starts processes for each run")  # fmt: skip
+    processes = _together or Processes(devices)
+    if (processes.size, processes.rank) != (devices.world_size, devices.global_rank):
+        raise ConfigurationError(f"{devices.world_size} processes are asked for, but this script runs in "
+                                 f"{processes.size}; use as many in all of its trainers")  # fmt: skip
 
     def handle(number: int, frame: Any) -> None:
-        if processes is None:
-            raise KeyboardInterrupt
         if processes.ends:
             return  # which takes seconds, at most
         if processes.launcher and processes.launcher.cause:
@@ -325,22 +321,21 @@ def joined(devices: Any, defers: Callable[[], bool]) -> Iterator[Processes]:
     is_main = threading.current_thread() is threading.main_thread()
     usual = signal.signal(signal.SIGINT, handle) if is_main else None
     try:
-        if processes is None:
-            processes = _together = Processes(devices)
+        if _together is None:
+            processes.meet(devices)
+            _together = processes
             atexit.register(_part_at_exit)
         processes.interrupted_at = None
         if processes.launcher:
             processes.launcher.runs = True
         yield processes
     except BaseException as error:
-        if processes is None:
-            raise
         seen = processes.failed(error)
         if seen is error:
             raise
         raise seen from error
     finally:
-        if processes is not None and processes.launcher:
+        if processes.launcher:
             processes.launcher.runs = False
         if is_main:
             signal.signal(signal.SIGINT, usual)
