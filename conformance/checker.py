@@ -31,6 +31,7 @@ __all__ = ["judge", "judge_file"]
 # reorders within a batch or an epoch's edge; what is further away counts as missing.
 LOOKAHEAD = 20_000
 RECENT = 65  # by how many events the place in the oracle is told
+STEADY = 8  # so many events in the order of the contract tell that a trace is where that is
 CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
 UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
@@ -109,7 +110,9 @@ def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: fr
         return ", ".join(sorted(absent))
     fields = {"changes": "params", "updates": "params", "logged": "values"}
     field = fields.get(clause.kind, clause.check.get("field"))
-    needs_effect = clause.kind in ("effect", *fields)
+    if clause.kind == "state" and clause.check.get("of", "fx") == "fx":
+        (field,) = clause.check["fields"]
+    needs_effect = clause.kind in ("effect", "state", *fields) and field is not None
     return f"effect {field}" if needs_effect and field not in effects else ""
 
 
@@ -152,6 +155,8 @@ class _Lockstep:
         self.limit = LOOKAHEAD
         self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}
         self.matched: deque[int] = deque(maxlen=RECENT)
+        self.following = STEADY  # how many events have come right after the one that they are to come after
+        self.begun: list[bool] = []  # of the calls that are open, whether they were in place
         self.about: dict[str, list[Check]] = {}
         self.expecting: dict[tuple[str, str, str, str | None], list[Check]] = {}
         self.seeing: dict[tuple[str, str, str, str | None], list[Check]] = {}
@@ -159,15 +164,28 @@ class _Lockstep:
     def feed(self, event: Event) -> None:
         """The next event of this process."""
         counterpart = self.counterpart(event)
+        in_place = self.is_in_place(event)
         self.recent.append((event, counterpart))
         failed = None
         for check in self.told_of(event, counterpart):
-            check.see(event, counterpart)
+            if in_place or not check.in_place:
+                check.see(event, counterpart)
             if check.failure is not None and failed is None:
                 failed = check
         if failed is not None:
             self.drop_failed()
             self.context[event.seq] = self.lines(failed.failure)
+
+    def is_in_place(self, event: Event) -> bool:
+        """Whether it comes where the contract has it, as the last ones did, and its begin if it is an end: a call that
+        was moved has its counterpart right after its begin, too."""
+        in_place = self.following >= STEADY
+        if event.ph == "B":
+            self.begun.append(in_place)
+            del self.begun[:-LOOKAHEAD]
+        elif event.ph == "E" and self.begun:
+            in_place = self.begun.pop() and in_place
+        return in_place
 
     def hear_out(self) -> None:
         """The trace has ended, and what is still due is missing; but for an oracle that has much more to say."""
@@ -212,6 +230,8 @@ class _Lockstep:
         if not queue:
             return None
         place, due = queue.popleft()
+        follows = place == (self.matched[-1] if self.matched else -1) + 1
+        self.following = self.following + 1 if follows else 0
         self.matched.append(place)
         self.pending -= 1
         return due

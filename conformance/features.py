@@ -19,7 +19,8 @@ PARTICULAR = frozenset(
 def features(scenario: Scenario) -> frozenset[str]:
     """Words such as "call:test", "option:max_steps", "training_step:return-none", "source:datamodule".
 
-    The word "when" says that the scenario makes something unusual happen, "everywhere" says nothing.
+    The word "when" says that the scenario makes something unusual happen, "particular" that, or that a batch runs
+    through other lines; "everywhere" says nothing.
     """
     data, model = scenario.data, scenario.model
     words = {f"call:{call}" for call in scenario.calls}
@@ -83,6 +84,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "when": model.monitors_nothing or "when" in words,
     }
     words |= {word for word, holds in flags.items() if holds}
+    words |= {"particular"} if words & {*PARTICULAR, "when"} else set()
     return frozenset(words)
 
 

@@ -77,10 +77,12 @@ def parts(batch: str) -> list[tuple[str, int, int]]:
 class Numbers:
     """The scenario's model while it is trained. `weights` are those of the layers, each with its bias last;
     `gradients` are None until there are some, those of all processes and this one's `own`; `rates` are the learning
-    rates, one for each optimizer: another list whenever one changes."""
+    rates, one for each optimizer, `gradient_sums` what the own gradients add up to: other lists whenever
+    one changes."""
 
     gradients: list[list[float] | None]
     own: list[list[float] | None]
+    gradient_sums: list[float]
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.scenario, self.rank = scenario, rank
@@ -180,6 +182,7 @@ class Numbers:
         if not averages and self.scenario.processes > 1:
             alone = self._gradient(batch, window, parts[self.rank], divided_by)
             self.own[optimizer_idx] = [sum(column) for column in zip(own or [0.0] * len(alone), alone)]
+        self._add_up()
 
     def _gradient(self, batch: str, window: Window, part: range | None, divided_by: float) -> list[float]:
         """Of the mean of the squared errors, by each weight of a layer and its bias."""
@@ -187,20 +190,20 @@ class Numbers:
         pairs = [list(zip(errors, column)) for column in zip(*(x for x, _ in rows))]
         return [2 * sum(error * x for error, x in pair) / len(rows) / divided_by for pair in pairs]
 
-    @property
-    def gradient_sums(self) -> list[float]:
-        """For each layer, what its gradients add up to in this process."""
-        return [sum(own or ()) for own in self.own]
-
     def set_gradients(self, other: Numbers | None) -> None:
         """Those of another one, or none."""
         nothing = [None for _ in self.layers]
         self.gradients = deepcopy(other.gradients) if other else [*nothing]
         self.own = deepcopy(other.own) if other else [*nothing]
+        self._add_up()
+
+    def _add_up(self) -> None:
+        self.gradient_sums = [float(sum(own or ())) for own in self.own]
 
     def zero_grad(self, optimizer_idx: int = 0) -> None:
         """Clear the gradients of one optimizer's layer."""
         self.gradients[optimizer_idx] = self.own[optimizer_idx] = None
+        self._add_up()
 
     def update(self, optimizer_idx: int = 0) -> bool:
         """What `optimizer.step()` makes of the gradients; without any, nothing. Returns whether the weights move."""

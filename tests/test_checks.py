@@ -567,6 +567,54 @@ def test_anew() -> None:
     assert epochs(["0/0", "0/1"], ["0/0", "0/1"], ["0/1", "0/0"]) == told
 
 
+def test_state_in_its_functions_and_in_all(judge: Judge) -> None:
+    check = {"kind": "state", "fields": ["global_step"], "scopes": ["train_loop"]}
+    given = rows()
+    assert judge(given, **check).status is Status.PASS
+    inside, outside = (spans(given, f"module.{hook}")[0][0] for hook in ("on_train_epoch_end", "on_fit_end"))
+    verdict = judge(changed(given, inside, fx={"global_step": 7}), **check)
+    fails(verdict, "global_step is 7, not 3, at the begin of module.on_train_epoch_end", seq=inside)
+    other = changed(given, outside, fx={"global_step": 7})
+    assert judge(other, **check).status is Status.PASS
+    verdict = judge(other, kind="state", fields=["global_step"])
+    fails(verdict, "global_step is 7, not 6, at the begin of module.on_fit_end", seq=outside)
+
+
+def test_state_beside_what_is_missing_or_moved_is_not_judged(judge: Judge) -> None:
+    check = {"kind": "state", "fields": ["global_step"]}
+    given = rows()
+    place = spans(given, "module.on_train_epoch_end")[0][0]
+    other = changed(given, place, fx={"global_step": 7})
+    without = drop(other, "callback:1.on_train_epoch_end")
+    assert judge(without, **check).status is Status.PASS
+    begin, _ = early = spans(given, "module.on_epoch_end")[0]
+    wrong = changed(given, begin + 1, fx={"global_step": 7})
+    assert judge(moved(wrong, early, place - 8), **check).status is Status.PASS
+
+
+def test_state_of_arguments_and_of_what_has_no_value_of_its_own(judge: Judge) -> None:
+    given = rows()
+    place = spans(given, "module.on_train_batch_end")[1][0]
+    check = {"kind": "state", "fields": ["batch", "batch_idx"], "of": "args", "at": "B"}
+    wrong = changed(given, place, args={"batch_idx": 5})
+    fails(judge(wrong, **check), "batch_idx is 5, not 1, at the begin of module.on_train_batch_end")
+    assert judge(changed(given, place + 1, args={"batch_idx": 5}), **check).status is Status.PASS
+    there = [row._replace(fx={**row.fx, "device": "cuda:0"}) for row in given]
+    check = {"kind": "state", "fields": ["device"], "scopes": ["train_loop"]}
+    assert judge(there, **check).status is Status.PASS
+    fails(judge(changed(there, place, fx={"device": "cpu"}), **check),
+          "device is cpu, not cuda:0, at the begin of module.on_train_batch_end")
+
+
+def test_repeats(judge: Judge) -> None:
+    given = rows()
+    _, end = spans(given, "module.on_train_batch_end")[0]
+    assert judge(given, kind="repeats").status is Status.PASS
+    assert judge(changed(given, end, args={"batch_idx": None}), kind="repeats").status is Status.PASS
+    fails(judge(changed(given, end, args={"batch_idx": 9}), kind="repeats"),
+          "module.on_train_batch_end ends with batch_idx=9, and began with batch_idx=0", seq=end)
+
+
 def test_waits() -> None:
     check = {"kind": "waits", "first": "prepare_data", "hooks": ["setup"]}
     fit = [(0, "B", "trainer.fit", {}), (1, "B", "trainer.fit", {})]

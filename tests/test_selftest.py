@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from conformance.adapters.lightning_api import EFFECTS
 from conformance.clauses import Clause, load_clauses
 from conformance.mutants import selftest as tool
 from conformance.mutants.engine import Mutant, mutated
+from conformance.mutants.facts import OPEN, Recorded, survey
 from conformance.mutants.generated import hook_calls, mutants_for, systematic
 from conformance.mutants.patches import Patch, module_of, sources
 from conformance.scenario import load_scenarios
@@ -49,6 +51,31 @@ def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
     assert bench.notices(mutant)
 
 
+@pytest.mark.slow
+def test_whatever_is_recorded_is_judged(bench: tool.Bench) -> None:
+    facts = survey(bench.recorded(), load_clauses(), draws=12)
+    assert tool.unnoticed(facts) == []
+    effects = {fact for fact in facts.changed if fact.startswith("fx.")}
+    assert effects == {f"fx.{effect}" for effect in EFFECTS}
+    assert facts.changed.total() > 400
+
+
+def test_a_fact_that_nobody_judges_is_told(tmp_path: Path) -> None:
+    [scenario] = [scenario for scenario in load_scenarios() if scenario.name == "fit-val"]
+    trace = Recorded.of(scenario, tmp_path / "trace.jsonl")
+    blind = {name: clause for name, clause in load_clauses().items() if not name.endswith(".state.lr")}
+    facts = survey([trace], blind, draws=8, only=lambda fact: fact in ("fx.lr", "fx.global_step"))
+    assert (facts.changed["fx.global_step"], facts.noticed["fx.global_step"]) == (8, 8)
+    [told] = tool.unnoticed(facts)
+    assert re.fullmatch(r"fx.lr=.* in the place of \[0.0625\], at the (begin|end) of .*, event \d+ of fit-val", told)
+
+
+def test_what_is_open_has_a_reason_and_is_somewhere(bench: tool.Bench) -> None:
+    events = [(trace.scenario, due) for trace in bench.recorded() for due in trace.due]
+    for name, holds, why in OPEN:
+        assert why and any(holds(scenario, due) for scenario, due in events), name
+
+
 def test_the_report_of_some_clauses() -> None:
     report = tool.selftest(load_clauses(), load_scenarios(), only=["modes.val.*"])
     assert report.ok and report.problems == [] and report.unproven == []
@@ -60,6 +87,7 @@ def test_the_report_of_the_systematic_mutants(monkeypatch: pytest.MonkeyPatch) -
     nothing = Mutant("none", "nothing is broken", (), scenario="test")
     [dropped] = [mutant for _, mutant in SYSTEMATIC if mutant.name == "drop test_loop.on_test_start"]
     monkeypatch.setattr(tool, "TRIED", ())
+    monkeypatch.setattr(tool, "DRAWN", 0)
     monkeypatch.setattr(tool, "systematic", lambda: iter([("drop", nothing), ("drop", dropped)]))
     [scenario] = [scenario for scenario in load_scenarios() if scenario.name == "test"]
     report = tool.selftest({"test.on_test_start": load_clauses()["test.on_test_start"]}, [scenario])
@@ -154,4 +182,4 @@ def test_generated_mutants_name_their_hooks() -> None:
         if not clause.excluded:
             for mutant in mutants_for(clause):
                 assert isinstance(mutant, Mutant)
-                assert mutant.hooks
+                assert mutant.hooks or mutant.events

@@ -15,6 +15,7 @@ from typing import Any
 from .base import Check, CheckError, Failure, Line, Spec, shown
 from .calls import Balance, Count, Encloses, Never, Order, Receivers, Sequence
 from .effects import Anew, Argument, Changes, Effect, Logged, Parts, Shares, Updates, Waits
+from .state import Repeats, State
 
 __all__ = ["CONDITIONS", "KINDS", "Check", "CheckError", "Failure", "Line", "Spec", "build", "shown"]
 
@@ -32,6 +33,8 @@ KINDS: Mapping[str, type[Check]] = {
     "shares": Shares,
     "anew": Anew,
     "waits": Waits,
+    "state": State,
+    "repeats": Repeats,
     "receivers": Receivers,
     "balance": Balance,
     "sequence": Sequence,

@@ -92,11 +92,12 @@ def hooks_of(*specs: Spec) -> frozenset[str]:
 
 class Check:
     """Base of all kinds. `hooks` are those it is about, None for all; `needed` are those of them without
-    which it cannot be judged, while of the others it takes any. `of_all`: it sees the events of all processes."""
+    which it cannot be judged, while of the others it takes any. `of_all`: it sees the events of all processes;
+    `in_place`: only those that come right after the one that they are to come after."""
 
     hooks: frozenset[str] | None = None
     needed: frozenset[str] = frozenset()
-    of_all = False
+    of_all = in_place = False
 
     def __init__(self) -> None:
         self.failure: Failure | None = None

@@ -216,7 +216,8 @@ def systematic() -> Iterator[tuple[str, Mutant]]:
 
 
 def mutants_for(clause: Clause) -> list[Mutant]:
-    """Generated mutants that must fail this clause: a count's hook dropped, an order's pair turned round."""
+    """Generated mutants that must fail this clause: a count's hook dropped, an order's pair turned round, another value
+    in the trace for a recorded fact."""
     check = clause.check
     plain = all(word.startswith("!") or word.startswith("call:") for word in check.get("given", ()))
     if check["kind"] == "count" and plain:
@@ -226,6 +227,10 @@ def mutants_for(clause: Clause) -> list[Mutant]:
     if check["kind"] == "order" and plain:
         mutant = _turned_round(check["first"], check["then"])
         return [] if mutant is None else [mutant]
+    if check["kind"] in ("state", "repeats"):
+        why = f"a trace says something else of {', '.join(check.get('fields', ['what ends']))}"
+        reason = " is .*, not | and began with "
+        return [Mutant(f"fact of {clause.id}", why, (), reason=reason, also=("*",), events="fact")]
     return []
 
 

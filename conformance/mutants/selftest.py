@@ -2,8 +2,8 @@
 
 A clause is proven when the healthy engine passes it and a mutant fails it with the reason that the
 mutant states, without failing a clause that has nothing to do with what was broken. Beside that, each
-hook call of the engine's loops is dropped, doubled, and swapped with its neighbour; some clause must
-notice every time.
+hook call of the engine's loops is dropped, doubled, and swapped with its neighbour, and recorded facts are
+changed; some clause must notice every time.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from ..scenario import Scenario
 from ..spec.pseudocode import expected
 from ..verdicts import Status, Verdict
 from .engine import Mutant, judge_mutant, mutated
+from .facts import Facts, Recorded, change_fact, survey
 from .generated import mutants_for, systematic
 from .patches import Patch, StaleMutant
 
-__all__ = ["Bench", "SelftestReport", "authored", "mutants_of", "print_selftest", "selftest"]
+__all__ = ["Bench", "SelftestReport", "authored", "mutants_of", "print_selftest", "selftest", "unnoticed"]
 
 # Kinds of clauses about a whole run, and an argument that sums it up: whatever is broken may show there.
-WHOLE_RUN = ("sequence", "receivers", "balance")
+WHOLE_RUN = ("sequence", "receivers", "balance", "state", "repeats")
 SUMMED_UP = "loss"
+# How often each recorded fact is changed, and the share of its changes that has to be noticed.
+DRAWN, ENOUGH = 40, 0.95
 # Where a systematic mutant is tried if its own scenario does not show it.
 TRIED = ("fit-tbptt", "fit-val", "fit-val-loaders", "test", "predict", "validate", "fit-outputs", "fit-raise-step")
 
@@ -55,10 +58,11 @@ class SelftestReport:
     tried: Counter[str] = field(default_factory=Counter)
     caught: Counter[str] = field(default_factory=Counter)
     mutants: int = 0
+    facts: Facts = field(default_factory=Facts)
 
     @property
     def ok(self) -> bool:
-        """Whether every clause is proven, and every systematic mutant caught."""
+        """Whether every clause is proven, every systematic mutant caught, and of each fact enough changes noticed."""
         return not self.problems and not self.unproven and self.tried == self.caught
 
 
@@ -119,6 +123,10 @@ class Bench:
             self._passing[name] = {v.clause for v in verdicts if v.status is Status.PASS}
         return self._passing[name]
 
+    def recorded(self) -> list[Recorded]:
+        """The healthy engine's traces of all scenarios in one process."""
+        return [Recorded.of(scenario, self.trace) for scenario in self.scenarios.values() if scenario.processes == 1]
+
     def prove(self, clause: Clause) -> list[str]:
         """What is wrong with the clause's mutants: nothing, if it is proven."""
         mutants = mutants_of(clause)
@@ -143,7 +151,7 @@ class Bench:
         """Whether the mutant fails the clause, for its reason, on one of the scenarios, and nothing else."""
         seen = f"{clause}: {mutant} is not caught"
         scenarios = self._where(clause, mutant)
-        with self._judge(mutant) as judge:
+        with self._judge(mutant, clause) as judge:
             for scenario in scenarios:
                 verdicts, error = judge(scenario)
                 if error:
@@ -166,12 +174,11 @@ class Bench:
         return list(islice((name for name in able if clause in self.passing(name)), 2))
 
     @contextmanager
-    def _judge(self, mutant: Mutant) -> Iterator[Callable[[str], tuple[list[Verdict], str]]]:
+    def _judge(self, mutant: Mutant, clause: str = "") -> Iterator[Callable[[str], tuple[list[Verdict], str]]]:
         """What tells the verdicts on a mutant, given a scenario's name, and what broke if anything did."""
 
         def judge_events(name: str) -> tuple[list[Verdict], str]:
-            produce(RefimplAdapter(), self.scenarios[name], self.trace)
-            TRACES[mutant.events](self.trace)
+            TRACES[mutant.events](self.clauses[clause], self.scenarios[name], self.trace)
             return judge_file(self.trace, self.clauses), ""
 
         if mutant.events:
@@ -226,15 +233,25 @@ def selftest(
                 report.caught[operation] += 1
             else:
                 report.problems.append(f"survived: {mutant}")
+        if not only:
+            report.facts = survey(bench.recorded(), clauses, DRAWN)
+            report.problems += unnoticed(report.facts)
     report.problems += bench.problems
     return report
+
+
+def unnoticed(facts: Facts) -> list[str]:
+    """The facts of which too few changes were noticed, each with one that was not."""
+    few = [fact for fact, times in facts.changed.items() if facts.noticed[fact] < ENOUGH * times]
+    return [next(unseen for unseen in facts.unseen if unseen.startswith(f"{fact}=")) for fact in few]
 
 
 # ---- mutants of a trace: what no trainer can be made to do through its recorder ----------------------------
 
 
-def _drop_end(path: Path) -> None:
+def _drop_end(clause: Clause, scenario: Scenario, path: Path) -> None:
     """Leave out the end of the first span of on_train_start."""
+    produce(RefimplAdapter(), scenario, path)
     header, *events, footer = path.read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in events]
     index = next(i for i, row in enumerate(rows) if row["ph"] == "E" and row["hook"] == "on_train_start")
@@ -246,7 +263,7 @@ def _drop_end(path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-TRACES: Mapping[str, Callable[[Path], None]] = {"drop-end": _drop_end}
+TRACES: Mapping[str, Callable[[Clause, Scenario, Path], None]] = {"drop-end": _drop_end, "fact": change_fact}
 
 
 def print_selftest(report: SelftestReport, console: Console) -> None:
@@ -255,6 +272,10 @@ def print_selftest(report: SelftestReport, console: Console) -> None:
     console.print(f"clauses proven by a mutant: {len(report.proven)} of {total}, with {report.mutants} mutants")
     for operation, tried in report.tried.items():
         console.print(f"hook calls of the loops, {operation}: {report.caught[operation]} of {tried} caught")
+    for what, kind in (("arguments", "args"), ("effects", "fx")):
+        for fact in (fact for fact in report.facts.changed if fact.startswith(f"{kind}.")):
+            noticed, times = report.facts.noticed[fact], report.facts.changed[fact]
+            console.print(f"recorded {what}, {fact.partition('.')[2]}: {noticed} of {times} changes noticed")
     for clause in report.unproven:
         console.print(f"unproven: {clause}", markup=False, highlight=False)
     for problem in report.problems:

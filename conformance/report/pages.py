@@ -41,6 +41,7 @@ FAMILIES = {
     "checkpoint": "checkpoints, and going on from one",
     "skip": "None, -1, and a closure that is not called",
     "run": "exceptions and Ctrl-C",
+    "given": "arguments, whatever else is on",
     "structure": "what holds for every trace",
 }
 

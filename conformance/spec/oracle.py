@@ -45,6 +45,7 @@ STAGE_OF = {
     "predict_loop": "predicting",
 }
 
+NO_METRICS: list[str] = []
 OWN_WORDS = "*"  # what is raised where the trainer refuses to go on: it chooses the words
 
 
@@ -139,12 +140,11 @@ class Oracle:
             everybody = list(range(self.s.model.optimizers))
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
         if self.stage is not None:
-            fx["stage"] = self.stage
-        if self.s.model.logs:
-            known = sorted(self.logged.known().items())
-            fx["metrics"] = [name for name, _ in known]
-            if self.is_exact:
-                fx["values"] = [value for _, value in known]
+            fx["stage"], fx["device"] = self.stage, OWN_WORDS  # whichever device, it stays there
+        known = sorted(self.logged.known().items()) if self.s.model.logs else []
+        fx["metrics"] = [name for name, _ in known] or NO_METRICS
+        if known and self.is_exact:
+            fx["values"] = [value for _, value in known]
         return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
 
     @property
