@@ -31,6 +31,7 @@ __all__ = ["OPEN", "Facts", "Recorded", "another", "change_fact", "survey"]
 OPEN: Sequence[tuple[str, Callable[[Scenario, Expected], bool], str]] = (
     ("stage", lambda scenario, due: "stage" not in due.fx, "the text has the flags in the loops only"),
     ("device", lambda scenario, due: "device" not in due.fx, "the text does not say where it is around the loops"),
+    ("metrics", lambda scenario, due: not scenario.model.logs, "a module of the user's own may log what it likes"),
     ("loss", lambda scenario, due: scenario.option("precision") != 32, "bfloat16 rounds in its own way"),
     ("optimizer", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
     ("optimizer_idx", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),

@@ -45,7 +45,6 @@ STAGE_OF = {
     "predict_loop": "predicting",
 }
 
-NO_METRICS: list[str] = []
 OWN_WORDS = "*"  # what is raised where the trainer refuses to go on: it chooses the words
 
 
@@ -141,10 +140,11 @@ class Oracle:
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
         if self.stage is not None:
             fx["stage"], fx["device"] = self.stage, OWN_WORDS  # whichever device, it stays there
-        known = sorted(self.logged.known().items()) if self.s.model.logs else []
-        fx["metrics"] = [name for name, _ in known] or NO_METRICS
-        if known and self.is_exact:
-            fx["values"] = [value for _, value in known]
+        if self.s.model.logs:  # nobody else knows what a module of the user's own logs
+            known = sorted(self.logged.known().items())
+            fx["metrics"] = [name for name, _ in known]
+            if known and self.is_exact:
+                fx["values"] = [value for _, value in known]
         return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
 
     @property
