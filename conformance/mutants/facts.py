@@ -17,6 +17,7 @@ from typing import Any
 from ..adapters.refimpl import RefimplAdapter
 from ..checker import judge
 from ..clauses import Clause
+from ..features import features
 from ..numerics import agrees
 from ..produce import produce
 from ..scenario import Scenario
@@ -27,16 +28,26 @@ from ..verdicts import Status
 
 __all__ = ["OPEN", "Facts", "Recorded", "another", "change_fact", "survey"]
 
-# Facts that the contract does not determine: the argument or effect, where (None: nowhere), and why.
+LOOPS = ("train_loop", "val_loop", "test_loop", "predict_loop")
+
+
+def _withheld(scenario: Scenario, due: Expected, effect: str) -> bool:
+    """Whether an update is withheld at this event, after steps that returned None."""
+    return effect not in due.fx and "training_step:return-none" in features(scenario)
+
+
+# Facts that the contract does not determine: the argument or effect, where, and why. That the oracle is silent is not
+# enough: it has to be one of these places.
 OPEN: Sequence[tuple[str, Callable[[Scenario, Expected], bool], str]] = (
-    ("stage", lambda scenario, due: "stage" not in due.fx, "the text has the flags in the loops only"),
-    ("device", lambda scenario, due: "device" not in due.fx, "the text does not say where it is around the loops"),
+    ("stage", lambda scenario, due: due.scope not in LOOPS, "the text has the flags in the loops only"),
+    ("device", lambda scenario, due: due.scope not in LOOPS, "the text does not say where it is around the loops"),
     ("metrics", lambda scenario, due: not scenario.model.logs, "a module of the user's own may log what it likes"),
     ("loss", lambda scenario, due: scenario.option("precision") != 32, "bfloat16 rounds in its own way"),
     ("optimizer", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
     ("optimizer_idx", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
-    ("grads", lambda scenario, due: "grads" not in due.fx, "how a trainer withholds an update is its own affair"),
-    ("gradients", lambda scenario, due: "gradients" not in due.fx, "likewise; and bfloat16, and whose turn averages"),
+    ("grads", lambda scenario, due: _withheld(scenario, due, "grads"), "withholding is the trainer's affair"),
+    ("gradients", lambda scenario, due: _withheld(scenario, due, "gradients"), "likewise"),
+    ("gradients", lambda scenario, due: scenario.option("precision") != 32, "bfloat16 rounds in its own way"),
 )
 
 GRADS = ("none", "zero", "set")

@@ -229,7 +229,8 @@ def mutants_for(clause: Clause) -> list[Mutant]:
         return [] if mutant is None else [mutant]
     if check["kind"] in ("state", "repeats"):
         why = f"a trace says something else of {', '.join(check.get('fields', ['what ends']))}"
-        reason = " is .*, not | and began with "
+        fields = "|".join(check.get("fields", ()))
+        reason = rf"^(rank \d: )?({fields}) is .*, not " if fields else " and began with "
         return [Mutant(f"fact of {clause.id}", why, (), reason=reason, also=("*",), events="fact")]
     return []
 
