@@ -63,6 +63,7 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     effects = frozenset(reader.header.declares["effects"])
     known = features(scenario)
     cannot = sorted(set(scenario.needs) & set(reader.header.declares.get("lacks", ())))
+    cannot += sorted({event.hook for event in scenario.when} - declared - UNDECLARED)  # nothing can happen there
 
     verdicts: dict[str, Verdict] = {}
     checks: dict[str, Check] = {}

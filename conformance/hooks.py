@@ -6,6 +6,7 @@ Plain data for both halves; order as in the documentation.
 from __future__ import annotations
 
 __all__ = [
+    "ARGUMENTS",
     "CALLBACK_HOOKS",
     "CALLS",
     "CHECKPOINTS",
@@ -84,6 +85,33 @@ MODULE_HOOKS = (
     "optimizer_step",
     *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
 )
+
+# What the documentation calls the arguments of a hook, but for the trainer and module that callbacks get first.
+ARGUMENTS = {
+    **{hook: ("batch", "batch_idx", "dataloader_idx") for hook in ("validation_step", "test_step", "predict_step")},
+    **{
+        f"on_{stage}_batch_{moment}": ("outputs",) * (moment == "end") + ("batch", "batch_idx", "dataloader_idx")
+        for stage in ("train", "validation", "test", "predict")
+        for moment in ("start", "end")
+    },
+    "training_step": ("batch", "batch_idx", "optimizer_idx", "hiddens"),
+    "tbptt_split_batch": ("batch", "split_size"),
+    "on_before_batch_transfer": ("batch", "dataloader_idx"),
+    "transfer_batch_to_device": ("batch", "device", "dataloader_idx"),
+    "on_after_batch_transfer": ("batch", "dataloader_idx"),
+    "on_before_zero_grad": ("optimizer",),
+    "optimizer_zero_grad": ("epoch", "batch_idx", "optimizer", "optimizer_idx"),
+    "on_before_backward": ("loss",),
+    "backward": ("loss", "optimizer", "optimizer_idx"),
+    "on_before_optimizer_step": ("optimizer", "optimizer_idx"),
+    "optimizer_step": (
+        *("epoch", "batch_idx", "optimizer", "optimizer_idx", "optimizer_closure"),
+        *("on_tpu", "using_native_amp", "using_lbfgs"),
+    ),
+    "on_predict_epoch_end": ("results",),
+    "setup": ("stage",),
+    "teardown": ("stage",),
+}
 
 # Spans of receivers that have no hooks: the calls of the user, and what optimizers and schedulers do.
 CALLS = ("fit", "validate", "test", "predict", "save_checkpoint", "step")

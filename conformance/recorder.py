@@ -30,9 +30,9 @@ from .described import (
     said,
 )  # fmt: skip
 from .experiment import When
-from .hooks import LOADERS
+from .hooks import ARGUMENTS, LOADERS
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "documented"]
 
 # Arguments that are written as they are; others are described, or left out.
 PLAIN = (
@@ -159,16 +159,22 @@ class Recorder:
         original = getattr(base, hook)
         signature = inspect.signature(original)
         variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        names = [name for name, p in signature.parameters.items() if p.kind not in variable][1:]
-        if not names and hook == "predict_step":  # a base class that leaves them open
-            names = ["batch", "batch_idx", "dataloader_idx"]
-        if hook == "on_predict_epoch_end":  # one parameter, which releases name in two ways
-            names = ["results" if name == "outputs" else name for name in names]
-        offset = 2 if names[:2] == ["trainer", "pl_module"] else 0
+        own = [name for name, p in signature.parameters.items() if p.kind not in variable][1:]
+        offset = 2 if own[:2] == ["trainer", "pl_module"] else 0
+        names = own[:offset] + documented(hook, own[offset:])
+        known = dict(zip(own, names))
+        renamed = {new: old for old, new in known.items() if new != old}
+        if renamed and getattr(original, "__qualname__", "").partition(".")[0] in ("ModelHooks", "Callback"):
+            # What a library does not use it may call something else, and trainers give what a hook's parameters name.
+            parameters = signature.parameters.values()
+            signature = signature.replace(parameters=[p.replace(name=known.get(p.name, p.name)) for p in parameters])
+        else:
+            renamed = {}
         recorder = self
 
         def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
-            given = dict(zip(names, args), **kwargs)
+            given = dict(zip(names, args), **{known.get(name, name): value for name, value in kwargs.items()})
+            kwargs = {renamed.get(name, name): value for name, value in kwargs.items()}
             who = getattr(self, "receiver", receiver) if offset else receiver
             around, recorder.running = recorder.running, self if recorder.in_parts and who == "module" else None
             try:
@@ -253,6 +259,17 @@ class Recorder:
             target.__class__ = type(kind.__name__, (kind,), {method: staticmethod(recorded)})
         else:
             setattr(target, method, recorded)
+
+
+def documented(hook: str, names: List[str]) -> List[str]:
+    """What the documentation calls a hook's parameters: those of another name are told by their positions; and those
+    that follow, which a `*args` takes."""
+    due = ARGUMENTS.get(hook, ())
+    told = [
+        due[at] if at < len(due) and name not in due and due[at] not in names else name
+        for at, name in enumerate(names)
+    ]
+    return told + [name for name in due[len(told) :] if name not in told]
 
 
 def _numbered(kind: str, among: List[Any], index: int) -> str:

@@ -18,6 +18,7 @@ from .scenario_rules import ScenarioError, check, check_name
 
 __all__ = [
     "DIRECTORY",
+    "PAIRS",
     "Data",
     "Log",
     "Model",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 DIRECTORY = Path(__file__).parent / "scenarios"
+PAIRS = DIRECTORY / "pairs.jsonl"  # drawn ones, in which every two features meet (see docs/testing.md)
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -44,8 +46,9 @@ def load_scenario(path: Path) -> Scenario:
 
 
 def load_scenarios() -> List[Scenario]:
-    """The built-in scenarios, by name."""
-    return [load_scenario(path) for path in sorted(DIRECTORY.glob("*.toml"))]
+    """The built-in scenarios: those with a file of their own by name, then those of PAIRS."""
+    drawn = [scenario_of(json.loads(line)) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+    return [load_scenario(path) for path in sorted(DIRECTORY.glob("*.toml"))] + drawn
 
 
 # ---- tables in ------------------------------------------------------------------------------------------

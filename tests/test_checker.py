@@ -21,7 +21,7 @@ from conformance.checks.calls import Count
 from conformance.clauses import load_clauses
 from conformance.features import features
 from conformance.hooks import HOOKS
-from conformance.scenario import Data, Model, Scenario, load_scenarios
+from conformance.scenario import Data, Model, Scenario, When, load_scenarios
 from conformance.spec.oracle import Expected
 from conformance.spec.pseudocode import expected
 from conformance.trace import Event, Header, TraceError
@@ -102,6 +102,15 @@ def test_an_undeclared_hook_is_unsupported_and_not_expected(tmp_path: Path) -> N
     assert verdicts["fit.on_fit_start"].reason == "the trainer has no on_fit_start"
     assert verdicts["fit.on_fit_start-then-setup"].status is Status.UNSUPPORTED
     assert failing(verdicts) == set()
+
+
+def test_a_scenario_that_makes_something_happen_in_an_undeclared_hook_is_not_run(tmp_path: Path) -> None:
+    scenario = replace(PLAIN, when=(When("on_pretrain_routine_end", "stop"),))
+    hooks = [hook for hook in HOOKS if hook != "on_pretrain_routine_end"]
+    verdicts = judge_all(tmp_path / "t.jsonl", scenario, [], hooks=hooks)
+    assert failing(verdicts) == set()
+    assert verdicts["fit.sequence"].reason == "the trainer has no on_pretrain_routine_end"
+    assert "fit.sequence" in failing(judge_all(tmp_path / "t.jsonl", scenario, []))
 
 
 def test_what_an_undeclared_hook_would_have_returned_is_not_expected(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from conformance.described import (
     said,
     tensors,
 )
-from conformance.recorder import Recorder
+from conformance.recorder import Recorder, documented
 from conformance.scenario import Data as ScenarioData
 from conformance.scenario import Scenario, When
 from conformance.trace import Event, Header, TraceError, TraceWriter, open_trace
@@ -234,6 +234,60 @@ def test_arguments_by_position_and_by_name_are_written_alike(recording: Recordin
     assert one.args["batch_idx"] == 7
 
 
+@pytest.mark.parametrize(
+    ("hook", "given", "told"),
+    [
+        ("training_step", ["batch", "batch_nb"], ["batch", "batch_idx", "optimizer_idx", "hiddens"]),
+        ("training_step", ["batch", "batch_idx", "hiddens"], ["batch", "batch_idx", "hiddens"]),
+        ("on_train_batch_start", ["batch", "batch_idx", "unused"], ["batch", "batch_idx", "dataloader_idx"]),
+        ("on_before_optimizer_step", ["optimizer", "opt_idx"], ["optimizer", "optimizer_idx"]),
+        ("optimizer_step", ["epoch", "batch_idx", "optimizer", "optimizer_closure"],
+         ["epoch", "batch_idx", "optimizer", "optimizer_closure", "on_tpu", "using_native_amp", "using_lbfgs"]),
+        ("predict_step", [], ["batch", "batch_idx", "dataloader_idx"]),
+        ("on_fit_start", ["whatever"], ["whatever"]),
+    ],
+)  # fmt: skip
+def test_parameters_have_the_documented_names(hook: str, given: list[str], told: list[str]) -> None:
+    """Those that are called something else by their positions, and then what a `*args` takes."""
+    assert documented(hook, given) == told
+
+
+class ModelHooks:
+    """A library's hooks, which calls what it does not use something else."""
+
+    def on_train_batch_start(self, batch: object, batch_idx: int, unused: int = 9) -> int:
+        return unused
+
+
+class OwnNames(ModelHooks):
+    def training_step(self, sample: object, *rest: int) -> object:
+        return rest
+
+    def validation_step(self, sample: object, number: int) -> int:
+        return number
+
+
+def test_a_hook_that_names_its_parameters_otherwise_gets_what_it_is_given(recording: Recording) -> None:
+    hooks = ("training_step", "validation_step", "on_train_batch_start")
+    module = recording.recorder.recording(OwnNames, hooks, "module")()
+    assert module.training_step(None, 7, 1) == (7, 1)
+    assert module.validation_step(sample=None, number=3) == 3
+    assert module.on_train_batch_start(None, 7, dataloader_idx=2) == 2
+    ends = [event.args for event in recording.events() if event.ph == "E"]
+    assert ends == [
+        {"batch": None, "batch_idx": 7, "optimizer_idx": 1},
+        {"batch": None, "batch_idx": 3},
+        {"batch": None, "batch_idx": 7, "dataloader_idx": 2},
+    ]
+
+
+def test_what_a_trainer_asks_a_hook_for_it_finds_in_its_signature(recording: Recording) -> None:
+    """In a library's own, the documented name; in the user's, the user's."""
+    recorded = recording.recorder.recording(OwnNames, ("validation_step", "on_train_batch_start"), "module")
+    assert list(inspect.signature(recorded.on_train_batch_start).parameters)[3] == "dataloader_idx"
+    assert list(inspect.signature(recorded.validation_step).parameters)[2] == "number"
+
+
 def test_callbacks_say_who_they_are(recording: Recording) -> None:
     kind = recording.recorder.recording(pl.Callback, ["on_train_batch_start", "setup"], "callback:0")
     first, second = kind(), kind()
@@ -282,7 +336,7 @@ HOOKS = [hook for hook in vars(Hooks) if "_step" in hook or hook.startswith("on_
     "base, hook, given, args",
     [
         (Hooks, "predict_step", (torch.ones(1), 3, 1), {"batch": None, "batch_idx": 3, "dataloader_idx": 1}),
-        (Hooks, "training_step", (torch.ones(1), 3), {"batch": None}),
+        (Hooks, "training_step", (torch.ones(1), 3), {"batch": None, "batch_idx": 3}),
         (Hooks, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
         (Later, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
         (Hooks, "on_test_batch_end", (None, 3, 1), {"outputs": "none", "batch_idx": 3, "dataloader_idx": 1}),

@@ -33,6 +33,7 @@ class LightningAdapter(LightningLikeAdapter):
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,
+            "min_epochs": scenario.option("min_epochs"),  # 2.6.6 makes 1 of it where min_steps is given alone
         }
         if scenario.processes > 1 or not self.version.startswith("1."):
             renamed.update(accelerator="cpu", devices=scenario.option("devices"))

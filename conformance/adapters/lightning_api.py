@@ -17,7 +17,7 @@ import torch
 from .. import __version__
 from ..described import said
 from ..experiment import Scenario
-from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS
+from ..hooks import CALLBACK_HOOKS, CALLS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS
 from ..recorder import Recorder
 from ..trace import Header, TraceWriter
 from . import model as scenario_model
@@ -82,8 +82,10 @@ class LightningLikeAdapter:
 
     def run(self, scenario: Scenario, writer: TraceWriter) -> None:
         """Do what the scenario says, recording; the writer is closed with the outcome. A scenario that
-        needs what the trainer lacks is not run: its trace holds no event."""
-        if set(scenario.needs) & set(self.lacks):
+        needs what the trainer lacks, or has something happen in a hook that it does not know, is not run: its trace
+        holds no event."""
+        unknown = [event for event in scenario.when if event.hook not in CALLS and not self.has(event.hook)]
+        if set(scenario.needs) & set(self.lacks) or unknown:
             writer.close("returned")
             return
         defines = tuple(hook for hook in scenario.model.defines if self.has(hook))

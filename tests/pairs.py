@@ -1,0 +1,93 @@
+"""Covering scenarios: drawn ones, chosen so that every two features that go together meet in one of them.
+
+    python -m tests.pairs   # draws, chooses, writes conformance/scenarios/pairs.jsonl; two minutes
+
+Most mistakes of a trainer lie where two features meet. A feature is a word of `conformance.features`, but for what
+hook something is made to happen in; a pair counts if it is drawn a few times, by chance or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import combinations, islice
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from conformance.features import features
+from conformance.scenario import PAIRS, Scenario
+from conformance.scenario_rules import ACTIONS
+from conformance.spec.pseudocode import expected
+from tests.strategies import scenarios
+
+__all__ = ["chosen", "draw", "pairs"]
+
+DRAWN, SEED, LONGEST, TIMES, MOST = 6000, 1, 600, 5, 100  # LONGEST in events, TIMES that a pair is drawn
+# Words that nearly every scenario has, or that say what another one says.
+SAID = "everywhere when particular option:max_epochs option:devices option:strategy source:module".split()
+SAID += "optimizers:1 batch:tuple precision:32 scheduler:none form:none".split()
+
+UNTITLED = ("logs:", "defines:", "option:", "reduces:")  # of which there are many
+
+Pair = tuple[str, ...]
+
+
+def words(scenario: Scenario) -> list[str]:
+    """What a scenario combines, sorted."""
+    told = [word for word in features(scenario) if word not in SAID]
+    return sorted(word for word in told if word.startswith("does:") or word.rpartition(":")[2] not in ACTIONS)
+
+
+def pairs(scenario: Scenario) -> frozenset[Pair]:
+    """Every two features of a scenario."""
+    return frozenset(combinations(words(scenario), 2))
+
+
+def length(scenario: Scenario) -> int:
+    """In events; of one that is too long, one more than LONGEST."""
+    return sum(1 for _ in islice(expected(scenario), LONGEST + 1))
+
+
+def draw(count: int, number: int) -> list[Scenario]:
+    """Different scenarios out of `count` drawn ones, none of them long."""
+    found: dict[str, Scenario] = {}
+
+    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @seed(number)
+    @given(scenarios())
+    def keep(scenario: Scenario) -> None:
+        if length(scenario) <= LONGEST:
+            found[json.dumps(scenario.to_dict())] = scenario
+
+    keep()
+    return list(found.values())
+
+
+def chosen(pool: Iterable[Scenario], times: int, most: int) -> Iterator[Scenario]:
+    """First the scenario that has the most pairs, for its length; then the one with the most that are still missing."""
+    have = [(scenario, pairs(scenario), length(scenario)) for scenario in pool]
+    drawn = Counter(pair for _, of_it, _ in have for pair in of_it)
+    missing = {pair for pair, number in drawn.items() if number >= times}
+    for _ in range(most):
+        scenario, of_it, _ = max(have, key=lambda each: len(each[1] & missing) / (60 + each[2]))
+        if not of_it & missing:
+            return
+        missing -= of_it
+        yield scenario
+
+
+def main() -> None:
+    """Write the file anew."""
+    lines = []
+    for number, scenario in enumerate(chosen(draw(DRAWN, SEED), TIMES, MOST)):
+        title = f"Drawn: {', '.join(word for word in words(scenario) if not word.startswith(UNTITLED))}."
+        named = replace(scenario, name=f"pairs-{number:03d}", title=title)
+        lines.append(json.dumps(named.to_dict()))
+    PAIRS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
