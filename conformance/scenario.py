@@ -18,6 +18,7 @@ from .scenario_rules import ScenarioError, check, check_name
 
 __all__ = [
     "DIRECTORY",
+    "DRAWN_NAMES",
     "PAIRS",
     "Data",
     "Log",
@@ -33,6 +34,7 @@ __all__ = [
 
 DIRECTORY = Path(__file__).parent / "scenarios"
 PAIRS = DIRECTORY / "pairs.jsonl"  # drawn ones, in which every two features meet (see docs/testing.md)
+DRAWN_NAMES = "pairs-"  # what their names begin with
 
 
 def load_scenario(path: Path) -> Scenario:

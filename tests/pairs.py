@@ -17,7 +17,7 @@ from itertools import combinations, islice
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance.features import features
-from conformance.scenario import PAIRS, Scenario
+from conformance.scenario import DRAWN_NAMES, PAIRS, Scenario
 from conformance.scenario_rules import ACTIONS
 from conformance.spec.pseudocode import expected
 from tests.strategies import scenarios
@@ -84,7 +84,7 @@ def main() -> None:
     lines = []
     for number, scenario in enumerate(chosen(draw(DRAWN, SEED), TIMES, MOST)):
         title = f"Drawn: {', '.join(word for word in words(scenario) if not word.startswith(UNTITLED))}."
-        named = replace(scenario, name=f"pairs-{number:03d}", title=title)
+        named = replace(scenario, name=f"{DRAWN_NAMES}{number:03d}", title=title)
         lines.append(json.dumps(named.to_dict()))
     PAIRS.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from conformance.features import features
-from conformance.scenario import Data, Model, Scenario, load_scenarios
+from conformance.scenario import DRAWN_NAMES, Data, Model, Scenario, load_scenarios
 from tests.pairs import LONGEST, MOST, chosen, draw, length, pairs, words
 
-DRAWN = [scenario for scenario in load_scenarios() if scenario.name.startswith("pairs-")]
+DRAWN = [scenario for scenario in load_scenarios() if scenario.name.startswith(DRAWN_NAMES)]
 PLAIN = Scenario("plain")
 UNSIZED = Scenario("unsized", data=Data(sized=False))
 MANUAL = Scenario("manual", model=Model(manual=True))

@@ -32,7 +32,7 @@ def shape(value: Any) -> Any:
     return value if isinstance(value, (int, str)) else type(value).__name__
 
 
-DICT = {"optimizer": "SGD", "lr_scheduler": {"scheduler": "StepLR", "interval": "step"}}
+DICT = {"optimizer": "SGD", "lr_scheduler": {"scheduler": "LambdaLR", "interval": "step"}}
 PLATEAU = {"scheduler": "ReduceLROnPlateau", "monitor": "v", "strict": False, "interval": "epoch", "frequency": 2}
 
 
@@ -43,10 +43,10 @@ PLATEAU = {"scheduler": "ReduceLROnPlateau", "monitor": "v", "strict": False, "i
     ({"optimizers": 2, "form": "tuple", "optimizer": "adam"}, ("Adam", "Adam")),
     ({"optimizer": "lbfgs"}, "LBFGS"),
     ({"form": "two-lists"}, (["SGD"], [])),
-    ({"form": "two-lists", "scheduler": "epoch", "lr_dict": False}, (["SGD"], ["StepLR"])),
+    ({"form": "two-lists", "scheduler": "epoch", "lr_dict": False}, (["SGD"], ["LambdaLR"])),
     ({"form": "two-lists", "optimizers": 2, "scheduler": "step"}, (["SGD"] * 2, [DICT["lr_scheduler"]] * 2)),
     ({"form": "dict"}, {"optimizer": "SGD"}),
-    ({"scheduler": "epoch", "lr_dict": False}, {"optimizer": "SGD", "lr_scheduler": "StepLR"}),
+    ({"scheduler": "epoch", "lr_dict": False}, {"optimizer": "SGD", "lr_scheduler": "LambdaLR"}),
     ({"scheduler": "step"}, DICT),
     ({"scheduler": "step", "optimizers": 2}, [DICT, DICT]),
     ({"form": "tuple-of-dicts", "optimizers": 2, "frequencies": (2, 1)},

@@ -55,17 +55,22 @@ def optimizer_with_scheduler(parameters: Any, scenario: Scenario) -> Dict[str, A
 
 
 def _scheduler(optimizer: Any, scenario: Scenario) -> Any:
-    """A scheduler that halves the rate, as it is or in an lr_dict."""
+    """A scheduler that halves the rate, as it is or in an lr_dict. It computes the rate from the first one and how
+    often it has stepped, so that it shows when a checkpoint has not brought its state back."""
     model, kinds = scenario.model, torch.optim.lr_scheduler
     if not model.lr_dict:
-        return kinds.StepLR(optimizer, step_size=1, gamma=0.5)
+        return kinds.LambdaLR(optimizer, _halved)
     lr_dict: Dict[str, Any] = {"interval": model.scheduler}
     if model.scheduler_frequency > 1:
         lr_dict["frequency"] = model.scheduler_frequency
     if model.monitor:
         plateau = kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
         return {"scheduler": plateau, "monitor": model.monitor, "strict": model.strict, **lr_dict}
-    return {"scheduler": kinds.StepLR(optimizer, step_size=1, gamma=0.5), **lr_dict}
+    return {"scheduler": kinds.LambdaLR(optimizer, _halved), **lr_dict}
+
+
+def _halved(steps: int) -> float:
+    return 0.5**steps  # exact
 
 
 # ---- overrides ------------------------------------------------------------------------------------------

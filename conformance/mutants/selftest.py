@@ -29,7 +29,7 @@ from ..checks import build
 from ..clauses import Clause
 from ..features import applies, features
 from ..produce import produce
-from ..scenario import Scenario
+from ..scenario import DRAWN_NAMES, Scenario
 from ..spec.pseudocode import expected
 from ..verdicts import Status, Verdict
 from .engine import Mutant, judge_mutant, mutated
@@ -109,7 +109,9 @@ class Bench:
         self.problems: list[str] = []  # of the healthy engine
         self._hooks = {c.id: build(c.check).hooks or frozenset() for c in clauses.values() if not c.excluded}
         self._passing: dict[str, set[str]] = {}
-        self._by_length = sorted(self.scenarios, key=lambda name: sum(1 for _ in expected(self.scenarios[name])))
+        lengths = {name: sum(1 for _ in expected(scenario)) for name, scenario in self.scenarios.items()}
+        # Last what is drawn: it has many features at once, and a mutant shows there in more than its clause.
+        self._simplest = sorted(lengths, key=lambda name: (name.startswith(DRAWN_NAMES), lengths[name]))
 
     def passing(self, name: str) -> set[str]:
         """The clauses that the healthy engine passes on a scenario; it may fail none."""
@@ -166,11 +168,11 @@ class Bench:
         return [seen]
 
     def _where(self, clause: str, mutant: Mutant) -> list[str]:
-        """The scenarios that can show it: the mutant's own, or the two shortest that pass the clause."""
+        """The scenarios that can show it: the mutant's own, or the two simplest that pass the clause."""
         if mutant.scenario:
             return [mutant.scenario]
         check = self.clauses[clause].check
-        able = (name for name in self._by_length if applies(check, features(self.scenarios[name])))
+        able = (name for name in self._simplest if applies(check, features(self.scenarios[name])))
         return list(islice((name for name in able if clause in self.passing(name)), 2))
 
     @contextmanager
