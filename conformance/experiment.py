@@ -81,7 +81,8 @@ class Data:
 @dataclass(frozen=True)
 class Log:
     """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
-    done so before. What is not given has the hook's default; `batch_size` 0 leaves it to the batch."""
+    done so before. What is not given has the hook's default; `batch_size` 0 leaves it to the batch; with `logger`
+    False no logger is given it."""
 
     hook: str
     name: str
@@ -91,6 +92,7 @@ class Log:
     batch_size: int = 0
     add_dataloader_idx: bool = True
     sync_dist: bool = False
+    logger: bool = True
 
 
 # What `logs = true` is short for.

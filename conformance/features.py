@@ -40,6 +40,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-batch-size": log.batch_size > 0,
             "logs-without-loader": not log.add_dataloader_idx,
             "syncs": log.sync_dist,
+            "logs-to-no-logger": not log.logger,
         }
         words |= {word for word, holds in told.items() if holds}
     for event in scenario.when:

@@ -62,12 +62,16 @@ class Recorder:
         self._version = 0
         self.tags: Optional[Tags] = None
         self.checkpoint = ""  # the file that a scenario saves to, each process to one of its own name
+        self._handed: Optional[Dict[str, List[Any]]] = None  # what a logger was given in this call, if there is one
 
     # ---- spans -----------------------------------------------------------------------------------
 
     def span(self, receiver: str, hook: str, call: Callable[[], Any], args: Dict[str, Any]) -> Any:
         """Record begin and end of `call`, and what the scenario wants to happen there."""
         count = self._counts[receiver, hook] = self._counts.get((receiver, hook), -1) + 1
+        is_run = receiver == "trainer" and hook != "save_checkpoint"
+        if is_run and self._handed is not None:
+            self._handed.clear()
         self.event("B", receiver, hook, args)
         self._depth += 1
         try:
@@ -79,6 +83,9 @@ class Recorder:
         self._depth -= 1
         if receiver == "trainer" and hook == "predict":  # the one call whose return value is in the contract
             args = dict(args, results=describe(result))
+        if is_run and self._handed is not None and hook != "predict":
+            given = [(name, value) for name, values in sorted(self._handed.items()) for value in values]
+            args = dict(args, logger_names=[name for name, _ in given], logger_values=[value for _, value in given])
         if self.in_shares and hook == "save_checkpoint":
             args = dict(args, writes=os.path.exists(self.checkpoint))
         self.event("E", receiver, hook, args)
@@ -109,6 +116,20 @@ class Recorder:
         """From here on it is another module and trainer; the module's parameters are nobody's change."""
         self.module, self.trainer = module, trainer
         self._optimizers, self._params = [], []
+
+    def logger(self, base: type) -> Any:
+        """A logger of the trainer's kind, that remembers what it is given; but for the number of the epoch."""
+        handed = self._handed = {}
+
+        def log_metrics(_: Any, metrics: Mapping[str, Any], step: Optional[int] = None) -> None:
+            for name in metrics.keys() - {"epoch"}:
+                handed.setdefault(name, []).append(_rounded(metrics[name]))
+
+        def log_hyperparams(_: Any, *given: Any, **more: Any) -> None:
+            pass
+
+        body = {"log_metrics": log_metrics, "agg_and_log_metrics": log_metrics, "log_hyperparams": log_hyperparams}
+        return type("RecordingLogger", (base,), {**body, "name": "recording", "version": 0, "experiment": None})()
 
     def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:
         """Write one event with the effects as they stand."""
@@ -286,8 +307,13 @@ def _logged(metrics: Mapping[str, Any]) -> Dict[str, Any]:
     """The names of the values logged so far, sorted, and the values in that order, as far as 32-bit floats
     have them."""
     names = sorted(metrics)
-    values = [finite(float("%.6g" % float(metrics[name]))) for name in names]
+    values = [_rounded(metrics[name]) for name in names]
     return {"metrics": names, "values": values} if names else {"metrics": names}
+
+
+def _rounded(value: Any) -> Any:
+    """The number, as far as 32-bit floats have it."""
+    return finite(float("%.6g" % float(value)))
 
 
 def _gradients(parameters: List[torch.Tensor]) -> str:
@@ -300,7 +326,7 @@ def _gradients(parameters: List[torch.Tensor]) -> str:
 def _sum_of_gradients(optimizer: Any) -> Any:
     """Over all entries of its parameters', as far as 32-bit floats have it."""
     found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return finite(float("%.6g" % sum(float(gradient.detach().double().sum()) for gradient in found)))
+    return _rounded(sum(float(gradient.detach().double().sum()) for gradient in found))
 
 
 def _trainable(optimizer: Any) -> bool:

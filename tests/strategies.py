@@ -196,7 +196,7 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
             on_epoch = True
         reduce_fx = draw(st.sampled_from(["mean", "min", "max", "sum"]))
         rest = draw(st.sampled_from([0, 3])), draw(st.booleans())
-        logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest))
+        logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans())))
     return tuple(logs)
 
 

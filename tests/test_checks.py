@@ -332,6 +332,34 @@ def test_logged_values_are_those_of_the_oracle(judge: Judge) -> None:
     assert gone.reason == f"loss_step is not there, not {known['loss_step']:.6g}, {at}"
 
 
+HANDED = {"kind": "handed", "hooks": ["fit"], "names": ["loss_*"]}
+
+
+def test_handed_are_the_values_of_each_name_in_their_order(judge: Judge) -> None:
+    given = rows(LOGGING)
+    names, values = given[-1].args["logger_names"], given[-1].args["logger_values"]
+    assert names == ["loss_epoch", "loss_step", "loss_step", "loss_step", "start"]
+
+    def verdict(given_names: Any, given_values: Any, **check: Any) -> Verdict:
+        row = changed(given, len(given) - 1, args={"logger_names": given_names, "logger_values": given_values})
+        return judge(row, scenario=LOGGING, **{**HANDED, **check})
+
+    assert verdict(names, values).status is Status.PASS
+    assert verdict(names[1:] + names[:1], values[1:] + values[:1]).status is Status.PASS
+    assert verdict([*names, "more"], [*values, 1.0]).status is Status.PASS
+    steps = [round(value, 6) for value in values[1:4]]
+    fails(verdict(names, [values[0], 7.0, *values[2:]]),
+          f"in fit, loggers are given {[7.0, *values[2:4]]} as loss_step, not {steps}", seq=len(given) - 1)
+    mean = round(values[0], 6)
+    fails(verdict(names[1:], values[1:]), f"in fit, loggers are given nothing as loss_epoch, not [{mean}]")
+    fails(verdict(["loss_more", *names], [1.0, *values]), "in fit, loggers are given [1.0] as loss_more, not nothing")
+    for odd in (7, [None], "loss_step"):
+        assert verdict(odd, values).status is Status.FAIL
+    assert verdict(names, values, names=["other"]).status is Status.NOT_APPLICABLE
+    assert verdict(names, values, names=["other"], absent=True).status is Status.PASS
+    assert verdict(None, None).status is Status.NOT_APPLICABLE  # it was not recorded
+
+
 @pytest.mark.parametrize("factor, status", [(1 + 9e-6, Status.PASS), (1 + 2e-5, Status.FAIL)])
 def test_logged_values_are_as_exact_as_32_bit_floats(judge: Judge, factor: float, status: Status) -> None:
     given = rows(LOGGING)

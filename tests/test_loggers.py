@@ -91,6 +91,19 @@ def test_a_step_of_several_batches_is_handed_on_once() -> None:
     ]  # fmt: skip
 
 
+def test_what_a_step_has_not_logged_is_not_given_again() -> None:
+    class Sometimes(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx == 1 else self.loss(batch)
+
+        def on_after_backward(self) -> None:
+            self.log("after", 1.0)
+
+    logger = Noting()
+    quiet(logger=logger, log_every_n_steps=1, max_epochs=1, limit_val_batches=0).fit(Sometimes(), pairs(3))
+    assert logger.rows == [(0, {"epoch": 0, "after": 1.0}), (2, {"epoch": 0, "after": 1.0})]
+
+
 def test_the_documented_period_is_50() -> None:
     noting = Noting()
     quiet(logger=noting, limit_val_batches=0).fit(Telling(), pairs(120, size=1))

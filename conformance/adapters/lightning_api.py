@@ -134,6 +134,10 @@ class LightningLikeAdapter:
         options = self.options(scenario)
         if options["max_epochs"] != -1:
             options["max_epochs"] += epochs
+        if scenario.model.logs and scenario.processes == 1:
+            loggers = self.api.loggers
+            base = getattr(loggers, "Logger", None) or loggers.LightningLoggerBase  # as it was called in 1.x
+            options.update(logger=recorder.logger(base), log_every_n_steps=1)
         trainer = self.api.Trainer(callbacks=callbacks, **options)
         recorder.begin_anew(module, trainer)
         return trainer, module, datamodule

@@ -289,6 +289,8 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             settings["add_dataloader_idx"] = log.add_dataloader_idx
             if log.sync_dist:
                 settings["sync_dist"] = True
+            if not log.logger:
+                settings["logger"] = False
             if log.reduce_fx != "mean":  # which every release calls by its default
                 settings["reduce_fx"] = log.reduce_fx
             self.log(log.name, value, **settings)

@@ -11,7 +11,7 @@ from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
 
-__all__ = ["Anew", "Argument", "Changes", "Effect", "Logged", "Parts", "Shares", "Updates", "Waits"]
+__all__ = ["Anew", "Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Shares", "Updates", "Waits"]
 
 FUNCTIONS = ("fit", "validate", "test", "predict")
 
@@ -92,6 +92,38 @@ class Logged(AtHooks):
                 what = "not there" if got is None else got
                 self.fail(event.seq, f"{name} is {what}, not {wanted:.6g}, at the {moment} of "
                           f"{event.receiver}.{event.hook}", f"{name}={wanted:.6g}", f"{shown(event)} with {name}={got}")
+
+
+class Handed(AtHooks):
+    """By the end of `hooks`, calls of the trainer, a logger has been given just the values that the contract says, in
+    their order, under each name that matches one of `names`; with `absent`, nothing under those. Which name came before
+    which is not judged."""
+
+    def __init__(self, hooks: list[str], names: list[str], absent: bool = False) -> None:
+        super().__init__(hooks, "E")
+        self.names, self.absent = names, absent
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        assert expected is not None
+        if "logger_names" not in event.args or "logger_names" not in expected.args:
+            return
+        got, due = self.by_name(event), self.by_name(expected)
+        self.exercised = self.exercised or self.absent or bool(due)
+        for name in sorted(got.keys() | due.keys()):
+            given, wanted = got.get(name, []), due.get(name, [])
+            if not agrees(given, wanted):
+                wants = [round(value, 6) for value in wanted] or "nothing"
+                self.fail(event.seq, f"in {event.hook}, loggers are given {given or 'nothing'} as {name}, not {wants}",
+                          f"{name}={wants}", f"{event.receiver}.{event.hook} ends, {name}={given or 'nothing'}")
+
+    def by_name(self, event: Event | Expected) -> dict[str, list[Any]]:
+        """The values under each of the names that this is about."""
+        found: dict[str, list[Any]] = {}
+        names, values = event.args["logger_names"], event.args.get("logger_values")
+        for name, value in zip(names, values) if isinstance(names, list) and isinstance(values, list) else ():
+            if any(fnmatchcase(str(name), pattern) for pattern in self.names):
+                found.setdefault(str(name), []).append(value)
+        return found
 
 
 class Parts(AtHooks):

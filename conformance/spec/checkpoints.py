@@ -36,6 +36,7 @@ class Checkpoints(Oracle):
         self.grads = ["none"] * self.s.model.optimizers
         self.times_logged = {}
         self.nothing_logged()
+        self.recalls_another = self.rank > 0  # the file is that of process 0, with what it has logged [R102]
         self.options["max_epochs"] += self.options["max_epochs"] != -1
 
     def load(self) -> Events:

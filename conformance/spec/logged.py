@@ -35,6 +35,7 @@ class Pass:
 
     def __init__(self) -> None:
         self.values: dict[tuple[Log, int | None], list[Value]] = {}
+        self.of_batch: set[tuple[Log, int | None]] = set()  # those that were logged since the last batch was done
         self.last_batch_done = False
 
     def known(self) -> dict[str, float]:
@@ -43,14 +44,30 @@ class Pass:
         for (log, loader), values in self.values.items():
             on_step, on_epoch = defaults(log)
             forked = on_step and on_epoch
-            of_batch = partial(_is_of, values[-1].batch)
-            latest = reduced(log, list(takewhile(of_batch, reversed(values))))
+            latest = self.latest(log, loader)
             if on_step:
                 found[shown(log, "_step" if forked else "", loader)] = latest
             if on_epoch and self.last_batch_done:
                 found[shown(log, "_epoch" if forked else "", loader)] = reduced(log, values)
             if forked:  # what schedulers and callbacks can monitor under the bare name
                 found[shown(log, "", loader)] = reduced(log, values) if self.last_batch_done else latest
+        return found
+
+    def latest(self, log: Log, loader: int | None) -> float:
+        """A step's value: that of all parts of its batch."""
+        values = self.values[log, loader]
+        return reduced(log, list(takewhile(partial(_is_of, values[-1].batch), reversed(values))))
+
+    def for_loggers(self, what: str) -> dict[str, float]:
+        """What a logger is given: of the "step" that is done, or of the "epoch" [R106]."""
+        found: dict[str, float] = {}
+        for log, loader in self.of_batch if what == "step" else self.values:
+            on_step, on_epoch = defaults(log)
+            name = shown(log, f"_{what}" if on_step and on_epoch else "", loader)
+            if log.logger and what == "step" and on_step:
+                found[name] = self.latest(log, loader)
+            elif log.logger and what == "epoch" and on_epoch:
+                found[name] = reduced(log, self.values[log, loader])
         return found
 
 
@@ -62,6 +79,7 @@ class Logged:
         self.passes: list[Pass] = []
         self.left: list[Pass] = []  # by an exception: the training epoch's, for a checkpoint
         self.batches = 0
+        self.handed: dict[str, list[float]] = {}  # to loggers
 
     def begin(self) -> None:
         """A pass begins."""
@@ -75,11 +93,23 @@ class Logged:
         """The pass has seen its last batch."""
         self.passes[-1].last_batch_done = True
 
+    def batch_done(self) -> None:
+        """The loggers are given what was logged in it."""
+        self.hand_on(self.passes[-1].for_loggers("step"))
+        self.passes[-1].of_batch.clear()
+
+    def hand_on(self, values: dict[str, float]) -> None:
+        """Give them to a logger."""
+        for name, value in values.items():
+            self.handed.setdefault(name, []).append(value)
+
     def end(self, forget: bool = False) -> None:
         """The pass is over; what the sanity check logged is forgotten."""
         over = self.passes.pop()
         over.last_batch_done = True
-        self.kept.update({} if forget else over.known())
+        if not forget:
+            self.kept.update(over.known())
+            self.hand_on(over.for_loggers("epoch"))
 
     def abandon(self) -> None:
         """An exception: what ran is not finished."""
@@ -92,6 +122,7 @@ class Logged:
         loader = loader if log.add_dataloader_idx else None
         values = self.passes[-1].values.setdefault((log, loader), [])
         values.append(Value(value, log.batch_size or weight, self.batches))
+        self.passes[-1].of_batch.add((log, loader))
 
     def known(self) -> dict[str, float]:
         """What `callback_metrics` hold now."""

@@ -101,6 +101,7 @@ class Oracle:
         self.epoch_outputs: list[str] = []
         self.asked_before: dict[str, int] = {}  # as `loaded`, by the run that a checkpoint is of
         self.saved: dict[str, Any] = {}  # by the last checkpoint
+        self.recalls_another = False  # process, than this, what was logged before
         self.resuming: dict[str, Any] = {}  # what a checkpoint brings, until the first epoch has begun
 
     # ---- what every line of the pseudocode is made of ---------------------------------------------
@@ -143,7 +144,7 @@ class Oracle:
         if self.s.model.logs:  # nobody else knows what a module of the user's own logs
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
-            if known and self.is_exact:
+            if known and self.is_exact and not self.recalls_another:
                 fx["values"] = [value for _, value in known]
         return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
 
@@ -201,6 +202,11 @@ class Oracle:
     def nothing_logged(self) -> None:
         """A run begins anew."""
         self.logged, self.batch = Logged(), None
+
+    def hand_to_loggers(self) -> None:
+        """A batch is done: with accumulation, the last of its window; and none of the sanity check [R106]."""
+        if not self.in_sanity_check and (self.scope != "train_loop" or self.updating):
+            self.logged.batch_done()
 
     def last_batch(self) -> None:
         """A pass has seen its last batch."""

@@ -96,6 +96,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
 
             yield from self.hook("on_train_batch_end", outputs=output, **where, dataloader_idx=0)
             self.hear_of_one_that_stops(batch_idx, batches)
+            self.hand_to_loggers()
 
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
@@ -137,6 +138,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
 
             yield from self.hook("on_validation_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
             outputs[dataloader_idx] += [output] * (output != "none")
+            self.hand_to_loggers()
         self.last_batch()
         yield from self.epoch_end("validation", outputs)
 
@@ -181,6 +183,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
 
             yield from self.hook("on_test_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
             outputs[dataloader_idx] += [output] * (output != "none")
+            self.hand_to_loggers()
         self.last_batch()
         yield from self.epoch_end("test", outputs)
 
@@ -312,7 +315,16 @@ class Pseudocode(Batch, Checkpoints, Plan):
             if not raised.text.startswith("KeyboardInterrupt"):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
-        yield self.event("E", "trainer", function, {"results": self.predictions} if function == "predict" else {})
+        yield self.event("E", "trainer", function, self.made(function))
+
+    def made(self, function: str) -> dict[str, Any]:
+        """What the call has come to: predictions, or what a logger was given."""
+        if function == "predict":
+            return {"results": self.predictions}
+        if not self.s.model.logs or not self.is_exact or self.s.processes > 1 or self.options["fast_dev_run"]:
+            return {}
+        given = [(name, value) for name, values in sorted(self.logged.handed.items()) for value in values]
+        return {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
 
     def closing(self, hook: str, **args: Any) -> Events:
         """After an exception: what a closing hook raises itself does not hide the first one."""

@@ -105,6 +105,7 @@ class Entry:
     steps: list[Tensor] = field(default_factory=list)
     metric: Any = None
     so_far: Any = None  # of a run before, by a callable that nobody has brought again
+    batch: int = -1  # in which it was logged last: so many were done then
     _parts: tuple[int, Any, int] = (-1, 0, 0)  # a batch that is split over devices, and what its parts come to so far
 
     def ask_again(self, hook: str | None, asked: tuple[Any, ...], settings: Settings) -> None:

@@ -35,6 +35,7 @@ class Logbook:
         self._pages: list[Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
         self._sized, self._batch_size = -1, 1  # the number of the batch that has this size
+        self._batches = 0  # that are done, of whatever pass
         self._resumed: Mapping[str, Any] = {}
         self._left: dict[str, Any] | None = None  # what there was to save when the run failed
 
@@ -143,6 +144,7 @@ class Logbook:
                     self.log(f"{name}/{key}", item, batch_size, asked)
                 return None
             entry = self._entry(place, asked)
+        entry.batch = self._batches
         if entry.loader != loader:
             entry.loader = None  # it is a value of several
         if value.__class__ is Tensor or isinstance(value, Tensor):
@@ -209,15 +211,16 @@ class Logbook:
         self._kept["callback"].update((name, torch.tensor(array)) for name, array in arrays.items())
 
     def publish_step(self) -> None:
-        """A batch is done: the loggers are given the latest values of the running pass, and of its loader."""
+        """A batch is done: the loggers are given what was logged in it."""
         if self.publisher is not None and (step := self.publisher.step_of_batch()) is not None:
-            self.publisher.publish(self._read(self._pages[-1], "logged", ("step",), self.dataloader_idx), step)
+            self.publisher.publish(self._read(self._pages[-1], "logged", ("step",), self._batches), step)
+        self._batches += 1
 
     @staticmethod
-    def _read(page: Page, kind: str, whats: Any = ("step", "epoch"), loader: int | None = None) -> dict[str, Any]:
+    def _read(page: Page, kind: str, whats: Any = ("step", "epoch"), batch: int | None = None) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for entry in page.entries.values():
-            if loader is not None and entry.loader not in (None, loader):
+            if batch is not None and entry.batch != batch:
                 continue
             wanted = {"callback": True, "logged": entry.settings.logger, "progress_bar": entry.settings.prog_bar}[kind]
             for name, (value, what) in entry.values(page.ended).items() if wanted else ():
