@@ -13,8 +13,8 @@ import torch
 
 __all__ = [
     "IDENTITY_COLUMN", "IDENTITY_SCALE", "STAGES", "Tags", "combined", "describe", "described_hiddens",
-    "described_parts", "finite", "handled", "identify", "identify_part", "identify_samples", "row_of", "said",
-    "tensors",
+    "described_outputs", "described_parts", "finite", "handled", "identify", "identify_part", "identify_samples",
+    "row_of", "said", "tensors",
 ]  # fmt: skip
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
@@ -126,6 +126,21 @@ def describe(value: Any) -> str:
             return "lists:" + ",".join(str(len(item)) for item in value)
         return "list:%d" % len(value)
     return type(value).__name__
+
+
+def described_outputs(value: Any) -> dict[str, Any]:
+    """What the dicts in outputs hold, in all of them alike, and whether a graph hangs on to any of their tensors."""
+    dicts = list(_dicts(value))
+    keys = set.intersection(*(set(map(str, each)) for each in dicts)) if dicts else set()
+    return {"outputs_keys": sorted(keys), "outputs_graph": any(tensor.requires_grad for tensor in tensors(value))}
+
+
+def _dicts(value: Any) -> Iterator[Mapping[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _dicts(item)
 
 
 def described_hiddens(value: Any) -> Any:

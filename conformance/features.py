@@ -66,6 +66,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         "shuffled": data.shuffle and not scenario.option("overfit_batches"),
         "pads": bool(data.last % scenario.processes),
         "starts-in-eval": model.starts_in_eval,
+        "frozen": model.frozen,
+        "layer-in-eval": model.layer_in_eval,
         "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),

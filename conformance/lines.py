@@ -57,6 +57,7 @@ _VALUES: frozenset[type] = _PLAIN | {int, float, list}
 _ANY_VALUE = "null, true, false, a finite number, a string, or a flat list of those"
 _EFFECTS: dict[str, frozenset[type]] = {
     "training": frozenset({bool}),
+    "submodules": frozenset({str}),
     "grad_enabled": frozenset({bool}),
     "global_step": frozenset({int}),
     "current_epoch": frozenset({int}),

@@ -188,7 +188,11 @@ class Numbers:
         """Of the mean of the squared errors, by each weight of a layer and its bias."""
         errors, rows = self.errors(batch, window, part), self.rows(batch, window, part)
         pairs = [list(zip(errors, column)) for column in zip(*(x for x, _ in rows))]
-        return [2 * sum(error * x for error, x in pair) / len(rows) / divided_by for pair in pairs]
+        return self._kept([2 * sum(error * x for error, x in pair) / len(rows) / divided_by for pair in pairs])
+
+    def _kept(self, steps: list[float]) -> list[float]:
+        """Without what would change a frozen bias."""
+        return [*steps[:-1], 0.0] if self.scenario.model.frozen else steps
 
     def set_gradients(self, other: Numbers | None) -> None:
         """Those of another one, or none."""
@@ -235,7 +239,7 @@ class Numbers:
         return gradient
 
     def _momentum(self, optimizer_idx: int, gradient: list[float]) -> list[float]:
-        decayed = [g + DECAY * w for g, w in zip(gradient, self.layers[optimizer_idx])]
+        decayed = self._kept([g + DECAY * w for g, w in zip(gradient, self.layers[optimizer_idx])])
         before = self._moments[optimizer_idx]
         moment = decayed if before is None else [MOMENTUM * m + g for m, g in zip(before[0], decayed)]
         self._moments[optimizer_idx] = (moment, [])

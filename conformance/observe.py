@@ -28,6 +28,10 @@ from .trace import Header, TraceWriter
 __all__ = ["observing"]
 
 
+# Of a program's own module no scenario says what these are.
+OWN = ("lr", "values", "submodules")
+
+
 @contextmanager
 def observing(
     path: str,
@@ -50,7 +54,7 @@ def observing(
         suite=__version__,
         scenario=scenario.to_dict(),
         trainer={"name": name or type(trainer).__module__.split(".")[0], "version": "own program"},
-        declares={"hooks": hooks, "effects": [effect for effect in EFFECTS if effect not in ("lr", "values")]},
+        declares={"hooks": hooks, "effects": [effect for effect in EFFECTS if effect not in OWN]},
         environment={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     with TraceWriter(path, header) as writer:

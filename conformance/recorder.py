@@ -20,6 +20,7 @@ from .described import (
     combined,
     describe,
     described_hiddens,
+    described_outputs,
     described_parts,
     finite,
     handled,
@@ -58,6 +59,7 @@ class Recorder:
         self._counts: Dict[Tuple[str, str], int] = {}
         self._actions = {(w.receiver, w.hook, w.nth): w.do for w in when}
         self._optimizers: List[Any] = []
+        self._requires: List[List[bool]] = []  # of each, which parameters required gradients when it was made
         self._params: List[torch.Tensor] = []
         self._version = 0
         self.tags: Optional[Tags] = None
@@ -142,6 +144,7 @@ class Recorder:
         if module is not None:
             parameters = list(module.parameters())
             fx["training"] = (self.running or module).training
+            fx["submodules"] = _modes(self.running or module)
             fx["grads"] = _gradients(parameters)
             fx["params"] = self._changes(parameters)
             fx["device"] = str(parameters[0].device) if parameters else "none"
@@ -150,9 +153,8 @@ class Recorder:
             fx["current_epoch"] = int(trainer.current_epoch)
             fx["stage"] = _stage(trainer)
             fx.update(_logged(trainer.callback_metrics))
-        if len(self._optimizers) > 1:
-            fx["trainable"] = [i for i, opt in enumerate(self._optimizers) if _trainable(opt)]
         if self._optimizers:
+            fx["trainable"] = [i for i, opt in enumerate(self._optimizers) if _required(opt) == self._requires[i]]
             if self.tags is None:  # of data that formulas know
                 fx["gradients"] = [_sum_of_gradients(opt) for opt in self._optimizers]
             fx["lr"] = [finite(float(group["lr"])) for opt in self._optimizers for group in opt.param_groups]
@@ -234,7 +236,7 @@ class Recorder:
             elif name in PLAIN:
                 args[name] = value.item() if hasattr(value, "item") else value  # NumPy's numbers are none of JSON's
             elif name in ("outputs", "output"):
-                args["outputs"] = describe(value)
+                args.update(described_outputs(value), outputs=describe(value))
                 if self.in_parts and name == "output":  # of a step, for its `*_step_end`
                     args.update(described_parts(value))
             elif name == "results":
@@ -259,7 +261,7 @@ class Recorder:
     def instrumented(self, configured: Any) -> Any:
         """Wrap every optimizer and scheduler in what `configure_optimizers` returned."""
         optimizers, schedulers = _collect(configured)
-        self._optimizers = optimizers
+        self._optimizers, self._requires = optimizers, [_required(optimizer) for optimizer in optimizers]
         for index, optimizer in enumerate(optimizers):
             self._wrap(optimizer, "step", _numbered("optimizer", optimizers, index))
         for index, scheduler in enumerate(schedulers):
@@ -329,9 +331,14 @@ def _sum_of_gradients(optimizer: Any) -> Any:
     return _rounded(sum(float(gradient.detach().double().sum()) for gradient in found))
 
 
-def _trainable(optimizer: Any) -> bool:
-    """Whether gradients would be computed for the optimizer's parameters."""
-    return all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
+def _required(optimizer: Any) -> List[bool]:
+    """For which of the optimizer's parameters gradients would be computed."""
+    return [p.requires_grad for group in optimizer.param_groups for p in group["params"]]
+
+
+def _modes(module: Any) -> str:
+    """Whether all modules within it are in its mode."""
+    return "alike" if all(part.training == module.training for part in module.modules()) else "mixed"
 
 
 def _stage(trainer: Any) -> Optional[str]:

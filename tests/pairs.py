@@ -1,6 +1,8 @@
 """Covering scenarios: drawn ones, chosen so that every two features that go together meet in one of them.
 
-    python -m tests.pairs   # draws, chooses, writes conformance/scenarios/pairs.jsonl; two minutes
+    python -m tests.pairs   # draws, chooses, adds to conformance/scenarios/pairs.jsonl; two minutes
+
+Those that are there stay as they are: notes about releases speak of them.
 
 Most mistakes of a trainer lie where two features meet. A feature is a word of `conformance.features`, but for what
 hook something is made to happen in; a pair counts if it is drawn a few times, by chance or not.
@@ -17,14 +19,14 @@ from itertools import combinations, islice
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance.features import features
-from conformance.scenario import DRAWN_NAMES, PAIRS, Scenario
+from conformance.scenario import DRAWN_NAMES, PAIRS, Scenario, scenario_of
 from conformance.scenario_rules import ACTIONS
 from conformance.spec.pseudocode import expected
 from tests.strategies import scenarios
 
 __all__ = ["chosen", "draw", "pairs"]
 
-DRAWN, SEED, LONGEST, TIMES, MOST = 6000, 1, 600, 5, 100  # LONGEST in events, TIMES that a pair is drawn
+DRAWN, SEED, LONGEST, TIMES, MOST = 6000, 1, 600, 5, 120  # LONGEST in events, TIMES that a pair is drawn
 # Words that nearly every scenario has, or that say what another one says.
 SAID = "everywhere when particular option:max_epochs option:devices option:strategy source:module".split()
 SAID += "optimizers:1 batch:tuple precision:32 scheduler:none form:none".split()
@@ -66,11 +68,13 @@ def draw(count: int, number: int) -> list[Scenario]:
     return list(found.values())
 
 
-def chosen(pool: Iterable[Scenario], times: int, most: int) -> Iterator[Scenario]:
-    """First the scenario that has the most pairs, for its length; then the one with the most that are still missing."""
+def chosen(pool: Iterable[Scenario], times: int, most: int, kept: Iterable[Scenario] = ()) -> Iterator[Scenario]:
+    """First the scenario that has the most pairs, for its length, that those `kept` do not have; then the one with the
+    most that are still missing."""
     have = [(scenario, pairs(scenario), length(scenario)) for scenario in pool]
     drawn = Counter(pair for _, of_it, _ in have for pair in of_it)
     missing = {pair for pair, number in drawn.items() if number >= times}
+    missing -= {pair for scenario in kept for pair in pairs(scenario)}
     for _ in range(most):
         scenario, of_it, _ = max(have, key=lambda each: len(each[1] & missing) / (60 + each[2]))
         if not of_it & missing:
@@ -80,9 +84,11 @@ def chosen(pool: Iterable[Scenario], times: int, most: int) -> Iterator[Scenario
 
 
 def main() -> None:
-    """Write the file anew."""
-    lines = []
-    for number, scenario in enumerate(chosen(draw(DRAWN, SEED), TIMES, MOST)):
+    """Add to the file what its scenarios lack."""
+    lines = PAIRS.read_text(encoding="utf-8").splitlines()
+    kept = [scenario_of(json.loads(line)) for line in lines]
+    new = chosen(draw(DRAWN, SEED), TIMES, MOST - len(kept), kept)
+    for number, scenario in enumerate(new, len(kept)):
         title = f"Drawn: {', '.join(word for word in words(scenario) if not word.startswith(UNTITLED))}."
         named = replace(scenario, name=f"{DRAWN_NAMES}{number:03d}", title=title)
         lines.append(json.dumps(named.to_dict()))

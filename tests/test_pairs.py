@@ -27,6 +27,7 @@ def test_the_one_with_the_most_pairs_is_chosen_and_no_more_than_needed() -> None
     assert next(chosen([UNSIZED, MANUAL, BOTH], times=1, most=9)) is BOTH
     assert list(chosen([BOTH, BOTH], times=1, most=9)) == [BOTH]
     assert list(chosen([UNSIZED, MANUAL, BOTH], times=3, most=0)) == []
+    assert list(chosen([UNSIZED, MANUAL], times=1, most=9, kept=[BOTH])) == []
     common = list(chosen([UNSIZED, MANUAL, BOTH], times=3, most=9))
     assert len(common) == 1, "what all three have is there after one"
 

@@ -339,8 +339,10 @@ HOOKS = [hook for hook in vars(Hooks) if "_step" in hook or hook.startswith("on_
         (Hooks, "training_step", (torch.ones(1), 3), {"batch": None, "batch_idx": 3}),
         (Hooks, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
         (Later, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
-        (Hooks, "on_test_batch_end", (None, 3, 1), {"outputs": "none", "batch_idx": 3, "dataloader_idx": 1}),
-        (Hooks, "training_step_end", ({"loss": 1},), {"outputs": "dict"}),
+        (Hooks, "on_test_batch_end", (None, 3, 1), {
+            "outputs": "none", "outputs_keys": [], "outputs_graph": False, "batch_idx": 3, "dataloader_idx": 1}),
+        (Hooks, "training_step_end", ({"loss": 1},), {
+            "outputs": "dict", "outputs_keys": ["loss"], "outputs_graph": False}),
         (Hooks, "optimizer_step", (2, 3, object(), 1),
          {"epoch": 2, "batch_idx": 3, "optimizer": None, "optimizer_idx": 1}),
     ],
@@ -380,7 +382,23 @@ def test_which_batch_it_is_and_what_was_done_to_it_is_written(recording: Recordi
 )
 def test_outputs_are_told_by_their_form(value: object, words: str) -> None:
     assert describe(value) == words
-    assert Recorder.identities(Recorder(None), {"outputs": value}) == {"outputs": words}  # type: ignore[arg-type]
+    assert Recorder.identities(Recorder(None), {"outputs": value})["outputs"] == words
+
+
+@pytest.mark.parametrize(
+    "value, keys, graph",
+    [
+        (None, [], False),
+        (torch.ones(2), [], False),
+        ({"loss": torch.ones(2, requires_grad=True), "b": 1}, ["b", "loss"], True),
+        ([{"loss": 1, "b": 2}, {"loss": 1}], ["loss"], False),
+        ([[{"loss": 1}], [{"loss": torch.ones(2, requires_grad=True)}]], ["loss"], True),
+        ([torch.ones(2, requires_grad=True).sum()], [], True),
+    ],
+)
+def test_what_outputs_hold(value: object, keys: list[str], graph: bool) -> None:
+    given = Recorder.identities(Recorder(None), {"outputs": value})
+    assert (given["outputs_keys"], given["outputs_graph"]) == (keys, graph)
 
 
 def test_a_loss_that_is_no_number_can_be_written(recording: Recording) -> None:
@@ -459,6 +477,7 @@ def test_effects_are_what_a_hook_could_see(recording: Recording) -> None:
     assert recorder.effects() == {
         "grad_enabled": True,
         "training": True,
+        "submodules": "alike",
         "grads": "none",
         "params": 0,
         "device": "cpu",

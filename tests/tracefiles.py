@@ -93,6 +93,7 @@ receivers = st.sampled_from(
 counts = st.integers(0, 2**53 - 1)
 known_effects: dict[str, st.SearchStrategy[Any]] = {
     "training": st.booleans(),
+    "submodules": st.text(max_size=5),
     "grad_enabled": st.booleans(),
     "global_step": st.integers(),
     "current_epoch": st.integers(),

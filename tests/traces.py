@@ -20,7 +20,7 @@ from conformance.verdicts import Status, Verdict
 __all__ = ["EFFECTS", "Row", "conforming", "drop", "judge_rows", "spans", "write"]
 
 EFFECTS = (
-    *("training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "lr", "stage"),
+    *("training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "lr", "stage", "submodules"),
     *("trainable", "gradients", "device", "metrics", "values"),
 )
 

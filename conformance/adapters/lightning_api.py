@@ -26,6 +26,7 @@ __all__ = ["LightningLikeAdapter", "given_options"]
 
 EFFECTS = (
     "training",
+    "submodules",
     "grad_enabled",
     "global_step",
     "current_epoch",

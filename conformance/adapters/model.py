@@ -162,6 +162,10 @@ def _structured(loaders: List[Any], structure: str) -> Any:
 def model_class(base: type, scenario: Scenario) -> type:
     """The user's module: `Linear(4, 1)`, or the sum of two, a mean squared error, and the scenario's steps."""
 
+    data = scenario.data
+    # A piece of a batch is a list of pieces, as the documentation cuts it.
+    whole_tuples = data.batch == "tuple" and not data.train_loaders and not scenario.model.truncated_bptt_steps
+
     def __init__(self: Any) -> None:
         base.__init__(self)  # type: ignore[misc]
         self.layers = nn.ModuleList()
@@ -170,12 +174,15 @@ def model_class(base: type, scenario: Scenario) -> type:
             with torch.no_grad():
                 layer.weight.copy_(torch.tensor([weights]))
                 layer.bias.fill_(bias)
+            layer.bias.requires_grad_(not scenario.model.frozen)
             self.layers.append(layer)
         self.automatic_optimization = not scenario.model.manual
         if scenario.model.truncated_bptt_steps:
             self.truncated_bptt_steps = scenario.model.truncated_bptt_steps
         if scenario.model.starts_in_eval:
             self.eval()
+        if scenario.model.layer_in_eval:
+            self.layers[0].eval()
         if not scenario.model.prepare_data_per_node:
             self.prepare_data_per_node = False
 
@@ -184,6 +191,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         return sum(layer(x) for layer in self.layers)
 
     def step(self: Any, batch: Any, batch_idx: int, form: str = scenario.model.returns) -> Any:
+        if whole_tuples and not isinstance(batch, tuple):
+            raise TypeError("the batch is a %s, where the loader gave a tuple" % type(batch).__name__)
         x, y = unpack(batch)
         loss = ((sum(layer(x) for layer in self.layers) - y) ** 2).mean()
         return {"tensor": loss, "dict": {"loss": loss, "extra": loss.detach()}, "none": None}[form]
@@ -207,16 +216,18 @@ def model_class(base: type, scenario: Scenario) -> type:
         return training_step_with_hiddens(self, batch, batch_idx, hiddens)
 
     def manual_training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        # One is given as it is, several in a list: another form is an error here.
         optimizers, schedulers = self.optimizers(), self.lr_schedulers()
-        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+        if scenario.model.optimizers == 1:
+            optimizers, schedulers = [optimizers], [schedulers]
+        for optimizer in optimizers:
             with optimizer.toggle_model() if scenario.model.optimizers > 1 else nullcontext():
                 output = step(self, batch, batch_idx)
                 optimizer.zero_grad()
                 self.manual_backward(output["loss"] if isinstance(output, dict) else output)
                 optimizer.step()
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            if scheduler is not None:
-                scheduler.step()
+        for scheduler in schedulers if scenario.model.scheduler != "none" else ():
+            scheduler.step()
         return output
 
     def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
@@ -240,6 +251,9 @@ def model_class(base: type, scenario: Scenario) -> type:
         loss = sum(parts["loss"] if named else parts) / len(parts)
         return {"loss": loss, "extra": loss.detach()} if named else loss
 
+    def on_train_epoch_start(self: Any) -> None:
+        self.layers[0].eval()
+
     def epoch_end(self: Any, outputs: Any) -> None:
         return None
 
@@ -256,6 +270,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         "configure_optimizers": lambda self: configured(self, scenario),
         "training_step": manual_training_step if scenario.model.manual else steps[several, truncated],
     }
+    if scenario.model.layer_in_eval:
+        body["on_train_epoch_start"] = on_train_epoch_start
     for hook in ("validation_step", "test_step"):
         if scenario.defines(hook):
             body[hook] = eval_step

@@ -56,6 +56,7 @@ STAGES = ("sanity_checking", "training", "validating", "testing", "predicting")
 FORMS = ("none", "tensor", "dict")
 PLAUSIBLE = {
     ("fx", "grads"): GRADS,
+    ("fx", "submodules"): ("alike", "mixed"),
     ("fx", "stage"): STAGES,
     ("fx", "device"): ("cpu", "cuda:0", "meta"),
     ("args", "stage"): ("fit", "validate", "test", "predict"),

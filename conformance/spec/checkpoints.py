@@ -32,7 +32,9 @@ class Checkpoints(Oracle):
     def new_trainer(self) -> None:
         """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
         self.epoch = self.step = self.uncounted = 0
-        self.training, self.attached = not self.s.model.starts_in_eval, False
+        self.put_into_mode(not self.s.model.starts_in_eval)
+        self.layer_into_eval()
+        self.attached = False
         self.grads = ["none"] * self.s.model.optimizers
         self.times_logged = {}
         self.nothing_logged()

@@ -7,6 +7,7 @@ trainer, and nothing is shared with one. Where the text is silent, the rule appl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
@@ -70,7 +71,8 @@ class Oracle:
         self.asked_alone = False  # one process, to stop, in an earlier batch than this
         self.has_met = False  # the others, in a backward of this batch
         self.epoch = self.step = self.updates = 0
-        self.training = not scenario.model.starts_in_eval
+        self.put_into_mode(not scenario.model.starts_in_eval)
+        self.layer_into_eval()
         self.grad_enabled = True
         self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
         self.attached = False  # whether there are optimizers yet
@@ -123,8 +125,11 @@ class Oracle:
             args = {**args, **self.handled(hook), **self.rows_of(args["batch"])}
         if hook == "save_checkpoint" and ph == "E" and self.s.processes > 1:
             args = {**args, "writes": self.rank == 0}  # a file [R102]
+        if "outputs" in args:
+            args = {**args, **self.held(hook, args["outputs"])}
         fx: dict[str, Any] = {
             "training": self.training,
+            "submodules": "mixed" if self.has_mixed_modes else "alike",
             "grad_enabled": self.grad_enabled,
             "current_epoch": self.epoch,
             "global_step": self.step,
@@ -136,7 +141,7 @@ class Oracle:
             fx["lr"] = self.numbers.rates
             if self.is_exact and not self.withheld and not self.averages_at_will:
                 fx["gradients"] = self.numbers.gradient_sums
-        if self.attached and self.s.model.optimizers > 1:
+        if self.attached and self.s.model.optimizer != "none":
             everybody = list(range(self.s.model.optimizers))
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
         if self.stage is not None:
@@ -169,6 +174,20 @@ class Oracle:
         told = {"custom": tuple(marks), "nested": ("moved",)}.get(self.s.data.batch, ())
         return {mark: marks[mark] for mark in told}
 
+    def held(self, hook: str, outputs: str) -> dict[str, Any]:
+        """What is in outputs that are there: everything that the step or its end has returned, detached [R34]."""
+        stage = next(word for word in ("train", "validation", "test", "predict") if word in hook)
+        name = "training" if stage == "train" else stage
+        is_empty = outputs == "none" or {*re.findall(r"\d+", outputs)} == {"0"}
+        # Nothing says whether the hidden states of pieces are among them.
+        if hook.endswith("_step_end") or is_empty or (stage == "train" and self.s.model.truncated_bptt_steps):
+            return {}
+        form = "tensor" if stage == "predict" else self.s.model.returns
+        if stage in ("validation", "test"):
+            form = self.s.model.eval_returns or form
+        is_dict = (form == "dict") != self.s.defines(f"{name}_step_end")
+        return {"outputs_keys": ["extra", "loss"] if is_dict else [], "outputs_graph": False}
+
     def rows_of(self, batch: str) -> dict[str, Any]:
         """With DP, the rows of the batch that a hook is given: those of a part, or all. With DDP, the samples that
         this process has of it."""
@@ -198,6 +217,14 @@ class Oracle:
         """Whether this process prepares data: the first, and of each other node the first unless once is enough."""
         is_local_zero = self.rank % self.s.option("devices") == 0
         return self.rank == 0 or (is_local_zero and self.s.model.prepare_data_per_node)
+
+    def put_into_mode(self, training: bool) -> None:
+        """`model.train()` or `model.eval()`, which every submodule follows."""
+        self.training, self.has_mixed_modes = training, False
+
+    def layer_into_eval(self) -> None:
+        """What the scenario's module does with its first layer."""
+        self.has_mixed_modes = self.s.model.layer_in_eval and self.training
 
     def nothing_logged(self) -> None:
         """A run begins anew."""
@@ -251,6 +278,8 @@ class Oracle:
                 self.should_stop = True
             if receiver == "module":
                 self.log(hook)
+            if (receiver, hook) == ("module", "on_train_epoch_start"):
+                self.layer_into_eval()
             if inside is not None and told != "skip-closure":
                 yield from inside()
             if told == "save":
@@ -294,9 +323,9 @@ class Oracle:
     def effects_of(self, hook: str) -> None:
         """What the documented default of a hook changes by its end."""
         if hook.endswith("_model_eval"):
-            self.training = False
+            self.put_into_mode(False)
         elif hook.endswith("_model_train"):
-            self.training = True
+            self.put_into_mode(True)
         elif hook == "optimizer_zero_grad":
             idx, kept = self.optimizer_idx or 0, "zero-grads" in self.s.model.overrides
             self.grads[idx] = ("none" if self.grads[idx] == "none" else "zero") if kept else "clear"

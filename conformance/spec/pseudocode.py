@@ -56,7 +56,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         yield from self.sanity_check()
 
         # put model in train mode
-        self.training = True
+        self.put_into_mode(True)
         self.logged.begin()
         yield from self.hook("on_train_start")
         while self.another_epoch():
@@ -306,7 +306,8 @@ class Pseudocode(Batch, Checkpoints, Plan):
             yield from body()
         except UserError as raised:
             self.predictions = "none"
-            self.training, self.grad_enabled, self.scope = True, True, function
+            self.put_into_mode(True)
+            self.grad_enabled, self.scope = True, function
             self.in_sanity_check, self.optimizer_idx, self.piece, self.part = False, None, None, None
             self.logged.abandon()
             yield from self.closing("on_exception")
