@@ -14,6 +14,7 @@ from ..trace import Event
 
 __all__ = ["MOST_PENDING", "AtHooks", "Check", "CheckError", "Failure", "Line", "Pending", "Spec", "hooks_of", "shown"]
 
+LONGEST = 100  # characters of a value in a message
 MOST_PENDING = 1000  # what a check remembers of calls that have not come: beyond this they count as missing
 
 
@@ -34,8 +35,14 @@ class Failure:
 def shown(event: Event | Expected) -> str:
     """An event in words: "module.on_train_batch_start begins (batch_idx=1)"."""
     verb = {"B": "begins", "E": "ends", "I": "happens"}[event.ph]
-    args = ", ".join(f"{name}={value}" for name, value in event.args.items())
+    args = ", ".join(f"{name}={_short(value)}" for name, value in event.args.items())
     return f"{event.receiver}.{event.hook} {verb}" + (f" ({args})" if args else "")
+
+
+def _short(value: object) -> str:
+    """A value as a message has room for it."""
+    text = str(value)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
 class Line(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from typing import Any
 
 from ..numerics import agrees, close
@@ -121,8 +122,9 @@ class Handed(AtHooks):
     def by_name(self, event: Event | Expected) -> dict[str, list[Any]]:
         """The values under each of the names that this is about."""
         found: dict[str, list[Any]] = {}
-        names, values = event.args["logger_names"], event.args.get("logger_values")
-        for name, value in zip(names, values) if isinstance(names, list) and isinstance(values, list) else ():
+        names, values = (event.args.get(field) for field in ("logger_names", "logger_values"))
+        both = (names, values) if isinstance(names, list) and isinstance(values, list) else ()
+        for name, value in zip_longest(*both, fillvalue="nothing"):
             if any(fnmatchcase(str(name), pattern) for pattern in self.names):
                 found.setdefault(str(name), []).append(value)
         return found

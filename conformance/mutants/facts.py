@@ -44,6 +44,8 @@ OPEN: Sequence[tuple[str, Callable[[Scenario, Expected], bool], str]] = (
     ("metrics", lambda scenario, due: not scenario.model.logs, "a module of the user's own may log what it likes"),
     ("loss", lambda scenario, due: scenario.option("precision") != 32, "bfloat16 rounds in its own way"),
     ("values", lambda scenario, due: scenario.option("precision") != 32, "likewise"),
+    ("logger_names", lambda scenario, due: scenario.option("precision") != 32, "as their values"),
+    ("logger_values", lambda scenario, due: scenario.option("precision") != 32, "likewise"),
     ("optimizer", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
     ("optimizer_idx", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
     ("grads", lambda scenario, due: _withheld(scenario, due, "grads"), "withholding is the trainer's affair"),

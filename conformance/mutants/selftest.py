@@ -40,7 +40,7 @@ from .patches import Patch, StaleMutant
 __all__ = ["Bench", "SelftestReport", "authored", "mutants_of", "print_selftest", "selftest", "unnoticed"]
 
 # Kinds of clauses about a whole run, and an argument that sums it up: whatever is broken may show there.
-WHOLE_RUN = ("sequence", "receivers", "balance", "state", "repeats")
+WHOLE_RUN = ("sequence", "receivers", "balance", "state", "repeats", "handed")
 SUMMED_UP = "loss"
 # How often each recorded fact is changed, and the share of its changes that has to be noticed.
 DRAWN, ENOUGH = 40, 0.95

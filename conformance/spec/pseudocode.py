@@ -322,9 +322,10 @@ class Pseudocode(Batch, Checkpoints, Plan):
         """What the call has come to: predictions, or what a logger was given."""
         if function == "predict":
             return {"results": self.predictions}
-        if not self.s.model.logs or not self.is_exact or self.s.processes > 1 or self.options["fast_dev_run"]:
+        if not self.s.model.logs or not self.is_exact or self.s.processes > 1:
             return {}
-        given = [(name, value) for name, values in sorted(self.logged.handed.items()) for value in values]
+        handed = {} if self.options["fast_dev_run"] else self.logged.handed
+        given = [(name, value) for name, values in sorted(handed.items()) for value in values]
         return {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
 
     def closing(self, hook: str, **args: Any) -> Events:
