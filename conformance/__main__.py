@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .adapters import ADAPTERS, UnknownTrainer, check_name
+from .causes import Cause, causes
 from .checker import judge_file
 from .clauses import Clause, ClauseError, load_clauses
 from .near import did_you_mean
@@ -242,7 +243,7 @@ def _conclude(
         if arguments.json:
             text = json.dumps(to_json(runs, clauses, profile), indent=1)
             Path(arguments.json).write_text(text + "\n", encoding="utf-8")
-        print_summary(runs, clauses, profile, Console(), verbose=arguments.verbose)
+        print_summary(runs, clauses, profile, Console(), arguments.verbose, _causes(runs, clauses))
         if arguments.report:
             print(f"\nreport: {Path(arguments.report) / 'report.html'}")
     for trainer, rows in gone.items():
@@ -258,6 +259,14 @@ def _unexplained(run: TrainerRun, clauses: Mapping[str, Clause]) -> bool:
         or (v.status is Status.FAIL and clauses[v.clause].level == "MUST" and v.clause not in run.notes)
         for v in run.verdicts
     )
+
+
+def _causes(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause]) -> dict[str, list[Cause]]:
+    """What the failures of each trainer come down to, but for those that are on record."""
+    return {
+        run.trainer: causes([v for v in run.verdicts if v.clause not in run.notes], clauses, load_scenarios())
+        for run in runs
+    }
 
 
 def _unsound(path: Path, scenario: Scenario) -> str:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.causes import Cause
 from conformance.clauses import Clause
 from conformance.report.cells import Cell, Finding, Row, count, families, plural, printable
 from conformance.verdicts import Status, TrainerRun
@@ -33,6 +34,7 @@ _COLUMNS = (Status.PASS, Status.FAIL, Status.UNSUPPORTED, Status.ERROR)
 # What is shown without `verbose`: enough to recognise the failure, little enough to read on.
 _SCENARIOS = 4
 _FINDINGS = 3
+_EXPLAINED = 8
 _QUIET_FAMILIES = 5
 
 
@@ -42,8 +44,10 @@ def print_summary(
     profile: str,
     console: Console,
     verbose: bool = False,
+    causes: Mapping[str, Sequence[Cause]] | None = None,
 ) -> None:
-    """Print what was judged and where the trainers depart; `verbose` adds the events around it."""
+    """Print what was judged and where the trainers depart; `verbose` adds the events around it. Of failures whose
+    `causes` are told, by trainer, those that only follow from one are named beside it; `verbose` tells each in full."""
     out = _Printer(console, verbose)
     matrix = families(runs, clauses)
     rows = [row for family in matrix.values() for row in family]
@@ -51,12 +55,14 @@ def print_summary(
     for index, run in enumerate(runs):
         out.trainer(run, [row.cells[index] for row in rows])
     out.table(runs, matrix)
-    out.departures("Failures", _only(rows, known=False))
+    failing = _only(rows, known=False)
+    told = "" if causes is None else f" in {plural(sum(map(len, causes.values())), 'finding')}"
+    out.departures("Failures", failing, told, None if verbose else causes)
     if verbose:
         out.departures("Known departures", _only(rows, known=True))
     else:
         out.known(_only(rows, known=True))
-    out.line(Text(_conclusion(rows), style="bold"))
+    out.line(Text(_conclusion(rows, told), style="bold"))
 
 
 def _only(rows: Iterable[Row], known: bool) -> list[Row]:
@@ -67,12 +73,31 @@ def _only(rows: Iterable[Row], known: bool) -> list[Row]:
     return [row for row in kept if row.cells]
 
 
-def _conclusion(rows: Sequence[Row]) -> str:
+def _heads(rows: Sequence[Row], causes: Mapping[str, Sequence[Cause]]) -> list[Row]:
+    """The rows whose clause is a cause, each with the cells of the trainers in which it is; then what broke."""
+    by_id = {row.clause.id: row for row in rows}
+    heads = dict.fromkeys(cause.verdict.clause for found in causes.values() for cause in found)
+    of = {(trainer, cause.verdict.clause) for trainer, found in causes.items() for cause in found}
+    kept = [
+        replace(
+            row,
+            cells=tuple(
+                cell
+                for cell in row.cells
+                if (cell.run.trainer, row.clause.id) in of or cell.status is Status.ERROR
+            ),
+        )
+        for row in [*(by_id[clause] for clause in heads), *(row for row in rows if row.clause.id not in heads)]
+    ]
+    return [row for row in kept if row.cells]
+
+
+def _conclusion(rows: Sequence[Row], told: str) -> str:
     cells = [cell for row in rows for cell in row.cells]
     if not any(cell.reached for cell in cells):
         return "Nothing was judged."
     failing, known = (sum(len(row.cells) for row in _only(rows, known)) for known in (False, True))
-    parts = [plural(failing, "failure") if failing else "No failures"]
+    parts = [plural(failing, "failure") + told if failing else "No failures"]
     if known:
         parts.append(plural(known, "known departure"))
     silent = [row.clause.id for row in rows if not any(cell.reached for cell in row.cells)]
@@ -149,18 +174,21 @@ class _Printer:
         parts = [Text(str(counts[s]), _STYLES[s] if counts[s] else "dim") for s in shown]
         return Text("/").join(parts)
 
-    def departures(self, title: str, rows: Sequence[Row]) -> None:
-        """Each clause with the trainers that depart from it."""
+    def departures(
+        self, title: str, rows: Sequence[Row], told: str = "", causes: Mapping[str, Sequence[Cause]] | None = None
+    ) -> None:
+        """Each clause with the trainers that depart from it; with `causes`, those that are one, in their order."""
         if not rows:
             return
-        self.line(Text(f"{title} ({sum(len(row.cells) for row in rows)})", "bold underline"))
+        self.line(Text(f"{title} ({sum(len(row.cells) for row in rows)}){told}", "bold underline"))
         self.console.print()
-        for row in rows:
+        for row in rows if causes is None else _heads(rows, causes):
             clause = row.clause
             self.line(Text.assemble((self.safe(clause.id), "bold"), f"  {self.safe(clause.level)}"))
             self.fields({"": clause.sentence, "source": clause.source, "line": clause.line}, indent=2)
             for cell in row.cells:
-                self._cell(cell)
+                found = (causes or {}).get(cell.run.trainer, ())
+                self._cell(cell, next((cause for cause in found if cause.verdict.clause == clause.id), None))
             self.console.print()
 
     def known(self, rows: Sequence[Row]) -> None:
@@ -180,13 +208,19 @@ class _Printer:
                 self.line(Text(self.safe(", ".join(ids)), style="dim"), indent=4)
             self.console.print()
 
-    def _cell(self, cell: Cell) -> None:
+    def _cell(self, cell: Cell, cause: Cause | None) -> None:
         findings = cell.findings(Status.ERROR, Status.FAIL)
         shown = findings if self.verbose else findings[:_FINDINGS]
+        if cause is not None:
+            shown = [finding for finding in findings if cause.verdict.scenario in finding.scenarios][:1]
         for finding in shown:
             self._finding(cell, finding)
         if len(findings) > len(shown):
             self.line(Text(f"{plural(len(findings) - len(shown), 'other reason')} in this trainer"), indent=4)
+        if cause is not None and cause.clauses[1:]:
+            first, rest = cause.clauses[1 : _EXPLAINED + 1], cause.clauses[_EXPLAINED + 1 :]
+            more = f" and {plural(len(rest), 'more clause')}" if rest else ""
+            self.fields({"with it": f"{', '.join(first)}{more}"}, indent=4)
         if cell.known and cell.note:
             self.line(Text("known departure", "bold yellow"), indent=4)
             self.fields({"": cell.note.text, "evidence": cell.note.evidence}, indent=6)
