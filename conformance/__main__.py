@@ -161,6 +161,13 @@ def spec(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def scenarios(arguments: argparse.Namespace) -> int:
+    """List the scenarios."""
+    for scenario in _scenarios(arguments):
+        print(f"{scenario.name:<32} {scenario.title}")
+    return 0
+
+
 def smoke(arguments: argparse.Namespace) -> int:
     """Is the adapter itself sound? Three scenarios, no judgement of order."""
     names = ("fit-basic", "fit-val", "predict")
@@ -393,6 +400,8 @@ def _parser() -> argparse.ArgumentParser:
     differing.add_argument("--no-effects", action="store_true", help="compare hooks and arguments only")
     specifying = command("spec", spec, "spec train.backward")
     specifying.add_argument("pattern", nargs="?", default=None, metavar="CLAUSE", help="a clause's id, or a glob")
+    listing = command("scenarios", scenarios, "scenarios --scenario 'fit-tbptt*'")
+    listing.add_argument("--scenario", action="append", metavar="GLOB", help="only these; repeatable")
     smoking = command("smoke", smoke, "smoke lightning@1.5.10")
     smoking.add_argument("adapter", metavar="ADAPTER", help=f"of {', '.join(ADAPTERS)}")
     smoking.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")

@@ -1,9 +1,10 @@
 """The producer: scenarios in, traces out, in the trainer's own world.
 
-    python -m conformance.produce ADAPTER DIRECTORY < scenarios.jsonl
+    python -m conformance.produce ADAPTER DIRECTORY [blind] < scenarios.jsonl
 
 reads a scenario (JSON) from each line of the standard input, writes `DIRECTORY/<name>.jsonl`, and
-prints a line of JSON for each: {"scenario": name} or {"scenario": name, "error": traceback}.
+prints a line of JSON for each: {"scenario": name} or {"scenario": name, "error": traceback}. With "blind", effects are
+read only where a user's call ends: what a trainer does must not depend on that.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def produce(adapter: Any, scenario: Scenario, path: Path) -> Optional[str]:
 
 def main() -> None:
     """Serve the scenarios on the standard input."""
-    name, directory = sys.argv[1:3]
+    name, directory, *blind = sys.argv[1:]
     answers, sys.stdout = sys.stdout, sys.stderr  # a trainer may print; the answers stay readable
     adapter = load_adapter(name)
+    adapter.blind = bool(blind)
     for line in sys.stdin:
         scenario = scenario_of(json.loads(line))
         error = produce(adapter, scenario, Path(directory) / (scenario.name + ".jsonl"))

@@ -52,6 +52,7 @@ class Recorder:
         self, writer: Any, when: Iterable[When] = (), nesting: int = 0, in_parts: bool = False, in_shares: bool = False
     ) -> None:
         self.writer, self.nesting, self.in_parts, self.in_shares = writer, nesting, in_parts, in_shares
+        self.blind = False  # reading effects where a user's call ends only, to see that elsewhere it changes nothing
         self.module: Any = None
         self.running: Any = None  # the module whose hook runs, where that is a copy of it
         self.trainer: Any = None
@@ -135,7 +136,8 @@ class Recorder:
 
     def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:
         """Write one event with the effects as they stand."""
-        self.writer.event(ph, receiver, hook, self._depth, args, self.effects())
+        sees = not self.blind or (ph == "E" and receiver == "trainer")
+        self.writer.event(ph, receiver, hook, self._depth, args, self.effects() if sees else {})
 
     def effects(self) -> Dict[str, Any]:
         """What a user could observe now."""

@@ -26,9 +26,10 @@ class HarnessError(RuntimeError):
 
 
 def produce_traces(
-    trainer: str, scenarios: Sequence[Scenario], directory: Path, python: str | None = None
+    trainer: str, scenarios: Sequence[Scenario], directory: Path, python: str | None = None, blind: bool = False
 ) -> Iterator[tuple[Scenario, str | None]]:
-    """Write `directory/<scenario>.jsonl` for each scenario, in the trainer's own world.
+    """Write `directory/<scenario>.jsonl` for each scenario, in the trainer's own world; `blind`, with the effects at
+    the ends of the user's calls only.
 
     Yields each scenario when it is done, with None or the traceback if the harness broke. Raises
     UnknownTrainer, ReleaseMissing, WorldError or HarnessError if the trainer cannot be run.
@@ -36,26 +37,27 @@ def produce_traces(
     check_name(trainer)
     directory.mkdir(parents=True, exist_ok=True)
     if trainer in RELEASES:
-        yield from _elsewhere(trainer, scenarios, directory, locate(trainer, python))
+        yield from _elsewhere(trainer, scenarios, directory, locate(trainer, python), blind)
         return
     if python is not None:
         here = Path(__file__).resolve().parent.parent
         world = World(trainer, interpreter(python), "interpreter", (here,))
-        yield from _elsewhere(trainer, scenarios, directory, world)
+        yield from _elsewhere(trainer, scenarios, directory, world, blind)
         return
     from .adapters import load_adapter
     from .produce import produce
 
     adapter = load_adapter(trainer)
+    adapter.blind = blind
     for scenario in scenarios:
         yield scenario, produce(adapter, scenario, directory / f"{scenario.name}.jsonl")
 
 
 def _elsewhere(
-    trainer: str, scenarios: Sequence[Scenario], directory: Path, world: World
+    trainer: str, scenarios: Sequence[Scenario], directory: Path, world: World, blind: bool
 ) -> Iterator[tuple[Scenario, str | None]]:
     """The same in a process of the world's interpreter, which is handed all scenarios at once."""
-    command = [str(world.python), "-m", "conformance.produce", trainer, str(directory.resolve())]
+    command = [str(world.python), "-m", "conformance.produce", trainer, str(directory.resolve()), *["blind"] * blind]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as questions, tempfile.TemporaryFile("w+") as errors:
         questions.writelines(json.dumps(scenario.to_dict()) + "\n" for scenario in scenarios)
         questions.seek(0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from conformance.causes import Cause
 from conformance.clauses import Clause
 from conformance.report import print_summary
 from conformance.verdicts import Note, Status, TrainerRun, Verdict
@@ -104,9 +105,13 @@ def joined(text: str) -> str:
 
 
 def summary(
-    *runs: TrainerRun, clauses: dict[str, Clause] = CLAUSES, width: int = 80, verbose: bool = False
+    *runs: TrainerRun,
+    clauses: dict[str, Clause] = CLAUSES,
+    width: int = 80,
+    verbose: bool = False,
+    causes: dict[str, list[Cause]] | None = None,
 ) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=False, _environ={})
-    print_summary(runs, clauses, PROFILE, console, verbose)
+    print_summary(runs, clauses, PROFILE, console, verbose, causes)
     return out.getvalue()

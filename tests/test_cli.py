@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.__main__ import main
+from conformance.scenario import load_scenarios
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,6 +74,7 @@ def test_check_needs_neither_torch_nor_a_trainer(trace: Path) -> None:
     blocked = ["torch", "numpy", "refimpl", "pytorch_lightning"]
     code = f"""import sys; sys.modules.update(dict.fromkeys({blocked}))
 from conformance.__main__ import main
+from conformance.scenario import load_scenarios
 sys.exit(main(["check", {str(trace)!r}]))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -92,6 +94,13 @@ def test_diff(trace: Path, broken: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "tell the same" in capsys.readouterr().out
     assert main(["diff", str(trace), str(broken)]) == 1
     assert "on_fit_start" in capsys.readouterr().out
+
+
+def test_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenarios"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(load_scenarios())
+    assert main(["scenarios", "--scenario", "fit-logg*"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["fit-logger-none", "fit-logger"]
 
 
 def test_spec_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +165,7 @@ def test_a_release_that_is_not_prepared(
     assert "python -m conformance prepare lightning@1.5.10" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "record", "diff", "spec", "smoke", "selftest", "prepare"])
+@pytest.mark.parametrize("command", "run check record diff spec scenarios smoke selftest prepare".split())
 def test_each_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])

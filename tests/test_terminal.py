@@ -23,6 +23,7 @@ from runs import (
     trainer,
 )
 
+from conformance.causes import Cause
 from conformance.report import print_summary
 from conformance.verdicts import Status, Verdict
 
@@ -63,6 +64,19 @@ def test_a_brief_summary_tells_each_note_once_with_its_clauses() -> None:
     text = summary(every_status())
     assert f"Known departures of broken@1.0 (1 note) {NOTE.text} train.known" in joined(text)
     assert NOTE.evidence not in text
+
+
+def test_what_follows_from_a_failure_is_named_beside_it() -> None:
+    run = every_status()
+    first, *_, last = [v for v in run.verdicts if v.status is Status.FAIL and v.clause == "train.order"]
+    told = {"broken@1.0": [Cause(last, ["train.order", *(f"val.also{n}" for n in range(12))])]}
+    text = joined(summary(run, causes=told))
+    assert "Failures (2) in 1 finding" in text and "2 failures in 1 finding, 1 known departure" in text
+    assert "reason it was never called" in text and "1 other reason" in text
+    assert f"reason {first.reason} expected" not in text.split("Known")[0]
+    assert "with it val.also0, val.also1" in text and "val.also7 and 4 more clauses" in text
+    assert "error in 1 scenario: plain reason the trace was cut off" in text
+    assert f"reason {first.reason} expected" in joined(summary(run, causes=told, verbose=True))
 
 
 def test_only_a_verbose_summary_shows_the_events() -> None:

@@ -49,6 +49,7 @@ class LightningLikeAdapter:
     name = ""
     version = ""
     lacks: Tuple[str, ...] = ()  # of what a scenario can need
+    blind = False  # see Recorder
 
     def __init__(self, namespace: Any) -> None:
         self.api = namespace
@@ -105,6 +106,7 @@ class LightningLikeAdapter:
         shares, rank = scenario.processes > 1, int(os.environ["RANK"]) if scenario.processes > 1 else 0
         when = [event for event in scenario.when if event.rank in (-1, rank)]
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
+        recorder.blind = self.blind
         recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
         torch.manual_seed(0)
         try:

@@ -14,7 +14,7 @@ from ..trace import Event
 
 __all__ = ["MOST_PENDING", "AtHooks", "Check", "CheckError", "Failure", "Line", "Pending", "Spec", "hooks_of", "shown"]
 
-LONGEST = 100  # characters of a value in a message
+LONGEST, MOST = 100, 500  # characters of a value in a message, and of a message
 MOST_PENDING = 1000  # what a check remembers of calls that have not come: beyond this they count as missing
 
 
@@ -32,17 +32,16 @@ class Failure:
     seen: str = ""
 
 
+def shortened(text: str, most: int) -> str:
+    """As much of a text as there is room for."""
+    return text if len(text) <= most else text[:most] + "..."
+
+
 def shown(event: Event | Expected) -> str:
     """An event in words: "module.on_train_batch_start begins (batch_idx=1)"."""
     verb = {"B": "begins", "E": "ends", "I": "happens"}[event.ph]
-    args = ", ".join(f"{name}={_short(value)}" for name, value in event.args.items())
+    args = ", ".join(f"{name}={shortened(str(value), LONGEST)}" for name, value in event.args.items())
     return f"{event.receiver}.{event.hook} {verb}" + (f" ({args})" if args else "")
-
-
-def _short(value: object) -> str:
-    """A value as a message has room for it."""
-    text = str(value)
-    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
 class Line(NamedTuple):
@@ -113,7 +112,7 @@ class Check:
     def fail(self, seq: int | None, reason: str, expected: str = "", seen: str = "") -> None:
         """Remember the first failure."""
         if self.failure is None:
-            self.failure = Failure(seq, reason, expected, seen)
+            self.failure = Failure(seq, *(shortened(text, MOST) for text in (reason, expected, seen)))
 
     def expects(self, line: Line) -> bool:
         """Whether `expect` is to be told of such events."""
