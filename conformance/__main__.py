@@ -20,7 +20,7 @@ from .causes import Cause, causes
 from .checker import judge_file
 from .clauses import Clause, ClauseError, load_clauses
 from .near import did_you_mean
-from .profiles import DOCUMENTATION, PROFILES, departures, hold_against, profile_of, stale
+from .profiles import DOCUMENTATION, PROFILES, departures, hold_against, profile_of, read_departures, stale
 from .report import print_summary, to_json, to_junit, write_html
 from .runner import HarnessError, produce_traces, run_trainer
 from .scenario import Scenario, ScenarioError, load_scenario, load_scenarios
@@ -28,6 +28,7 @@ from .trace import TraceError, open_trace
 from .verdicts import Status, TrainerRun, Verdict
 from .worlds import RELEASES, WorldError, prepare
 
+NAMES = f"{', '.join(ADAPTERS)}, or FILE.py:CLASS"
 USER_ERRORS = (ClauseError, HarnessError, ScenarioError, TraceError, UnknownTrainer, WorldError)
 
 
@@ -226,7 +227,7 @@ def _run_all(
                 progress.advance(task)  # type: ignore[arg-type]
 
             futures.append(
-                pool.submit(run_trainer, trainer, scenarios, clauses, directory / trainer, python, advance)
+                pool.submit(run_trainer, trainer, scenarios, clauses, directory / Path(trainer).name, python, advance)
             )
         return [future.result() for future in futures]
 
@@ -236,6 +237,9 @@ def _conclude(
 ) -> int:
     """Hold the runs against the profile, write the reports asked for, and say how it ended."""
     profile = arguments.profile
+    if arguments.baseline:
+        known = read_departures(Path(arguments.baseline))
+        runs = [replace(run, notes={**run.notes, **known}) for run in runs]
     gone = {run.trainer: stale(run) if everything else [] for run in runs}
     runs = [replace(run, verdicts=tuple(hold_against(profile, run.verdicts))) for run in runs]
     if arguments.report:
@@ -256,14 +260,15 @@ def _conclude(
     for trainer, rows in gone.items():
         for clause in rows:
             print(f"{trainer}: {clause} is on record as a departure, but holds now", file=sys.stderr)
-    return 1 if any(gone.values()) or any(_unexplained(run, clauses) for run in runs) else 0
+    levels = ("MUST", "SHOULD", "MAY") if arguments.baseline else ("MUST",)
+    return 1 if any(gone.values()) or any(_unexplained(run, clauses, levels) for run in runs) else 0
 
 
-def _unexplained(run: TrainerRun, clauses: Mapping[str, Clause]) -> bool:
-    """Whether a MUST fails that no note explains, or the harness broke."""
+def _unexplained(run: TrainerRun, clauses: Mapping[str, Clause], levels: Sequence[str]) -> bool:
+    """Whether a clause of these levels fails that no note explains, or the harness broke."""
     return any(
         v.status is Status.ERROR
-        or (v.status is Status.FAIL and clauses[v.clause].level == "MUST" and v.clause not in run.notes)
+        or (v.status is Status.FAIL and clauses[v.clause].level in levels and v.clause not in run.notes)
         for v in run.verdicts
     )
 
@@ -373,7 +378,7 @@ def _parser() -> argparse.ArgumentParser:
 
     running = command("run", run, "run refimpl lightning@2.6.6 lightning@1.5.10 --report report")
     running.add_argument(
-        "trainers", nargs="*", metavar="TRAINER", help=f"of {', '.join(ADAPTERS)}; default refimpl"
+        "trainers", nargs="*", metavar="TRAINER", help=f"of {NAMES}; default refimpl"
     )
     checking = command("check", check, "check my-trainer/*.jsonl --clause 'val.*' -v")
     checking.add_argument("traces", nargs="+", metavar="TRACE.jsonl")
@@ -387,10 +392,10 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
     for added in (parser, running, checking):
         _add_output_options(added)
-    parser.set_defaults(command=run, trainers=[], profile=DOCUMENTATION, no_effects=False)
+    parser.set_defaults(command=run, trainers=[], profile=DOCUMENTATION, baseline=None, no_effects=False)
 
     recording = command("record", record, "record refimpl fit-val -o trace.jsonl")
-    recording.add_argument("adapter", metavar="ADAPTER", help=f"of {', '.join(ADAPTERS)}")
+    recording.add_argument("adapter", metavar="ADAPTER", help=f"of {NAMES}")
     recording.add_argument("scenario", metavar="SCENARIO", help="a scenario's name, or a .toml file")
     recording.add_argument("-o", "--output", required=True, metavar="TRACE.jsonl")
     recording.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
@@ -403,7 +408,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = command("scenarios", scenarios, "scenarios --scenario 'fit-tbptt*'")
     listing.add_argument("--scenario", action="append", metavar="GLOB", help="only these; repeatable")
     smoking = command("smoke", smoke, "smoke lightning@1.5.10")
-    smoking.add_argument("adapter", metavar="ADAPTER", help=f"of {', '.join(ADAPTERS)}")
+    smoking.add_argument("adapter", metavar="ADAPTER", help=f"of {NAMES}")
     smoking.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
     proving = command("selftest", selftest, "selftest --clause 'modes.*'")
     proving.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
@@ -416,6 +421,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
+    parser.add_argument(
+        "--baseline", metavar="FILE", help="known departures, with reasons: a .toml as conformance/spec/profiles has"
+    )
     parser.add_argument("--profile", choices=PROFILES, help=f"default: {DOCUMENTATION}")
     parser.add_argument(
         "--json", metavar="FILE", help="write the verdicts as JSON; - for the standard output"

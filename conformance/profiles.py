@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from .clauses import SPEC, ClauseError, load_clauses, read_tables
 from .near import did_you_mean
 from .verdicts import Note, Status, TrainerRun, Verdict
 
-__all__ = ["DOCUMENTATION", "PROFILES", "departures", "hold_against", "profile_of", "stale"]
+__all__ = ["DOCUMENTATION", "PROFILES", "departures", "hold_against", "profile_of", "read_departures", "stale"]
 
 DOCUMENTATION = "doc-2021-08"
 PROFILES = (DOCUMENTATION, "lightning-1.5", "lightning-2")
@@ -37,7 +38,12 @@ def departures(profile: str) -> Mapping[str, Note]:
     if profile not in PROFILES:
         known = ", ".join(PROFILES)
         raise ClauseError(f"no profile {profile!r}; there are {known}{did_you_mean(profile, PROFILES)}")
-    path = SPEC / "profiles" / f"{profile}.toml"
+    return read_departures(SPEC / "profiles" / f"{profile}.toml")
+
+
+def read_departures(path: Path) -> Mapping[str, Note]:
+    """Known departures out of a file, by clause: tables `[[departure]]` with `clauses`, `note` and `evidence`. Raises
+    ClauseError naming the file and the departure for a malformed one, an unknown clause, and one that comes twice."""
     notes: dict[str, Note] = {}
     for number, row in enumerate(read_tables(path, "departure"), 1):
         if missing := {"clauses", "note", "evidence"} - row.keys():

@@ -96,6 +96,60 @@ def test_diff(trace: Path, broken: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "on_fit_start" in capsys.readouterr().out
 
 
+OWN = """
+import refimpl
+from conformance.adapters.refimpl import RefimplAdapter
+class Mine(RefimplAdapter):
+    name = "mine"
+    def call(self, trainer, function, *rest):
+        trainer.limit_val_batches = 1
+        return super().call(trainer, function, *rest)
+class Loud(RefimplAdapter):
+    def call(self, trainer, function, module, *rest):
+        call = super().call(trainer, function, module, *rest)
+        def twice():
+            module.on_fit_start()
+            return call()
+        return twice
+"""
+KNOWN = """
+[[departure]]
+clauses = ["fit.on_fit_start", "fit.sequence", "fit.configure_callbacks-then-on_fit_start"{more}]
+note = "It is called once more."
+evidence = "fit-basic"
+"""
+
+
+def test_an_adapter_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    own, here = f"{tmp_path}/own.py:", ["--scenario", "fit-basic"]
+    assert main(["run", f"{own}Mine", *here, "--report", str(tmp_path / "report")]) == 0
+    assert (tmp_path / "report" / "traces" / "own.py:Mine" / "fit-basic.jsonl").exists()
+    assert main(["smoke", f"{own}Loud"]) == 0
+    assert main(["run", f"{own}Loud", *here]) == 1
+    assert "in 1 finding" in capsys.readouterr().out
+    for wrong, said in (("Min", "did you mean 'Mine'?"), ("Nobody", "accepted: a class with `header` and `run`")):
+        assert main(["run", f"{own}{wrong}", *here]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["run", f"{tmp_path}/none.py:Mine"]) == 2
+    assert "no file" in capsys.readouterr().err
+
+
+def test_a_baseline_explains_what_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    run = ["run", f"{tmp_path}/own.py:Loud", "--scenario", "fit-basic", "--baseline"]
+    known, more, wrong = (tmp_path / name for name in ("known.toml", "more.toml", "wrong.toml"))
+    known.write_text(KNOWN.format(more=""))
+    assert main([*run, str(known)]) == 1, "structure.receivers, which is not on record, fails"
+    known.write_text(KNOWN.format(more=', "structure.receivers"'))
+    assert main([*run, str(known)]) == 0
+    assert "It is called once more." in capsys.readouterr().out
+    wrong.write_text(KNOWN.format(more=', "fit.on_fit_begin"'))
+    assert main([*run, str(wrong)]) == 2
+    assert "wrong.toml: no clause 'fit.on_fit_begin'; did you mean" in capsys.readouterr().err
+    assert main([*run, str(more)]) == 2
+
+
 def test_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scenarios"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(load_scenarios())
