@@ -133,6 +133,14 @@ def diff(arguments: argparse.Namespace) -> int:
     return 1
 
 
+def outline(arguments: argparse.Namespace) -> int:
+    """Print the calls of a trace, folded."""
+    from .report.order import outline as outlined
+
+    print(outlined(arguments.trace))
+    return 0
+
+
 def spec(arguments: argparse.Namespace) -> int:
     """List the clauses, or explain one."""
     clauses = load_clauses()
@@ -403,6 +411,8 @@ def _parser() -> argparse.ArgumentParser:
     differing.add_argument("a", metavar="A.jsonl")
     differing.add_argument("b", metavar="B.jsonl")
     differing.add_argument("--no-effects", action="store_true", help="compare hooks and arguments only")
+    outlining = command("outline", outline, "outline trace.jsonl")
+    outlining.add_argument("trace", metavar="TRACE.jsonl")
     specifying = command("spec", spec, "spec train.backward")
     specifying.add_argument("pattern", nargs="?", default=None, metavar="CLAUSE", help="a clause's id, or a glob")
     listing = command("scenarios", scenarios, "scenarios --scenario 'fit-tbptt*'")

@@ -96,6 +96,23 @@ def test_diff(trace: Path, broken: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "on_fit_start" in capsys.readouterr().out
 
 
+def test_outline(tmp_path: Path, trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["outline", str(trace)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["fit", "trainer"]
+    assert ["on_fit_start", "callback:0,", "module"] in [line.split() for line in lines]
+    assert any(line.split() == ["step", "optimizer", "parameters", "change"] for line in lines)
+    bare = trace.read_text().splitlines()
+    bare[1:-1] = [json.dumps({**json.loads(line), "fx": {}}) for line in bare[1:-1]]
+    (tmp_path / "bare.jsonl").write_text("\n".join(bare) + "\n")
+    assert main(["outline", str(tmp_path / "bare.jsonl")]) == 0
+    shown = capsys.readouterr().out
+    assert "on_fit_start" in shown and "change" not in shown
+    assert main(["record", "refimpl", "fit-raise-step", "-o", str(tmp_path / "raised.jsonl")]) == 0
+    assert main(["outline", str(tmp_path / "raised.jsonl")]) == 0
+    assert capsys.readouterr().out.endswith("raised RuntimeError: told to by the scenario\n")
+
+
 OWN = """
 import refimpl
 from conformance.adapters.refimpl import RefimplAdapter
@@ -219,7 +236,7 @@ def test_a_release_that_is_not_prepared(
     assert "python -m conformance prepare lightning@1.5.10" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", "run check record diff spec scenarios smoke selftest prepare".split())
+@pytest.mark.parametrize("command", "run check record diff outline spec scenarios smoke selftest prepare".split())
 def test_each_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])
