@@ -250,10 +250,11 @@ def _conclude(
         runs = [replace(run, notes={**run.notes, **known}) for run in runs]
     gone = {run.trainer: stale(run) if everything else [] for run in runs}
     runs = [replace(run, verdicts=tuple(hold_against(profile, run.verdicts))) for run in runs]
+    found = _causes(runs, clauses)
     if arguments.report:
         directory = Path(arguments.report)
         directory.mkdir(parents=True, exist_ok=True)
-        write_html(directory / "report.html", runs, clauses, profile)
+        write_html(directory / "report.html", runs, clauses, profile, found)
     if arguments.junit:
         Path(arguments.junit).write_text(to_junit(runs, clauses, profile), encoding="utf-8")
     if arguments.json == "-":
@@ -262,7 +263,7 @@ def _conclude(
         if arguments.json:
             text = json.dumps(to_json(runs, clauses, profile), indent=1)
             Path(arguments.json).write_text(text + "\n", encoding="utf-8")
-        print_summary(runs, clauses, profile, Console(), arguments.verbose, _causes(runs, clauses))
+        print_summary(runs, clauses, profile, Console(), arguments.verbose, found)
         if arguments.report:
             print(f"\nreport: {Path(arguments.report) / 'report.html'}")
     for trainer, rows in gone.items():

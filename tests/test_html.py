@@ -16,6 +16,7 @@ import pytest
 from runs import (
     CLAUSES,
     CONTEXT,
+    HOSTILE,
     NOTE,
     PROFILE,
     clause,
@@ -28,6 +29,7 @@ from runs import (
     trainer,
 )
 
+from conformance.causes import Cause
 from conformance.clauses import Clause
 from conformance.report import render_html, write_html
 from conformance.verdicts import Status, TrainerRun, Verdict
@@ -242,6 +244,17 @@ def test_colours_have_enough_contrast(scheme: int) -> None:
     assert {pair: contrast(colours[pair[0]], colours[pair[1]]) for pair in pairs} == {
         pair: pytest.approx(21, abs=16.5) for pair in pairs
     }
+
+
+def test_the_page_begins_with_what_failures_come_down_to() -> None:
+    runs, clauses = hostile()
+    bad = runs[0].verdicts[0]
+    told = {HOSTILE: [Cause(bad, [bad.clause, *(f"val.also{n}" for n in range(12))])]}
+    source = render_html(runs, clauses, PROFILE, told)
+    assert is_clean(source) and "<script>console.error" not in source
+    findings = source.split("ui-findings")[2].split("</section>")[0]
+    assert "1 finding" in findings and "with it 12 clauses: val.also0" in findings and "val.also7, ..." in findings
+    assert "ui-findings" not in render_html(runs, clauses, PROFILE)
 
 
 def test_write_html_writes_the_page(tmp_path: Path) -> None:

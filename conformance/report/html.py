@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from conformance import __version__
+from conformance.causes import Cause
 from conformance.clauses import Clause
 from conformance.report.cells import Cell, Row, count, families, plural, printable
 from conformance.verdicts import Status, TrainerRun
@@ -34,14 +35,23 @@ FINDINGS = 3
 
 
 def write_html(
-    path: str | Path, runs: Sequence[TrainerRun], clauses: Mapping[str, Clause], profile: str
+    path: str | Path,
+    runs: Sequence[TrainerRun],
+    clauses: Mapping[str, Clause],
+    profile: str,
+    causes: Mapping[str, Sequence[Cause]] | None = None,
 ) -> None:
     """Write the page to `path`."""
-    Path(path).write_text(render_html(runs, clauses, profile), encoding="utf-8")
+    Path(path).write_text(render_html(runs, clauses, profile, causes), encoding="utf-8")
 
 
-def render_html(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause], profile: str) -> str:
-    """The page as text, to be written as UTF-8."""
+def render_html(
+    runs: Sequence[TrainerRun],
+    clauses: Mapping[str, Clause],
+    profile: str,
+    causes: Mapping[str, Sequence[Cause]] | None = None,
+) -> str:
+    """The page as text, to be written as UTF-8. It begins with the `causes` of what fails, by trainer."""
     environment = _environment()
     style = Markup(environment.get_template("style.css.j2").render(columns=len(runs)))
     script = Markup(environment.get_template("script.js.j2").render())
@@ -52,6 +62,7 @@ def render_html(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause], profi
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
         runs=runs,
+        findings=[(trainer, cause) for trainer, found in (causes or {}).items() for cause in found],
         totals=[count(row.cells[index] for row in rows) for index in range(len(runs))],
         reached=[sum(row.cells[index].reached for row in rows) for index in range(len(runs))],
         matrix=matrix,
