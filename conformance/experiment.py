@@ -46,8 +46,8 @@ class Data:
 
     `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source`
     says who provides the loaders: the "module", a "datamodule", or the "argument" of the call. `batch`
-    is a batch's form: "tuple", "dict", "nested" (a dict of a list and a tuple) or "custom" (an object
-    with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have a second
+    is a batch's form: "tuple", "named" (a named tuple), "dict", "nested" (a dict of a list and a tuple) or "custom"
+    (an object with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have a second
     dimension of that length, in which a row's x differs and its y does not.
 
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
@@ -110,9 +110,10 @@ class Model:
     `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
     output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
     included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for
-    one of the type of the trainer's. With `frozen` the layers' biases do not require gradients, ever; with
-    `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start. `logs` are
-    calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
+    one of the type of the trainer's, "base" for one of the type that theirs is derived from. With `frozen` the layers'
+    biases do not require gradients, ever; with `layer_in_eval` the first layer is put into eval mode, when it is made
+    and in each on_train_epoch_start. `logs` are calls of `self.log`; true is short for the steps' losses, as
+    "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
     the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs. With `manual`

@@ -160,7 +160,7 @@ def _check_data(scenario: Scenario) -> None:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
     _natural(name + ": data.time", data.time, 0, MOST_ROWS)
     _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
-    _one_of(name + ": data.batch", data.batch, ("tuple", "dict", "nested", "custom"))
+    _one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "custom"))
     _check_train_loaders(scenario)
 
 
@@ -192,7 +192,7 @@ def _check_model(name: str, model: Model) -> None:
     if model.scheduler != "none" and model.optimizer == "none":
         raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
     _one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
-    _each_of(name + ": model.callbacks", model.callbacks, ("new", "same"))
+    _each_of(name + ": model.callbacks", model.callbacks, ("new", "same", "base"))
     _one_of(name + ": model.optimizers", model.optimizers, (1, 2))
     if model.optimizers > 1 and model.optimizer == "none":
         raise ScenarioError('%s: model.optimizers=%d, and model.optimizer="none"' % (name, model.optimizers))

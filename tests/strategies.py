@@ -124,7 +124,7 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
         structure=structure,
         sized=draw(st.booleans()),
         source=draw(st.sampled_from(["module", "datamodule", "argument"])),
-        batch="tuple" if train_loaders else draw(st.sampled_from(["tuple", "dict", "nested", "custom"])),
+        batch="tuple" if train_loaders else draw(st.sampled_from(["tuple", "named", "dict", "nested", "custom"])),
         batch_size=size,
         last=draw(st.integers(1, size)),
         time=draw(st.sampled_from([0, 1, 5])),
@@ -152,7 +152,7 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         scheduler=draw(st.sampled_from(schedulers)),
         # In float32 a line through one point is soon exact, and then there is no gradient.
         dtype=draw(st.sampled_from(["float64", "float32"])) if data.last > 1 and optimizer != "lbfgs" else "float64",
-        callbacks=tuple(draw(st.lists(st.sampled_from(["new", "same"]), max_size=2))),
+        callbacks=tuple(draw(st.lists(st.sampled_from(["new", "same", "base"]), max_size=2))),
         starts_in_eval=draw(st.booleans()),
         frozen=draw(st.booleans()),
         layer_in_eval=draw(st.booleans()),

@@ -148,10 +148,11 @@ class LightningLikeAdapter:
     def build(self, scenario: Scenario, recorder: Recorder) -> Tuple[Any, Any, List[Any]]:
         """The recording module, data module (or None) and callbacks of the scenario."""
         hooks = [h for h in CALLBACK_HOOKS if hasattr(self.api.Callback, h)]
-        callback_class = recorder.recording(self.api.Callback, hooks, "callback")
+        base_class = recorder.recording(self.api.Callback, hooks, "callback")
+        callback_class: Any = type("DerivedCallback", (base_class,), {})
         callbacks = [callback_class() for _ in range(scenario.callbacks)]
         own = [
-            (callback_class if kind == "same" else recorder.recording(self.api.Callback, hooks, "callback"))()
+            ({"same": callback_class, "base": base_class}.get(kind) or type("OtherCallback", (base_class,), {}))()
             for kind in scenario.model.callbacks
         ]
         for index, callback in enumerate(callbacks + own):

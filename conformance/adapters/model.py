@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 from contextlib import nullcontext
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -86,6 +86,13 @@ class CustomBatch:
         return CustomBatch(self.x, self.y, **{**self.handled, hook: True})
 
 
+class NamedBatch(NamedTuple):
+    """A batch whose parts have names, and that is a tuple."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+
 class CustomLeaf:
     """Something of the user's own, deep in a batch, that can be moved and says whether it was. It is of no sample, so
     that each part of a batch has it."""
@@ -113,7 +120,7 @@ def _collate(form: str) -> Any:
         if form == "nested":
             inputs = [x, {"weight": torch.ones_like(y), "more": (CustomLeaf(),)}]
             return {"inputs": inputs, "target": (y,), "name": "batch"}
-        return CustomBatch(x, y) if form == "custom" else (x, y)
+        return CustomBatch(x, y) if form == "custom" else NamedBatch(x, y) if form == "named" else (x, y)
 
     return collate
 
@@ -164,7 +171,8 @@ def model_class(base: type, scenario: Scenario) -> type:
 
     data = scenario.data
     # A piece of a batch is a list of pieces, as the documentation cuts it.
-    whole_tuples = data.batch == "tuple" and not data.train_loaders and not scenario.model.truncated_bptt_steps
+    is_tuple = data.batch in ("tuple", "named")
+    whole = is_tuple and not data.train_loaders and not scenario.model.truncated_bptt_steps
 
     def __init__(self: Any) -> None:
         base.__init__(self)  # type: ignore[misc]
@@ -191,11 +199,13 @@ def model_class(base: type, scenario: Scenario) -> type:
         return sum(layer(x) for layer in self.layers)
 
     def step(self: Any, batch: Any, batch_idx: int, form: str = scenario.model.returns) -> Any:
-        if whole_tuples and not isinstance(batch, tuple):
-            raise TypeError("the batch is a %s, where the loader gave a tuple" % type(batch).__name__)
+        if whole and not isinstance(batch, NamedBatch if data.batch == "named" else tuple):
+            raise TypeError("the batch is a %s, where the loader gave a %s" % (type(batch).__name__, data.batch))
         x, y = unpack(batch)
         loss = ((sum(layer(x) for layer in self.layers) - y) ** 2).mean()
-        return {"tensor": loss, "dict": {"loss": loss, "extra": loss.detach()}, "none": None}[form]
+        # The loop is to detach what hangs on to the graph of a batch, wherever it is.
+        extra: Any = loss.detach() if scenario.data_parallel else [loss * 1.0]
+        return {"tensor": loss, "dict": {"loss": loss, "extra": extra}, "none": None}[form]
 
     def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
         return step(self, batch, batch_idx)

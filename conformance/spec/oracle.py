@@ -146,6 +146,8 @@ class Oracle:
             fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
         if self.stage is not None:
             fx["stage"], fx["device"] = self.stage, OWN_WORDS  # whichever device, it stays there
+        elif receiver == "trainer" and ph == "E" and hook != "save_checkpoint":
+            fx["stage"] = None  # it does nothing any more
         if self.s.model.logs:  # nobody else knows what a module of the user's own logs
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
