@@ -37,6 +37,8 @@ Events = Generator[Expected, None, Any]
 MODULE_ONLY = frozenset(MODULE_HOOKS) - {*CALLBACK_HOOKS, *DATA_HOOKS}
 CALLBACK_ONLY = frozenset(CALLBACK_HOOKS) - {*MODULE_HOOKS}
 
+KEYS: tuple[list[str], list[str]] = [], ["extra", "loss"]  # of outputs that are no dict, and of a dict
+
 CLOSING_HOOKS = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
 
 STAGE_OF = {
@@ -76,6 +78,7 @@ class Oracle:
         self.grad_enabled = True
         self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
         self.attached = False  # whether there are optimizers yet
+        self.everybody = list(range(scenario.model.optimizers))
         self.optimizer_idx: int | None = None  # of the block that runs
         self.frequencies = scenario.model.frequencies if scenario.model.optimizers > 1 else ()
         self.turn = 0  # windows of the cycle of frequencies so far
@@ -142,8 +145,7 @@ class Oracle:
             if self.is_exact and not self.withheld and not self.averages_at_will:
                 fx["gradients"] = self.numbers.gradient_sums
         if self.attached and self.s.model.optimizer != "none":
-            everybody = list(range(self.s.model.optimizers))
-            fx["trainable"] = everybody if self.optimizer_idx is None else [self.optimizer_idx]
+            fx["trainable"] = self.everybody if self.optimizer_idx is None else [self.optimizer_idx]
         if self.stage is not None:
             fx["stage"], fx["device"] = self.stage, OWN_WORDS  # whichever device, it stays there
         elif receiver == "trainer" and ph == "E" and hook != "save_checkpoint":
@@ -188,7 +190,7 @@ class Oracle:
         if stage in ("validation", "test"):
             form = self.s.model.eval_returns or form
         is_dict = (form == "dict") != self.s.defines(f"{name}_step_end")
-        return {"outputs_keys": ["extra", "loss"] if is_dict else [], "outputs_graph": False}
+        return {"outputs_keys": KEYS[is_dict], "outputs_graph": False}
 
     def rows_of(self, batch: str) -> dict[str, Any]:
         """With DP, the rows of the batch that a hook is given: those of a part, or all. With DDP, the samples that
