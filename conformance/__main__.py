@@ -64,10 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
     trainers = arguments.trainers or ["refimpl"]
     for trainer in trainers:
         check_name(trainer)
-        if trainers.count(trainer) > 1:
+        if [Path(each).name for each in trainers].count(Path(trainer).name) > 1:
             raise UsageError(f"{trainer} is named twice")
     if arguments.python and len(trainers) != 1:
         raise UsageError("--python says where one trainer runs; name exactly one")
+    if arguments.baseline and len(trainers) != 1:
+        raise UsageError("--baseline says what one trainer departs in; name exactly one")
     scenarios, clauses = _scenarios(arguments), _clauses(arguments)
     _expect_folders(arguments.json, arguments.junit)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
@@ -284,9 +286,9 @@ def _unexplained(run: TrainerRun, clauses: Mapping[str, Clause], levels: Sequenc
 
 def _causes(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause]) -> dict[str, list[Cause]]:
     """What the failures of each trainer come down to, but for those that are on record."""
+    known = load_scenarios()
     return {
-        run.trainer: causes([v for v in run.verdicts if v.clause not in run.notes], clauses, load_scenarios())
-        for run in runs
+        run.trainer: causes([v for v in run.verdicts if v.clause not in run.notes], clauses, known) for run in runs
     }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .adapters import check_name
+from .adapters import ADAPTERS, check_name
 from .checker import judge_file
 from .clauses import Clause
 from .profiles import departures, profile_of
@@ -39,9 +40,9 @@ def produce_traces(
     if trainer in RELEASES:
         yield from _elsewhere(trainer, scenarios, directory, locate(trainer, python), blind)
         return
-    if python is not None:
+    if python is not None or trainer not in ADAPTERS:  # a class of the user's own has a process of its own, too
         here = Path(__file__).resolve().parent.parent
-        world = World(trainer, interpreter(python), "interpreter", (here,))
+        world = World(trainer, interpreter(python or sys.executable), "interpreter", (here,))
         yield from _elsewhere(trainer, scenarios, directory, world, blind)
         return
     from .adapters import load_adapter

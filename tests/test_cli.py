@@ -74,7 +74,6 @@ def test_check_needs_neither_torch_nor_a_trainer(trace: Path) -> None:
     blocked = ["torch", "numpy", "refimpl", "pytorch_lightning"]
     code = f"""import sys; sys.modules.update(dict.fromkeys({blocked}))
 from conformance.__main__ import main
-from conformance.scenario import load_scenarios
 sys.exit(main(["check", {str(trace)!r}]))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
