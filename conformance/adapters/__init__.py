@@ -61,7 +61,7 @@ def load_adapter(name: str) -> Any:
 
 
 def _own(path: str, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(os.path.basename(path)[: -len(".py")], path)
+    spec = importlib.util.spec_from_file_location("own_" + os.path.basename(path)[: -len(".py")], path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
