@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tracefiles import measured
 
 from conformance.diff import AFTER, BEFORE, Divergence, diff, render
 from conformance.trace import Event, Header, TraceError, TraceWriter
@@ -273,10 +273,6 @@ def test_long_traces_are_compared_in_constant_memory(folder: Path) -> None:
     events = 20_000
     a = write(folder / "a.jsonl", [row("x")] * events)
     b = write(folder / "b.jsonl", [row("x")] * (events - 1) + [row("y")])
-    tracemalloc.start()
-    try:
-        found = diff(a, b)
-        assert tracemalloc.get_traced_memory()[1] < 20 * events  # bytes; one event alone has hundreds
-    finally:
-        tracemalloc.stop()
-    assert found is not None and found.seq == events - 1
+    seq, held = measured("from conformance.diff import diff", "diff(*given).seq", a, b)
+    assert seq == events - 1
+    assert held < 20 * events  # bytes; one event alone has hundreds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +151,21 @@ header_rows = st.fixed_dictionaries(
 footer_rows = st.just({"events": 1, "outcome": "returned", "error": ""}) | st.fixed_dictionaries(
     {"events": st.just(1), "outcome": st.just("raised"), "error": st.text(max_size=5)}
 )
+
+
+def measured(imports: str, expression: str, *given: Path) -> tuple[int, int]:
+    """The whole number that the expression gives for the files `given`, and the bytes that it held at most.
+
+    In a process of its own: a test worker has other threads, whose memory would count.
+    """
+    code = f"""if True:
+        import sys, tracemalloc
+        {imports}
+        given = sys.argv[1:]
+        tracemalloc.start()
+        number = {expression}
+        print(number, tracemalloc.get_traced_memory()[1])
+    """
+    done = subprocess.run([sys.executable, "-c", code, *given], stdout=subprocess.PIPE, text=True, check=True)
+    number, held = map(int, done.stdout.split())
+    return number, held
