@@ -18,7 +18,7 @@ from .clauses import Clause
 from .features import features
 from .hooks import HOOKS
 from .scenario import DRAWN_NAMES, Scenario
-from .spec.pseudocode import expected
+from .spec.contracts import expected
 from .verdicts import Status, Verdict
 
 __all__ = ["Cause", "causes"]

@@ -20,8 +20,8 @@ from .features import applies, features
 from .hooks import TRANSFERS
 from .numerics import parts
 from .scenario import Scenario, ScenarioError, scenario_of
+from .spec.contracts import expected
 from .spec.oracle import Expected
-from .spec.pseudocode import expected
 from .trace import Event, TraceError, TraceReader, open_trace
 from .verdicts import Status, Verdict
 

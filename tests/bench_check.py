@@ -24,7 +24,7 @@ from conformance.checker import judge_file
 from conformance.clauses import load_clauses
 from conformance.hooks import HOOKS
 from conformance.scenario import Data, Model, Scenario
-from conformance.spec.pseudocode import expected
+from conformance.spec.contracts import expected
 from conformance.trace import Header, TraceWriter
 
 EFFECTS = ["training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "stage"]

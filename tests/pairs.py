@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from conformance.features import features
 from conformance.scenario import DRAWN_NAMES, PAIRS, Scenario, scenario_of
 from conformance.scenario_rules import ACTIONS
-from conformance.spec.pseudocode import expected
+from conformance.spec.contracts import expected
 from tests.strategies import scenarios
 
 __all__ = ["chosen", "draw", "pairs"]

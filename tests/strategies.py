@@ -12,7 +12,7 @@ from conformance.experiment import LOSSES, OPTIONAL_HOOKS, Data, Log, Model, Sce
 from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import scenario_of
 from conformance.scenario_rules import ACTS_IN, ALONE_IN, EPOCH_HOOKS, LOGGING_HOOKS
-from conformance.spec.pseudocode import expected
+from conformance.spec.contracts import expected
 
 __all__ = ["distributed_scenarios", "scenarios"]
 

@@ -25,8 +25,8 @@ from conformance.features import features
 from conformance.numerics import agrees, close
 from conformance.produce import produce
 from conformance.scenario import Scenario, load_scenarios, to_toml
+from conformance.spec.contracts import expected
 from conformance.spec.oracle import OWN_WORDS, Expected
-from conformance.spec.pseudocode import expected
 from conformance.trace import Event, open_trace
 from conformance.verdicts import Status
 

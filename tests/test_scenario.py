@@ -18,7 +18,7 @@ from conformance.features import applies, features
 from conformance.hooks import HOOKS
 from conformance.scenario import ScenarioError, load_scenario, load_scenarios, scenario_of, to_toml
 from conformance.scenario_rules import MOST_CALLBACKS
-from conformance.spec.pseudocode import expected
+from conformance.spec.contracts import expected
 
 FULL = Scenario(
     name="full",

@@ -12,8 +12,8 @@ from conformance.checker import judge_file
 from conformance.clauses import Clause
 from conformance.hooks import HOOKS
 from conformance.scenario import Scenario
+from conformance.spec.contracts import expected
 from conformance.spec.oracle import Expected
-from conformance.spec.pseudocode import expected
 from conformance.trace import Header, TraceWriter
 from conformance.verdicts import Status, Verdict
 

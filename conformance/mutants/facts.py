@@ -21,8 +21,8 @@ from ..features import features
 from ..numerics import agrees
 from ..produce import produce
 from ..scenario import Scenario
+from ..spec.contracts import expected
 from ..spec.oracle import OWN_WORDS, Expected
-from ..spec.pseudocode import expected
 from ..trace import Event, Header, open_trace
 from ..verdicts import Status
 

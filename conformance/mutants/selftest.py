@@ -30,7 +30,7 @@ from ..clauses import Clause
 from ..features import applies, features
 from ..produce import produce
 from ..scenario import DRAWN_NAMES, Scenario
-from ..spec.pseudocode import expected
+from ..spec.contracts import expected
 from ..verdicts import Status, Verdict
 from .engine import Mutant, judge_mutant, mutated
 from .facts import Facts, Recorded, change_fact, survey

@@ -22,7 +22,7 @@ from conformance.profiles import departures
 from conformance.report.cells import printable
 from conformance.runner import HarnessError, produce_traces
 from conformance.scenario import DIRECTORY, Scenario, load_scenario
-from conformance.spec.pseudocode import expected
+from conformance.spec.contracts import expected
 from conformance.trace import Event, open_trace
 from conformance.verdicts import Status
 

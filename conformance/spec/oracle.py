@@ -39,8 +39,6 @@ CALLBACK_ONLY = frozenset(CALLBACK_HOOKS) - {*MODULE_HOOKS}
 
 KEYS: tuple[list[str], list[str]] = [], ["extra", "loss"]  # of outputs that are no dict, and of a dict
 
-CLOSING_HOOKS = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
-
 STAGE_OF = {
     "train_loop": "training",
     "val_loop": "validating",
@@ -60,6 +58,14 @@ class UserError(Exception):
 
 class Oracle:
     """The state that the contract lets a user observe, and what a line of the pseudocode does to it."""
+
+    closing_hooks = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
+    log_type = Logged
+
+    @classmethod
+    def leaves_open(cls, scenario: Scenario) -> str:
+        """What of a scenario the contract does not determine; empty for the documentation's."""
+        return ""
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.s, self.rank = scenario, rank
@@ -96,7 +102,7 @@ class Oracle:
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
         self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.in_sanity_check = "fit", False
-        self.numbers, self.logged = Numbers(scenario, rank), Logged()
+        self.numbers, self.logged = Numbers(scenario, rank), self.log_type()
         self.batch: str | None = None  # the one that runs
         self.forms: list[str] = []  # of what the step made of each part, and their losses
         self.losses: list[float] = []
@@ -161,8 +167,12 @@ class Oracle:
     def is_exact(self) -> bool:
         """Whether there is arithmetic for the losses: bfloat16 rounds them in its own way, and nobody knows what is in
         a shuffled batch."""
-        shuffled = self.s.data.shuffle and not self.options["overfit_batches"]
-        return bool(self.options["precision"] == 32) and not shuffled
+        return bool(self.options["precision"] == 32) and not self.shuffles
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether nobody knows which samples come when."""
+        return self.s.data.shuffle and not self.options["overfit_batches"]
 
     @property
     def averages_at_will(self) -> bool:
@@ -232,7 +242,7 @@ class Oracle:
 
     def nothing_logged(self) -> None:
         """A run begins anew."""
-        self.logged, self.batch = Logged(), None
+        self.logged, self.batch = self.log_type(), None
 
     def hand_to_loggers(self) -> None:
         """A batch is done: with accumulation, the last of its window; and none of the sanity check [R106]."""
@@ -255,7 +265,7 @@ class Oracle:
             try:
                 told = yield from self.span(receiver, name, inside, args)
             except UserError as raised:
-                if name not in CLOSING_HOOKS:
+                if name not in self.closing_hooks:
                     raise
                 first = first or raised
         if first is not None:

@@ -1,6 +1,6 @@
 """The documentation's pseudocode as executable Python: what a trainer must do, for any scenario.
 
-`expected(scenario)` yields, one by one, the events of a trace that keeps the contract. The functions
+Its calls yield, one by one, the events of a trace that keeps the contract. The functions
 `fit`, `train_on_device`, `train_loop` and `val_loop` are the documentation's, in its words and order;
 each `yield from self.hook(...)` is one of its lines. Nothing here was recorded from a trainer, and
 nothing is shared with `refimpl`: two independent readings that agree are worth something.
@@ -10,18 +10,16 @@ Where the text is silent, the rule applied is a row of `docs/interpretations.md`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from ..experiment import Scenario
 from ..hooks import TRANSFERS
 from .batch import Batch
 from .checkpoints import Checkpoints
-from .oracle import Events, Expected, UserError
+from .oracle import Events, UserError
 from .plan import Plan
 
-__all__ = ["expected"]
+__all__ = ["Pseudocode"]
 
 
 class Pseudocode(Batch, Checkpoints, Plan):
@@ -298,25 +296,37 @@ class Pseudocode(Batch, Checkpoints, Plan):
         self.overfits = function == "fit" and self.options["overfit_batches"] > 0
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
         yield self.event("B", "trainer", function, {})
-        self.nothing_logged()
         self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
-        self.epoch, self.step = resuming.get("epoch", self.epoch), resuming.get("step", self.step)
         self.predictions = "none"
+        self.begin_call()
         try:
             yield from body()
         except UserError as raised:
-            self.predictions = "none"
-            self.put_into_mode(True)
-            self.grad_enabled, self.scope = True, function
-            self.in_sanity_check, self.optimizer_idx, self.piece, self.part = False, None, None, None
-            self.logged.abandon()
-            yield from self.closing("on_exception")
-            if self.opened:
-                yield from self.closing("teardown", stage=function)
-            if not raised.text.startswith("KeyboardInterrupt"):
+            yield from self.end_early(function)
+            if not self.is_swallowed(raised):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
         yield self.event("E", "trainer", function, self.made(function))
+
+    def begin_call(self) -> None:
+        """Nothing is logged yet; a fit that resumes is where the checkpoint's was."""
+        self.nothing_logged()
+        self.epoch, self.step = self.resuming.get("epoch", self.epoch), self.resuming.get("step", self.step)
+
+    def end_early(self, function: str) -> Events:
+        """An exception ends the call: what was opened is closed."""
+        self.predictions = "none"
+        self.put_into_mode(True)
+        self.grad_enabled, self.scope = True, function
+        self.in_sanity_check, self.optimizer_idx, self.piece, self.part = False, None, None, None
+        self.logged.abandon()
+        yield from self.closing("on_exception")
+        if self.opened:
+            yield from self.closing("teardown", stage=function)
+
+    def is_swallowed(self, raised: UserError) -> bool:
+        """Whether the caller does not get to see the exception."""
+        return raised.text.startswith("KeyboardInterrupt")
 
     def made(self, function: str) -> dict[str, Any]:
         """What the call has come to: predictions, or what a logger was given."""
@@ -332,13 +342,3 @@ class Pseudocode(Batch, Checkpoints, Plan):
         """After an exception: what a closing hook raises itself does not hide the first one."""
         with suppress(UserError):
             yield from self.hook(hook, **args)
-
-
-def expected(scenario: Scenario, rank: int = 0) -> Iterator[Expected]:
-    """The events of a trace that keeps the contract, in order: those of one process, where there are several."""
-    oracle = Pseudocode(scenario, rank)
-    for function in scenario.calls:
-        try:
-            yield from oracle.call(function)
-        except UserError:
-            return
