@@ -19,17 +19,18 @@ from .adapters import ADAPTERS, UnknownTrainer, check_name
 from .causes import Cause, causes
 from .checker import judge_file
 from .clauses import Clause, ClauseError, load_clauses
+from .compare import CompareError
 from .near import did_you_mean
-from .profiles import DOCUMENTATION, PROFILES, departures, hold_against, profile_of, read_departures, stale
+from .profiles import DOCUMENTATION, PROFILES, departures, notes_of, read_departures, stale
 from .report import print_summary, to_json, to_junit, write_html
 from .runner import HarnessError, produce_traces, run_trainer
-from .scenario import Scenario, ScenarioError, load_scenario, load_scenarios
+from .scenario import DRAWN_NAMES, Scenario, ScenarioError, load_scenario, load_scenarios
 from .trace import TraceError, open_trace
 from .verdicts import Status, TrainerRun, Verdict
 from .worlds import RELEASES, WorldError, prepare
 
 NAMES = f"{', '.join(ADAPTERS)}, or FILE.py:CLASS"
-USER_ERRORS = (ClauseError, HarnessError, ScenarioError, TraceError, UnknownTrainer, WorldError)
+USER_ERRORS = (ClauseError, CompareError, HarnessError, ScenarioError, TraceError, UnknownTrainer, WorldError)
 
 
 class UsageError(Exception):
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     _expect_folders(arguments.json, arguments.junit)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         traces = Path(arguments.report) / "traces" if arguments.report else Path(scratch)
-        runs = _run_all(trainers, scenarios, clauses, traces, arguments.python)
+        runs = _run_all(trainers, scenarios, clauses, traces, arguments.python, arguments.profile)
         return _conclude(runs, clauses, arguments, everything=not (arguments.scenario or arguments.clause))
 
 
@@ -86,7 +87,7 @@ def check(arguments: argparse.Namespace) -> int:
     headers = {}
     for name in arguments.traces:
         path = Path(name)
-        verdicts = judge_file(path, clauses)
+        verdicts = judge_file(path, clauses, arguments.profile)
         with open_trace(path) as reader:
             trainer = reader.header.trainer
             title = trainer["name"] if trainer["name"] != "lightning" else f"lightning@{trainer['version']}"
@@ -99,7 +100,7 @@ def check(arguments: argparse.Namespace) -> int:
             dict(headers[title].environment),
             tuple(v for _, verdicts in files for v in verdicts),
             0.0,
-            departures(profile_of(title)),
+            notes_of(title, arguments.profile),
         )
         for title, files in grouped.items()
     ]
@@ -123,16 +124,45 @@ def record(arguments: argparse.Namespace) -> int:
 
 
 def diff(arguments: argparse.Namespace) -> int:
-    """Show where two traces first differ."""
+    """Show where two traces first differ, and count what differs in all."""
     from .diff import diff as first_divergence
-    from .diff import render
+    from .diff import differences, render
 
-    divergence = first_divergence(Path(arguments.a), Path(arguments.b), effects=not arguments.no_effects)
+    a, b, effects = Path(arguments.a), Path(arguments.b), not arguments.no_effects
+    divergence = first_divergence(a, b, effects)
     if divergence is None:
         print(f"{arguments.a} and {arguments.b} tell the same")
         return 0
     print(render(divergence))
+    print(differences(a, b, effects), end="")
     return 1
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Say what changes from one trainer to another: hooks, their order, what they are given."""
+    from .compare import compare as compare_traces
+    from .compare import overridden, render
+    from .compare import to_json as plain
+
+    hooks = overridden(arguments.module) if arguments.module else None
+    scenarios = [s for s in _scenarios(arguments) if arguments.scenario or not s.name.startswith(DRAWN_NAMES)]
+    _expect_folders(arguments.json)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
+        folders = [Path(scratch) / side for side in "ab"]
+        for trainer, folder in zip((arguments.a, arguments.b), folders, strict=True):
+            for done, error in produce_traces(trainer, scenarios, folder):
+                if error is not None:
+                    raise HarnessError(f"{trainer} broke on {done.name}:\n{error}")
+        files = [f"{scenario.name}.jsonl" for scenario in scenarios]
+        pairs = [(folders[0] / file, folders[1] / file) for file in files]
+        found = compare_traces(arguments.a, arguments.b, pairs, hooks)
+    if arguments.json == "-":
+        print(json.dumps(plain(found), indent=1))
+        return 0
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(plain(found), indent=1) + "\n", encoding="utf-8")
+    print(render(found), end="")
+    return 0
 
 
 def outline(arguments: argparse.Namespace) -> int:
@@ -226,6 +256,7 @@ def _run_all(
     clauses: Mapping[str, Clause],
     directory: Path,
     python: str | None,
+    contract: str,
 ) -> list[TrainerRun]:
     """The trainers, two at a time: each release runs in a process of its own."""
     with _progress(Console(stderr=True)) as progress, ThreadPoolExecutor(2) as pool:
@@ -236,8 +267,9 @@ def _run_all(
             def advance(_: Scenario, task: int = task) -> None:
                 progress.advance(task)  # type: ignore[arg-type]
 
+            into = directory / Path(trainer).name
             futures.append(
-                pool.submit(run_trainer, trainer, scenarios, clauses, directory / Path(trainer).name, python, advance)
+                pool.submit(run_trainer, trainer, scenarios, clauses, into, python, advance, contract)
             )
         return [future.result() for future in futures]
 
@@ -245,13 +277,12 @@ def _run_all(
 def _conclude(
     runs: list[TrainerRun], clauses: Mapping[str, Clause], arguments: argparse.Namespace, everything: bool
 ) -> int:
-    """Hold the runs against the profile, write the reports asked for, and say how it ended."""
+    """Write the reports asked for, and say how it ended."""
     profile = arguments.profile
     if arguments.baseline:
         known = read_departures(Path(arguments.baseline))
         runs = [replace(run, notes={**run.notes, **known}) for run in runs]
     gone = {run.trainer: stale(run) if everything else [] for run in runs}
-    runs = [replace(run, verdicts=tuple(hold_against(profile, run.verdicts))) for run in runs]
     found = _causes(runs, clauses)
     if arguments.report:
         directory = Path(arguments.report)
@@ -414,6 +445,14 @@ def _parser() -> argparse.ArgumentParser:
     differing.add_argument("a", metavar="A.jsonl")
     differing.add_argument("b", metavar="B.jsonl")
     differing.add_argument("--no-effects", action="store_true", help="compare hooks and arguments only")
+    comparing = command("compare", compare, "compare lightning@1.5.10 lightning@2.6.6 --module my_model.py:MyModel")
+    comparing.add_argument("a", metavar="A", help=f"of {NAMES}")
+    comparing.add_argument("b", metavar="B", help="another of them")
+    comparing.add_argument(
+        "--module", default=None, metavar="FILE.py:CLASS", help="only what this module can notice; the file is not run"
+    )
+    comparing.add_argument("--scenario", action="append", metavar="GLOB", help="only these; default: all but the drawn")
+    comparing.add_argument("--json", default=None, metavar="FILE", help="write it as JSON; - for the standard output")
     outlining = command("outline", outline, "outline trace.jsonl")
     outlining.add_argument("trace", metavar="TRACE.jsonl")
     specifying = command("spec", spec, "spec train.backward")

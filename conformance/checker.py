@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -20,12 +19,12 @@ from .features import applies, features
 from .hooks import TRANSFERS
 from .numerics import parts
 from .scenario import Scenario, ScenarioError, scenario_of
-from .spec.contracts import expected
+from .spec.contracts import CONTRACTS, DOCUMENTATION, expected
 from .spec.oracle import Expected
-from .trace import Event, TraceError, TraceReader, open_trace
+from .trace import Event, Header, TraceError, TraceReader, open_trace
 from .verdicts import Status, Verdict
 
-__all__ = ["judge", "judge_file"]
+__all__ = ["judge", "judge_file", "unsupported"]
 
 # How far the oracle goes ahead of the trace, looking for an event's counterpart. A trainer that reorders,
 # reorders within a batch or an epoch's edge; what is further away counts as missing.
@@ -47,14 +46,15 @@ def _key(event: Event | Expected) -> Key:
     return event.ph, event.receiver, event.hook, of[0][0] if of else ""
 
 
-def judge_file(path: Path, clauses: Mapping[str, Clause]) -> list[Verdict]:
+def judge_file(path: Path, clauses: Mapping[str, Clause], contract: str = DOCUMENTATION) -> list[Verdict]:
     """The verdicts on a trace file. Raises TraceError if it is no trace, or none of a scenario."""
     with open_trace(path) as reader:
-        return judge(reader, clauses)
+        return judge(reader, clauses, contract)
 
 
-def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
-    """One verdict per clause, in the registry's order. Excluded clauses get none."""
+def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DOCUMENTATION) -> list[Verdict]:
+    """One verdict per clause, in the registry's order, each as that contract of CONTRACTS has it. Excluded clauses get
+    none, and all of a scenario that the contract leaves open are not applicable."""
     try:
         scenario = scenario_of(reader.header.scenario)
     except ScenarioError as error:
@@ -62,8 +62,12 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     declared = frozenset(reader.header.declares["hooks"])
     effects = frozenset(reader.header.declares["effects"])
     known = features(scenario)
-    cannot = sorted(set(scenario.needs) & set(reader.header.declares.get("lacks", ())))
-    cannot += sorted({event.hook for event in scenario.when} - declared - UNDECLARED)  # nothing can happen there
+    if left_open := CONTRACTS[contract].leaves_open(scenario):
+        reason = f"{contract} leaves open {left_open}"
+        judged = [clause.id for clause in clauses.values() if not clause.excluded]
+        deque(reader, maxlen=0)  # a malformed line is an error all the same
+        return [Verdict(scenario.name, clause, Status.NOT_APPLICABLE, reason) for clause in judged]
+    cannot = unsupported(scenario, reader.header)
 
     verdicts: dict[str, Verdict] = {}
     checks: dict[str, Check] = {}
@@ -85,7 +89,7 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     ranks = []
     for rank in range(scenario.processes):
         of_rank = {clause: _of_rank(rank, check, clauses[clause]) for clause, check in checks.items()}
-        ranks.append(_Lockstep(scenario, rank, declared, of_rank))
+        ranks.append(_Lockstep(scenario, rank, declared, of_rank, contract))
     for event in reader:
         if event.rank >= len(ranks):
             raise TraceError(reader.path, event.seq + 2, f"rank {event.rank}: the scenario has {len(ranks)} processes")
@@ -97,6 +101,13 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause]) -> list[Verdict]:
     for clause_id in checks:
         verdicts[clause_id] = _verdict(scenario.name, clause_id, ranks)
     return [verdicts[clause.id] for clause in clauses.values() if clause.id in verdicts]
+
+
+def unsupported(scenario: Scenario, header: Header) -> list[str]:
+    """What a scenario needs and the trainer of a trace does not have."""
+    declared = frozenset(header.declares["hooks"])
+    cannot = sorted(set(scenario.needs) & set(header.declares.get("lacks", ())))
+    return cannot + sorted({event.hook for event in scenario.when} - declared - UNDECLARED)  # nothing can happen there
 
 
 def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: frozenset[str]) -> str:
@@ -141,17 +152,12 @@ class _Lockstep:
     """The trace and the oracle of one process side by side, each event handed to the checks that ask for it."""
 
     def __init__(
-        self, scenario: Scenario, rank: int, declared: frozenset[str], of_clause: Mapping[str, Check]
+        self, scenario: Scenario, rank: int, declared: frozenset[str], of_clause: Mapping[str, Check], contract: str
     ) -> None:
         self.rank, self.of_clause, self.checks = rank, of_clause, list(of_clause.values())
         self.context: dict[int | None, tuple[str, ...]] = {}  # of each failure's place in the trace, the lines around
         self.recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
-        heard = declared | UNDECLARED
-        # A hook that the trainer does not have cannot change what the others are given.
-        defines = tuple(hook for hook in scenario.model.defines if hook in declared)
-        logs = tuple(log for log in scenario.model.logs if log.hook in declared)
-        known = replace(scenario, model=replace(scenario.model, defines=defines, logs=logs))
-        self.oracle: Iterator[Expected] = (event for event in expected(known, rank) if event.hook in heard)
+        self.oracle: Iterator[Expected] = expected(scenario, rank, contract, declared | UNDECLARED)
         self.produced = self.pending = 0
         self.limit = LOOKAHEAD
         self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}
@@ -171,7 +177,7 @@ class _Lockstep:
         for check in self.told_of(event, counterpart):
             if in_place or not check.in_place:
                 check.see(event, counterpart)
-            if check.failure is not None and failed is None:
+            if check.failure is not None and check.failure.seq == event.seq and failed is None:
                 failed = check
         if failed is not None:
             self.drop_failed()
@@ -215,9 +221,9 @@ class _Lockstep:
         return found
 
     def drop_failed(self) -> None:
-        """A check that has failed is told of nothing more."""
+        """A check that has failed is told of nothing more, unless it goes on."""
         for told in (self.checks, *self.about.values(), *self.seeing.values(), *self.expecting.values()):
-            told[:] = [check for check in told if check.failure is None]
+            told[:] = [check for check in told if check.failure is None or check.goes_on]
 
     def counterpart(self, event: Event) -> Expected | None:
         """The expected event that corresponds to this one; None if none is due soon."""

@@ -1,25 +1,28 @@
-"""The first divergence of two traces: two trainers, or one trainer before and after a change.
+"""The first divergence of two traces, and what differs in all: two trainers, or one before and after a change.
 
-Both traces are read side by side in constant memory, and to their ends: a malformed trace is an error
-wherever its fault lies, and the lengths and outcomes are known when the divergence is told.
+For the divergence both are read side by side in constant memory, and to their ends: a malformed trace is an error
+wherever its fault lies, and the lengths and outcomes are known when it is told.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from conformance.edits import calls, edits
 from conformance.trace import Event, Footer, Header, TraceReader, open_trace
 
-__all__ = ["Divergence", "diff", "render"]
+__all__ = ["Divergence", "diff", "differences", "render"]
 
 BEFORE = 5  # common events shown before the divergence
 AFTER = 3  # events shown of each side after it
+MOST_EVENTS = 20_000  # of each trace, in which all differences are counted
+EFFECTS = ("training", "submodules", "grad_enabled", "global_step", "current_epoch", "grads", "lr", "trainable")
 _VERBS = {"B": "begins", "E": "ends", "I": "marks"}
 
 
@@ -214,3 +217,20 @@ def _line(name: str, event: Event) -> str:
     indent = "  " * min(event.depth, 20)
     rank = f"rank {event.rank}  " if event.rank else ""
     return f"{name} {event.seq:>6}  {rank}{indent}{event.ph} {_call(event, event.args)}"
+
+
+def differences(path_a: str | os.PathLike[str], path_b: str | os.PathLike[str], effects: bool = True) -> str:
+    """All that differs in process 0 of trace B, aligned with trace A, as lines of text with how often each comes. Of
+    long traces the beginning is looked at. Raises TraceError."""
+    with open_trace(path_a) as a, open_trace(path_b) as b:
+        unseen = _only_one_declares(a.header, b.header)
+        one, other = (calls(islice((event for event in side if event.rank == 0), MOST_EVENTS)) for side in (a, b))
+    found = Counter(edits(one, other, [name for name in EFFECTS if effects and name not in unseen]))
+    alike: dict[tuple[str, str, str, int], list[str]] = {}
+    for edit, times in found.items():
+        alike.setdefault((edit.function, edit.kind, edit.detail, times), []).append(edit.hook)
+    lines = ["B, aligned with A:"] if alike else []
+    for (function, kind, detail, times), hooks in alike.items():
+        told = f"{', '.join(dict.fromkeys(hooks))}{': ' if detail else ''}{detail}"
+        lines.append(f"  {times:>4} x  {function:<9} {kind:<10} {told}")
+    return "".join("".join(c if c.isprintable() else "?" for c in line) + "\n" for line in lines)

@@ -83,6 +83,7 @@ class Numbers:
     gradients: list[list[float] | None]
     own: list[list[float] | None]
     gradient_sums: list[float]
+    evenly_dealt: tuple[str, ...] = ("train",)  # the stages of which each process has as many samples
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.scenario, self.rank = scenario, rank
@@ -111,7 +112,7 @@ class Numbers:
         """The rows of a batch that a process has: every so manieth, as DistributedSampler deals them out. For training
         each has as many: what is missing at the end are the first of all samples, once more."""
         stage, rows = parts(batch)[0][0], self._rows_in_all(batch)
-        missing = -rows % self.scenario.processes if stage == "train" else 0
+        missing = -rows % self.scenario.processes if stage in self.evenly_dealt else 0
         return range(rank, rows + missing, self.scenario.processes)
 
     def samples_of(self, batch: str) -> list[str]:

@@ -1,26 +1,25 @@
-"""Profiles: which reading of the contract a trainer is held against.
+"""Profiles: which contract a trainer is held against, and how those of the releases depart from the documentation's.
 
-`doc-2021-08` is the documentation. `lightning-1.5` and `lightning-2` describe what those releases do
-instead, as data: `spec/profiles/<name>.toml` lists each departure with its evidence. Under the
-documentation's profile a departure is a finding, and its note explains it; under the release's own
-profile it is what is expected, and its absence is a regression.
+`doc-2021-08` is the documentation. `lightning-1.5` and `lightning-2` are what those releases do instead: as
+pseudocode of their own (`spec/lightning*.py`), against which a trainer can be judged as against the documentation,
+and in words, `spec/profiles/<name>.toml`, each departure with its evidence. Under the documentation's profile a
+departure is a finding, and its note explains it; under the release's own it is what is due.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from .clauses import SPEC, ClauseError, load_clauses, read_tables
 from .near import did_you_mean
-from .verdicts import Note, Status, TrainerRun, Verdict
+from .spec.contracts import CONTRACTS, DOCUMENTATION
+from .verdicts import Note, Status, TrainerRun
 
-__all__ = ["DOCUMENTATION", "PROFILES", "departures", "hold_against", "profile_of", "read_departures", "stale"]
+__all__ = ["DOCUMENTATION", "PROFILES", "departures", "notes_of", "profile_of", "read_departures", "stale"]
 
-DOCUMENTATION = "doc-2021-08"
-PROFILES = (DOCUMENTATION, "lightning-1.5", "lightning-2")
+PROFILES = tuple(CONTRACTS)
 
 
 def profile_of(trainer: str) -> str:
@@ -28,6 +27,11 @@ def profile_of(trainer: str) -> str:
     if trainer.startswith("lightning@1.5."):
         return "lightning-1.5"
     return "lightning-2" if trainer.startswith("lightning@2.") else DOCUMENTATION
+
+
+def notes_of(trainer: str, contract: str) -> Mapping[str, Note]:
+    """What explains a trainer's failures: of the documentation's contract the departures on record, of another none."""
+    return departures(profile_of(trainer)) if contract == DOCUMENTATION else {}
 
 
 @cache
@@ -55,17 +59,6 @@ def read_departures(path: Path) -> Mapping[str, Note]:
                 raise ClauseError(f"{path.name}: clause {clause!r} is explained twice")
             notes[clause] = Note(clause, row["note"], row["evidence"], row.get("torch", ""))
     return notes
-
-
-def hold_against(profile: str, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts under a profile: a departure that it describes is a pass there."""
-    known = departures(profile)
-    return [
-        replace(v, status=Status.PASS, reason=f"as {profile} describes: {v.reason}")
-        if v.status is Status.FAIL and v.clause in known
-        else v
-        for v in verdicts
-    ]
 
 
 def stale(run: TrainerRun) -> list[str]:

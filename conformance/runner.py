@@ -13,8 +13,9 @@ from pathlib import Path
 from .adapters import ADAPTERS, check_name
 from .checker import judge_file
 from .clauses import Clause
-from .profiles import departures, profile_of
+from .profiles import notes_of
 from .scenario import Scenario
+from .spec.contracts import DOCUMENTATION
 from .trace import TraceError, open_trace
 from .verdicts import Status, TrainerRun, Verdict
 from .worlds import RELEASES, World, interpreter, locate
@@ -86,8 +87,10 @@ def run_trainer(
     directory: Path,
     python: str | None = None,
     on_progress: Callable[[Scenario], None] = lambda scenario: None,
+    contract: str = DOCUMENTATION,
 ) -> TrainerRun:
-    """Everything a trainer is judged on: produce each trace, judge it, attach the known departures.
+    """Everything a trainer is judged on: produce each trace, judge it by that contract, attach the departures from
+    the documentation's that are on record.
 
     A scenario at which the harness broke gives `error` verdicts that carry the traceback.
     """
@@ -98,7 +101,7 @@ def run_trainer(
         path = directory / f"{scenario.name}.jsonl"
         if error is None:
             try:
-                verdicts += judge_file(path, clauses)
+                verdicts += judge_file(path, clauses, contract)
                 if not version:
                     with open_trace(path) as reader:
                         version = reader.header.trainer["version"]
@@ -116,5 +119,5 @@ def run_trainer(
                 )
             )
         on_progress(scenario)
-    notes = departures(profile_of(trainer))
+    notes = notes_of(trainer, contract)
     return TrainerRun(trainer, version, environment, tuple(verdicts), time.perf_counter() - started, notes)

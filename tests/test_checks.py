@@ -532,7 +532,8 @@ def test_sequence_passes_and_names_the_first_difference(judge: Judge) -> None:
     assert judge(given, kind="sequence").status is Status.PASS
     verdict = judge(drop(given, "module.on_train_start"), kind="sequence")
     place = spans(given, "module.on_train_start")[0][0]
-    fails(verdict, "callback:0.on_epoch_start begins where module.on_train_start begins is due", seq=place)
+    where = "callback:0.on_epoch_start begins where module.on_train_start begins is due"
+    fails(verdict, f"{where}; in all: on_train_start missing", seq=place)
     assert verdict.expected == "module.on_train_start begins"
     assert verdict.context[-1] == "   due  module.on_train_start begins"
     assert verdict.context[-2].split()[:3] == [str(place), "callback:0.on_epoch_start", "begins"]
@@ -543,7 +544,7 @@ def test_sequence_of_a_run_that_ends_early_or_late(judge: Judge) -> None:
     given = rows()
     fails(judge(given[:-1], kind="sequence"), "the run ends where trainer.fit ends is due", seq=None)
     verdict = judge([*given, Row("B", "module", "setup", {}, {})], kind="sequence")
-    fails(verdict, "module.setup begins where the end of the run is due", seq=len(given))
+    fails(verdict, "module.setup begins where the end of the run is due; in all: setup added", seq=len(given))
 
 
 # ---- malformed checks ------------------------------------------------------------------------------------

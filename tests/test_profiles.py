@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from traces import conforming, write
 
 from conformance import profiles as module
+from conformance.checker import judge_file
 from conformance.clauses import ClauseError, load_clauses
-from conformance.profiles import DOCUMENTATION, PROFILES, departures, hold_against, profile_of, stale
+from conformance.profiles import DOCUMENTATION, PROFILES, departures, notes_of, profile_of, stale
+from conformance.scenario import load_scenarios
 from conformance.verdicts import Note, Status, TrainerRun, Verdict
 from conformance.worlds import RELEASES
 
@@ -47,13 +50,31 @@ def test_each_release_has_a_profile() -> None:
     assert profile_of("refimpl") == profile_of("anything@2.0") == DOCUMENTATION
 
 
-def test_under_a_profile_its_departures_are_passes_and_nothing_else_is() -> None:
-    other = "train.backward"
-    given = [verdict(Status.FAIL), verdict(Status.FAIL, other), verdict(Status.PASS), verdict(Status.ERROR)]
-    held = hold_against("lightning-2", given)
-    assert [v.status for v in held] == [Status.PASS, Status.FAIL, Status.PASS, Status.ERROR]
-    assert held[0].reason == "as lightning-2 describes: the reason"
-    assert hold_against(DOCUMENTATION, given) == given
+def test_of_the_documentations_contract_alone_departures_are_on_record() -> None:
+    assert notes_of("lightning@2.6.6", DOCUMENTATION) == departures("lightning-2") != {}
+    assert notes_of("lightning@2.6.6", "lightning-2") == notes_of("refimpl", "lightning-2") == {}
+
+
+@pytest.mark.parametrize("contract", PROFILES)
+def test_a_run_of_a_contract_keeps_it_and_no_other(contract: str, tmp_path: Path) -> None:
+    """What each says, as a trace: of features that the releases have, and meet."""
+    names = ("fit-basic", "fit-val", "fit-accumulate-none", "fit-raise-validation", "fit-then-test", "fit-resume-turns")
+    for scenario in (scenario for scenario in load_scenarios() if scenario.name in names):
+        rows = conforming(scenario, contract)
+        file = write(tmp_path / "t.jsonl", scenario, rows)
+        for other in PROFILES:
+            failing = [v.clause for v in judge_file(file, load_clauses(), other) if v.status is Status.FAIL]
+            assert bool(failing) == (other != contract), (scenario.name, other, failing)
+
+
+def test_a_scenario_that_a_contract_leaves_open_is_not_judged(tmp_path: Path) -> None:
+    [scenario] = [scenario for scenario in load_scenarios() if scenario.name == "ddp-stop-alone"]
+    file = write(tmp_path / "t.jsonl", scenario, conforming(scenario))
+    verdicts = judge_file(file, load_clauses(), "lightning-2")
+    assert {v.status for v in verdicts} == {Status.NOT_APPLICABLE}
+    assert {v.reason for v in verdicts} == {
+        "lightning-2 leaves open what happens where one process alone is asked to stop"
+    }
 
 
 @pytest.mark.parametrize(

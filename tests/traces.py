@@ -12,7 +12,7 @@ from conformance.checker import judge_file
 from conformance.clauses import Clause
 from conformance.hooks import HOOKS
 from conformance.scenario import Scenario
-from conformance.spec.contracts import expected
+from conformance.spec.contracts import DOCUMENTATION, expected
 from conformance.spec.oracle import Expected
 from conformance.trace import Header, TraceWriter
 from conformance.verdicts import Status, Verdict
@@ -37,19 +37,19 @@ class Row(NamedTuple):
     rank: int = 0
 
 
-def _waiting(scenario: Scenario, rank: int) -> Iterator[Expected | None]:
+def _waiting(scenario: Scenario, rank: int, contract: str) -> Iterator[Expected | None]:
     """What one process does, with a pause while process 0 prepares data in a call of the trainer."""
-    for event in expected(scenario, rank):
+    for event in expected(scenario, rank, contract):
         yield event
         if rank and (event.ph, event.receiver) == ("B", "trainer"):
             yield from (None,) * 4
 
 
-def conforming(scenario: Scenario) -> list[Row]:
+def conforming(scenario: Scenario, contract: str = DOCUMENTATION) -> list[Row]:
     """The events of a trainer that keeps the contract, its processes in step; cleared gradients are zero in it."""
     return [
         Row(e.ph, e.receiver, e.hook, e.args, {k: "zero" if v == "clear" else v for k, v in e.fx.items()}, rank=rank)
-        for events in zip_longest(*(_waiting(scenario, rank) for rank in range(scenario.processes)))
+        for events in zip_longest(*(_waiting(scenario, rank, contract) for rank in range(scenario.processes)))
         for rank, e in enumerate(events)
         if e is not None
     ]
@@ -76,10 +76,11 @@ def write(
     rows: Iterable[Row],
     hooks: Sequence[str] = HOOKS,
     effects: Sequence[str] = EFFECTS,
+    lacks: Sequence[str] = (),
 ) -> Path:
     """Write the rows as a trace of a run that returned, with the depths that follow from them."""
     plain = scenario.to_dict() if isinstance(scenario, Scenario) else dict(scenario)
-    declares = {"hooks": list(hooks), "effects": list(effects)}
+    declares = {"hooks": list(hooks), "effects": list(effects), "lacks": list(lacks)}
     header = Header("0", plain, {"name": "hand", "version": "1"}, declares, {})
     depths: Counter[int] = Counter()  # of each process
     with TraceWriter(path, header) as writer:

@@ -99,11 +99,12 @@ def hooks_of(*specs: Spec) -> frozenset[str]:
 class Check:
     """Base of all kinds. `hooks` are those it is about, None for all; `needed` are those of them without
     which it cannot be judged, while of the others it takes any. `of_all`: it sees the events of all processes;
-    `in_place`: only those that come right after the one that they are to come after."""
+    `in_place`: only those that come right after the one that they are to come after; `goes_on`: even after it has
+    failed."""
 
     hooks: frozenset[str] | None = None
     needed: frozenset[str] = frozenset()
-    of_all = in_place = False
+    of_all = in_place = goes_on = False
 
     def __init__(self) -> None:
         self.failure: Failure | None = None

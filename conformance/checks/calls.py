@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 
+from ..edits import calls, edits, in_words
 from ..spec.oracle import Expected
 from ..trace import Event
 from .base import MOST_PENDING, Check, Line, Pending, Spec, hooks_of, shown
 
 __all__ = ["Balance", "Count", "Encloses", "Never", "Order", "Receivers", "Sequence"]
 
+MOST_EVENTS = 5000  # of a run that is not the contract's
 MOST_RECEIVERS = 20_000  # that are still due: as many as the oracle can be ahead of a trace
 
 
@@ -226,11 +228,16 @@ class Balance(Check):
 
 
 class Sequence(Check):
-    """The whole run is, event by event, what the contract says."""
+    """The whole run is, event by event, what the contract says. From the first difference on, as far as MOST_EVENTS, it
+    is told what is to be done to the contract's run to make it this one."""
+
+    goes_on = True
 
     def __init__(self) -> None:
         super().__init__()
         self.due: deque[Expected] = deque()
+        self.contract: list[Expected] = []  # both from the first difference on
+        self.trace: list[Event] = []
 
     def expects(self, line: Line) -> bool:
         return True
@@ -239,17 +246,30 @@ class Sequence(Check):
         return True
 
     def expect(self, expected: Expected) -> None:
-        self.due.append(expected)
+        if self.failure is None:
+            self.due.append(expected)
+        elif len(self.contract) < MOST_EVENTS:
+            self.contract.append(expected)
 
     def see(self, event: Event, expected: Expected | None) -> None:
         self.exercised = True
-        wanted = self.due.popleft() if self.due else None
-        if wanted is None or (event.ph, event.receiver, event.hook) != (wanted.ph, wanted.receiver, wanted.hook):
-            due = shown(wanted) if wanted else "the end of the run"
-            self.fail(event.seq, f"{shown(event)} where {due} is due", due, shown(event))
-            self.due.clear()
+        if self.failure is not None:
+            self.trace += [event] * (len(self.trace) < MOST_EVENTS)
+            return
+        wanted = self.due[0] if self.due else None
+        if wanted is not None and (event.ph, event.receiver, event.hook) == (wanted.ph, wanted.receiver, wanted.hook):
+            self.due.popleft()
+            return
+        due = shown(wanted) if wanted else "the end of the run"
+        self.fail(event.seq, f"{shown(event)} where {due} is due", due, shown(event))
+        self.trace, self.contract = [event], [*self.due]
 
     def finish(self, whole: bool) -> None:
-        if self.due:
+        if self.failure is None and self.due:
             due = shown(self.due[0])
             self.fail(None, f"the run ends where {due} is due", due, "the end of the trace")
+        elif self.failure is not None:
+            contract = self.contract if whole else self.contract[: len(self.trace)]
+            told = in_words(edits(calls(contract), calls(self.trace)))
+            failure, self.failure = self.failure, None
+            self.fail(failure.seq, f"{failure.reason}; in all: {told}", failure.expected, failure.seen)

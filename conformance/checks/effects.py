@@ -19,6 +19,11 @@ TOLD = ("outputs_keys", "outputs_graph")
 FUNCTIONS = ("fit", "validate", "test", "predict")
 
 
+def fits(got: Any, wanted: Any) -> bool:
+    """Whether an effect is what is due; gradients are clear if there are none, or only zeros."""
+    return agrees(got, wanted) or (wanted == "clear" and got in ("none", "zero"))
+
+
 class Argument(AtHooks):
     """The argument `field` of `hooks` is what the contract says, at the `at` of each call ("B", "E");
     with `absent`, it is not there where the contract has none. A number that only the scenario's formulas
@@ -50,7 +55,8 @@ class Argument(AtHooks):
 
 
 class Effect(AtHooks):
-    """At the begin or end of `hooks`, the effect `field` is `value` ("oracle": what the contract says)."""
+    """At the begin or end of `hooks`, the effect `field` is `value`, the documentation's word, or what another contract
+    has instead ("oracle": what each of them says)."""
 
     def __init__(self, hooks: list[str], field: str, value: Any = "oracle", at: str = "BE") -> None:
         super().__init__(hooks, at)
@@ -60,12 +66,13 @@ class Effect(AtHooks):
         assert expected is not None
         if self.field not in event.fx or "raised" in event.args:
             return
-        wanted = expected.fx.get(self.field) if self.value == "oracle" else self.value
+        due = expected.fx.get(self.field)
+        wanted = due if self.value == "oracle" or (due is not None and not fits(due, self.value)) else self.value
         if wanted is None:
             return
         self.exercised = True
         got = event.fx[self.field]
-        if agrees(got, wanted) or (wanted == "clear" and got in ("none", "zero")):
+        if fits(got, wanted):
             return
         verb = "begin" if event.ph == "B" else "end"
         self.fail(event.seq, f"{self.field} is {got}, not {wanted}, at the {verb} of {event.receiver}.{event.hook}",
@@ -253,7 +260,7 @@ class Shares(Check):
         else:
             loader = str(call.args.get("batch")).rpartition("/")[0]
             found = [f"{loader}/{sample}" for sample in call.args.get("samples", ())]
-            samples.setdefault(begun[rank], Counter()).update(found)
+            samples.setdefault(begun[rank], Counter()).update(call.args.get("shuffled", found))
 
     def judge(self, seq: int | None, number: int) -> None:
         """What came in the pass of that number is what was due."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .optimization import Optimization
-from .oracle import Events
+from .oracle import Events, UserError
 
 __all__ = ["Batch"]
 
@@ -173,7 +173,13 @@ class Batch(Optimization):
                 yield from self.hook("on_after_backward")
                 hook = partial(self.hook, "on_before_optimizer_step", **self.of(optimizer_idx))
                 yield from self.optimizer_update(hook, optimizer_idx)
-            finally:
-                self.optimizer_idx = None  # toggle_model() has ended
+            except UserError:
+                self.leave_toggled()
+                raise
+            self.optimizer_idx = None  # toggle_model() has ended
         for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler == "step" else 0):
             yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
+
+    def leave_toggled(self) -> None:
+        """An exception ends toggle_model(), too."""
+        self.optimizer_idx = None

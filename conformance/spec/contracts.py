@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from ..experiment import Scenario
 from .lightning_1_5 import Lightning15
@@ -20,11 +21,21 @@ CONTRACTS: Mapping[str, type[Pseudocode]] = {
 }
 
 
-def expected(scenario: Scenario, rank: int = 0, contract: str = DOCUMENTATION) -> Iterator[Expected]:
-    """The events of a trace that keeps the contract, in order: those of one process, where there are several."""
-    oracle = CONTRACTS[contract](scenario, rank)
+def expected(
+    scenario: Scenario, rank: int = 0, contract: str = DOCUMENTATION, heard: Collection[str] | None = None
+) -> Iterator[Expected]:
+    """The events of a trace that keeps the contract, in order: those of one process, where there are several. `heard`
+    are the hooks that a trainer has, by default all: one that it does not have cannot change what others are given."""
+    kind = CONTRACTS[contract]
+
+    def has(hook: str) -> bool:
+        return hook not in kind.absent and (heard is None or hook in heard)
+
+    model = scenario.model
+    defines, logs = filter(has, model.defines), (log for log in model.logs if has(log.hook))
+    oracle = kind(replace(scenario, model=replace(model, defines=tuple(defines), logs=tuple(logs))), rank)
     for function in scenario.calls:
         try:
-            yield from oracle.call(function)
+            yield from (event for event in oracle.call(function) if has(event.hook))
         except UserError:
             return

@@ -6,11 +6,10 @@ edit. What one of the releases does alone is in `lightning_1_5.py` and `lightnin
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..experiment import Scenario
+from ..experiment import Log, Scenario
 from ..numerics import Numbers
 from .logged import Logged, Pass, defaults, reduced, shown
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
@@ -30,20 +29,28 @@ class PassThere(Pass):
     def told(self, in_batches: bool) -> dict[str, float]:
         """While batches come what its steps have logged, else what is of the epoch."""
         found: dict[str, float] = {}
-        for (log, loader), values in self.values.items():
+        for (log, loader), _ in self.there():
             on_step, on_epoch = defaults(log)
             forked = on_step and on_epoch
             if in_batches and on_step and not log.hook.startswith(EVALUATES):
                 value = self.latest(log, loader)
                 found.update({shown(log, "_step" if forked else "", loader): value, shown(log, "", loader): value})
             elif on_epoch and not in_batches:
-                value = reduced(log, values)
+                value = self.of_epoch(log, loader)
                 found.update({shown(log, "_epoch" if forked else "", loader): value, shown(log, "", loader): value})
         return found
 
+    def of_epoch(self, log: Log, loader: int | None) -> float:
+        """An epoch's value, so far."""
+        return reduced(log, self.values[log, loader])
+
     def for_loggers(self, what: str) -> dict[str, float]:
-        self.of_batch = {(log, loader) for log, loader in self.values if loader in (None, self.loader)}
+        self.of_batch = {key for key, _ in self.there() if self.is_given(key[1])}
         return super().for_loggers(what)
+
+    def is_given(self, loader: int | None) -> bool:
+        """Those of the loader that has the batch, and of no loader."""
+        return loader in (None, self.loader)
 
 
 class LoggedThere(Logged):
@@ -58,8 +65,8 @@ class LoggedThere(Logged):
     def last_batch(self) -> None:
         self.in_batches = False
 
-    def batches_of(self, loader: int | None) -> None:
-        """Batches of a loader come."""
+    def batches_of(self, loader: int | None, batch_idx: int) -> None:
+        """Batches of a loader come, this one now."""
         self.in_batches = True
         self.innermost.loader = loader
 
@@ -86,11 +93,6 @@ class LoggedThere(Logged):
 class Lightning(Pseudocode):
     """The pseudocode of both releases."""
 
-    @classmethod
-    def leaves_open(cls, scenario: Scenario) -> str:
-        alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
-        return "what happens where one process alone is asked to stop" if alone else ""
-
     closing_hooks: frozenset[str] = frozenset()  # one that raises is the last
     log_type = LoggedThere
     logged: LoggedThere
@@ -98,95 +100,24 @@ class Lightning(Pseudocode):
     left: str | None = None  # the one that an exception has left
     stays = False  # whether the trainer stays in it when the call is over
 
+    @classmethod
+    def leaves_open(cls, scenario: Scenario) -> str:
+        alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
+        return "what happens where one process alone is asked to stop" if alone else ""
+
+    def __init__(self, scenario: Scenario, rank: int = 0) -> None:
+        super().__init__(scenario, rank)
+        self.numbers.evenly_dealt = ("train", "val", "test")
+
     def fit(self) -> Events:
         yield from self.configure_callbacks()  # before prepare_data
         yield from self.hook("prepare_data")
         yield from self.within("train_on_device", self.train_on_device())
 
-    def train_on_device(self) -> Events:
-        yield from self.hook("setup", stage="fit")  # before on_fit_start, and so is what follows
-        self.forget_logged()
-        yield from self.load()
-        yield from self.hook("configure_optimizers")
-        self.attached = True
-        yield from self.hook("on_fit_start")
-        self.restore()
-
-        yield from self.hook("on_pretrain_routine_start")
-        yield from self.hook("on_pretrain_routine_end")
-        yield from self.sanity_check()
-
-        self.begin_training()
-        self.logged.begin()
-        if self.options["limit_train_batches"] != 0:
-            yield from self.dataloaders_of_fit()  # before on_train_start
-        if self.another_epoch():  # else nothing starts
-            yield from self.hook("on_train_start")
-            while self.another_epoch():
-                yield from self.within("train_loop", self.train_loop())
-                self.epoch += 1
-            yield from self.hook("on_train_end")
-        self.logged.end()
-
-        yield from self.hook("on_fit_end")
-        self.opened = False
-        yield from self.hook("teardown", stage="fit")
-
-    def train_loop(self) -> Events:
-        yield from self.dataloader("train")  # before on_train_epoch_start
-        outputs = self.epoch_outputs = []
-        everybody = set(range(self.s.model.optimizers))
-        self.used, self.owners, self.is_empty = set() if self.frequencies else everybody, [], {*everybody}
-        goes_on = self.resuming.get("in_epoch")
-        first, self.in_epoch = self.rejoin(), True
-        if not goes_on:  # as after a checkpoint of mid-epoch
-            yield from self.hook("on_epoch_start")
-            yield from self.hook("on_train_epoch_start")
-
-        (batches,) = self.loaders("train")
-        for batch_idx in range(first, batches):
-            # after resuming from the loader's beginning
-            where: dict[str, Any] = {"batch": self.train_batch(batch_idx - first), "batch_idx": batch_idx}
-            yield from self.transfer(where["batch"], 0)  # before on_train_batch_start
-            self.logged.batches_of(None)
-            skip = yield from self.hook("on_train_batch_start", **where, dataloader_idx=0)
-            if skip == "return-minus-1":
-                yield from self.skip_epoch()
-                break
-
-            self.updating, self.has_met = self.closes_window(batch_idx, batches), False
-            self.output = output = yield from self.optimizer_blocks(where)
-            if output != "none":
-                outputs.append(output)
-            self.batches_done, self.uncounted = batch_idx + 1, self.to_count()
-            if batch_idx + 1 == batches:
-                yield from self.step_epochs_schedulers(of_plateaus=False)  # before on_train_batch_end
-
-            yield from self.hook("on_train_batch_end", outputs=self.wrapped(output), **where, dataloader_idx=0)
-            self.hand_to_loggers()
-
-            self.step, self.uncounted = self.step + self.uncounted, 0
-            if self.should_check_val(batch_idx, batches):
-                yield from self.within("val_loop", self.val_loop())
-            yield from self.end_of_batch()
-            if self.may_stop() or self.steps_are_done():
-                break
-        self.last_batch()
-        if self.s.defines("training_epoch_end"):
-            yield from self.hook("training_epoch_end", outputs=self.collected(outputs))
-
-        yield from self.hook("on_train_epoch_end")
-        yield from self.hook("on_epoch_end")
-        if self.batches_done == batches:
-            yield from self.step_epochs_schedulers(of_plateaus=True)
-        self.logged.end()
-        self.logged.begin()
-        self.batches_done, self.in_epoch = 0, False
-
     def val_loop(self, at_most: int | None = None) -> Events:
         yield from self.begin_evaluation("val")
         self.logged.begin()
-        yield from self.hook("on_validation_model_eval")
+        yield from self.into_eval("validation")
 
         yield from self.hook("on_validation_start")
         yield from self.hook("on_epoch_start")
@@ -203,7 +134,7 @@ class Lightning(Pseudocode):
     def test_loop(self) -> Events:
         yield from self.begin_evaluation("test")
         self.logged.begin()
-        yield from self.hook("on_test_model_eval")
+        yield from self.into_eval("test")
 
         yield from self.hook("on_test_start")
         yield from self.hook("on_epoch_start")
@@ -221,10 +152,10 @@ class Lightning(Pseudocode):
         """The batches of a validation or a test, and what ends them."""
         outputs = self.outputs(stage)
         for dataloader_idx, batch in self.batches(stage, at_most):
-            if batch["batch_idx"] == 0 and dataloader_idx > 0:
-                self.logged.last_batch()
+            if batch["batch_idx"] == 0:
+                self.loader_begins(dataloader_idx)
             yield from self.transfer(batch["batch"], dataloader_idx)  # before on_*_batch_start
-            self.logged.batches_of(dataloader_idx)
+            self.logged.batches_of(dataloader_idx, batch["batch_idx"])
             yield from self.hook(f"on_{name}_batch_start", **batch, dataloader_idx=dataloader_idx)
             output = yield from self.step_of(name, batch, dataloader_idx)
             yield from self.hook(f"on_{name}_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
@@ -233,9 +164,14 @@ class Lightning(Pseudocode):
         self.last_batch()
         yield from self.epoch_end(name, outputs)
 
+    def loader_begins(self, dataloader_idx: int) -> None:
+        """What the loader before has come to is known."""
+        if dataloader_idx > 0:
+            self.logged.last_batch()
+
     def predict_loop(self) -> Events:
         yield from self.begin_evaluation("predict")
-        yield from self.hook("on_predict_model_eval")
+        yield from self.into_eval("predict")
 
         yield from self.hook("on_predict_start")
         yield from self.hook("on_predict_epoch_start")
@@ -259,17 +195,22 @@ class Lightning(Pseudocode):
         yield from self.hook("setup", stage=function)
         self.forget_logged()
         loop = {"validate": self.val_loop, "test": self.test_loop, "predict": self.predict_loop}[function]
-        yield from self.within(loop.__name__, loop())
+        stage = {"validate": "val"}.get(function, function)
+        takes_batches = any(self.loaders(stage))  # else the loop does not begin
+        yield from self.within(loop.__name__, loop() if takes_batches else self.without_batches(stage))
         self.opened = False
         yield from self.hook("teardown", stage=function)
+
+    def without_batches(self, stage: str) -> Events:
+        """What an evaluation does whose limit is 0: gradients are cleared."""
+        self.clear_gradients()
+        yield from ()
 
     # ---- an optimizer's block ---------------------------------------------------------------------
 
     def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         """Whatever happens in a step, it counts as one. Without an optimizer a stand-in is stepped."""
         self.output = "none"
-        if self.s.model.truncated_bptt_steps:
-            where = {**where, "hiddens": self.hiddens[optimizer_idx]}
         if not self.updating:
             yield from self.accumulate(where, optimizer_idx)
             return self.output
@@ -310,33 +251,20 @@ class Lightning(Pseudocode):
     def optimizer_done(self) -> None:
         """An optimizer's step is over."""
 
+    def numbered(self, receiver: str, optimizer_idx: int) -> Any:
+        """None for the stand-in."""
+        return None if self.s.model.optimizer == "none" else super().numbered(receiver, optimizer_idx)
+
+    def effects_of(self, hook: str) -> None:
+        """The stand-in clears nothing."""
+        if hook != "optimizer_zero_grad" or self.s.model.optimizer != "none":
+            super().effects_of(hook)
+
     # ---- the lines that the functions name ---------------------------------------------------------
-
-    def step_epochs_schedulers(self, of_plateaus: bool) -> Events:
-        """Those with interval epoch, on a plateau or not."""
-        if self.s.model.scheduler == "epoch" and not self.s.model.manual and bool(self.s.model.monitor) == of_plateaus:
-            for optimizer_idx in sorted(self.used):
-                yield from self.pass_scheduler(optimizer_idx)
-
-    def pass_scheduler(self, optimizer_idx: int) -> Events:
-        """The frequency counts epochs, or the batches of each epoch anew."""
-        done = self.epoch + 1 if self.s.model.scheduler == "epoch" else self.batches_done + 1
-        if done % self.s.model.scheduler_frequency == 0 and self.s.model.monitor and self.s.model.scheduler == "step":
-            self.due.add(optimizer_idx)
-        elif done % self.s.model.scheduler_frequency == 0:
-            yield from self.step_scheduler(optimizer_idx)
-
-    def skip_epoch(self) -> Events:
-        """on_train_batch_start has ended the epoch."""
-        yield from ()
 
     def begin_training(self) -> None:
         """model.train()"""
         self.put_into_mode(True)
-
-    def to_count(self) -> int:
-        """The step that counts when the batch is over."""
-        return int(self.updating)
 
     def dataloaders_of_fit(self) -> Events:
         """Before on_train_start."""
@@ -345,15 +273,19 @@ class Lightning(Pseudocode):
     def begin_evaluation(self, stage: str) -> Events:
         """Before any hook of its loop gradients are cleared and switched off, and the loaders are asked for."""
         if self.scope != "val_loop" or not self.in_epoch or self.updating:  # not in the midst of a window
-            for optimizer_idx in range(self.s.model.optimizers):
-                self.grads[optimizer_idx] = "none"
-                self.numbers.zero_grad(optimizer_idx)
+            self.clear_gradients()
         yield from self.dataloader(stage)
         self.grad_enabled = False
 
-    def wrapped(self, output: str) -> str:
-        """What on_train_batch_end gets: a dict for a tensor."""
-        return "dict" if output in ("tensor", "none") else output
+    def clear_gradients(self) -> None:
+        """module.zero_grad()"""
+        for optimizer_idx in range(self.s.model.optimizers):
+            self.grads[optimizer_idx] = "none"
+            self.numbers.zero_grad(optimizer_idx)
+
+    def into_eval(self, name: str) -> Events:
+        """model.eval()"""
+        yield from self.hook(f"on_{name}_model_eval")
 
     def held(self, hook: str, outputs: str) -> dict[str, Any]:
         """on_train_batch_end gets a dict: with the loss for a tensor, with nothing for None. What lies deeper than the
@@ -377,20 +309,30 @@ class Lightning(Pseudocode):
             self.runs, self.left = None, self.left if self.stays else None
         event = super().event(ph, receiver, hook, args)
         if self.shuffles and str(args.get("batch")).startswith("train/"):
-            del event.args["batch"]  # it is any
+            loader, samples = event.args.pop("batch").rpartition("/")[0], event.args.pop("samples", [])  # it is any
+            event.args["shuffled"] = [f"{loader}/{sample}" for sample in samples]
         return event
 
-    def end_early(self, function: str) -> Events:
+    def end_early(self, function: str, raised: UserError) -> Events:
         """Only on_exception is called, and modes stay as they are."""
-        self.left = self.stage
+        self.left = self.stage_after(raised)
         self.predictions = "none"
         self.grad_enabled, self.scope = True, function
-        self.in_sanity_check, self.optimizer_idx, self.piece, self.part = False, None, None, None
+        self.in_sanity_check, self.piece, self.part = False, None, None  # what is toggled stays so
         self.logged.abandon()
         self.stays = True  # if one raises in on_exception, too
-        with suppress(UserError):
+        try:
             yield from self.hook("on_exception")
             self.stays = False
+        except UserError as another:
+            self.take_note_of(another, raised)
+
+    def take_note_of(self, another: UserError, raised: UserError) -> None:
+        """What is raised in on_exception hides nothing."""
+
+    def stage_after(self, raised: UserError) -> str | None:
+        """That in which it was raised."""
+        return self.stage
 
     # ---- what is logged ----------------------------------------------------------------------------
 
@@ -438,11 +380,9 @@ class Lightning(Pseudocode):
 
     @property
     def shuffles(self) -> bool:
-        """With DDP samples are shuffled, though the loader does not."""
-        return super().shuffles or (self.s.processes > 1 and not self.s.data.distributed_sampler)
-
-    def rows_of(self, batch: str) -> dict[str, Any]:
-        return {} if self.shuffles and self.s.processes > 1 else super().rows_of(batch)
+        """With DDP training samples are shuffled, though the loader does not."""
+        trains = bool({"fit", "resume"} & {*self.s.calls})
+        return super().shuffles or (trains and self.s.processes > 1 and not self.s.data.distributed_sampler)
 
     def handled(self, hook: str) -> dict[str, bool]:
         """on_*_batch_start gets a batch that has been moved."""

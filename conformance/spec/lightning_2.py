@@ -23,6 +23,97 @@ GONE = {
 class Lightning2(Lightning):
     """The pseudocode of 2.x."""
 
+    absent = frozenset(
+        {
+            *("on_post_move_to_device", "on_pretrain_routine_start", "on_pretrain_routine_end", "on_epoch_start"),
+            *("on_epoch_end", "on_predict_model_train", "tbptt_split_batch"),
+            *(f"{step}_{end}" for step in ("training", "validation", "test") for end in ("step_end", "epoch_end")),
+        }
+    )
+
+    def train_on_device(self) -> Events:
+        yield from self.hook("setup", stage="fit")  # before on_fit_start, and so is what follows
+        self.forget_logged()
+        yield from self.load()
+        yield from self.hook("configure_optimizers")
+        self.attached = True
+        yield from self.hook("on_fit_start")
+        self.restore()
+
+        yield from self.sanity_check()
+
+        self.logged.begin()
+        if self.options["limit_train_batches"] != 0:
+            yield from self.dataloaders_of_fit()  # before on_train_start
+        if self.another_epoch():  # else nothing starts
+            yield from self.hook("on_train_start")
+            while self.another_epoch():
+                yield from self.within("train_loop", self.train_loop())
+                self.epoch += 1
+            yield from self.hook("on_train_end")
+        self.logged.end()
+
+        yield from self.hook("on_fit_end")
+        self.opened = False
+        yield from self.hook("teardown", stage="fit")
+
+    def train_loop(self) -> Events:
+        yield from self.dataloader("train")  # before on_train_epoch_start
+        goes_on = self.resuming.get("in_epoch")
+        first, self.in_epoch = self.rejoin(), True
+        if not goes_on:  # as after a checkpoint of mid-epoch
+            yield from self.hook("on_train_epoch_start")
+
+        (batches,) = self.loaders("train")
+        for batch_idx in range(first, batches):
+            # after resuming from the loader's beginning
+            where: dict[str, Any] = {"batch": self.train_batch(batch_idx - first), "batch_idx": batch_idx}
+            yield from self.transfer(where["batch"], 0)  # before on_train_batch_start
+            self.logged.batches_of(None, batch_idx)
+            skip = yield from self.hook("on_train_batch_start", **where, dataloader_idx=0)
+            if skip == "return-minus-1":
+                yield from self.step_epochs_schedulers(of_plateaus=False)  # all the same
+                break
+
+            self.updating, self.has_met = self.closes_window(batch_idx, batches), False
+            self.output = output = yield from self.optimizer_blocks(where)
+            self.batches_done, self.uncounted = batch_idx + 1, 0  # the step is counted already
+            if batch_idx + 1 == batches:
+                yield from self.step_epochs_schedulers(of_plateaus=False)  # before on_train_batch_end
+
+            yield from self.hook("on_train_batch_end", outputs=self.wrapped(output), **where, dataloader_idx=0)
+            self.hand_to_loggers()
+
+            if self.should_check_val(batch_idx, batches):
+                yield from self.within("val_loop", self.val_loop())
+            yield from self.end_of_batch()
+            if self.may_stop() or self.steps_are_done():
+                break
+        self.last_batch()
+        yield from self.hook("on_train_epoch_end")
+        if self.batches_done == batches:
+            yield from self.step_epochs_schedulers(of_plateaus=True)
+        self.logged.end()
+        self.logged.begin()
+        self.batches_done, self.in_epoch = 0, False
+
+    def step_epochs_schedulers(self, of_plateaus: bool) -> Events:
+        """Those with interval epoch, on a plateau or not."""
+        if self.s.model.scheduler == "epoch" and not self.s.model.manual and bool(self.s.model.monitor) == of_plateaus:
+            yield from self.pass_scheduler(0)
+
+    def pass_scheduler(self, optimizer_idx: int) -> Events:
+        """The frequency counts epochs, or the batches of each epoch anew."""
+        done = self.epoch + 1 if self.s.model.scheduler == "epoch" else self.batches_done + 1
+        if done % self.s.model.scheduler_frequency == 0 and self.s.model.monitor and self.s.model.scheduler == "step":
+            self.due.add(optimizer_idx)
+        elif done % self.s.model.scheduler_frequency == 0:
+            yield from self.step_scheduler(optimizer_idx)
+
+    def wrapped(self, output: str) -> str:
+        """What on_train_batch_end gets: a dict for a tensor."""
+        return "dict" if output in ("tensor", "none") else output
+
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         gone = GONE.get(hook, ())
         stage = next((s for s in ("validation", "test", "predict") if hook.startswith(f"on_{s}_batch_")), None)
@@ -50,11 +141,6 @@ class Lightning2(Lightning):
         for callback in self.callbacks if self.resuming else ():
             yield from self.span(callback, "on_load_checkpoint", None, {})
 
-    def effects_of(self, hook: str) -> None:
-        if hook == "optimizer_zero_grad" and self.s.model.optimizer == "none":
-            return  # the stand-in clears nothing
-        super().effects_of(hook)
-
     def optimizer_done(self) -> None:
         """global_step counts the optimizer's steps, each when it is over."""
         self.step, self.uncounted = self.step + 1, 0
@@ -64,19 +150,8 @@ class Lightning2(Lightning):
         if self.s.model.manual:
             self.optimizer_done()
 
-    def to_count(self) -> int:
-        """It is counted already."""
-        return 0
-
     def may_stop(self, running: int = 0) -> bool:
         return super().may_stop()
-
-    def skip_epoch(self) -> Events:
-        """Schedulers step all the same."""
-        yield from self.step_epochs_schedulers(of_plateaus=False)
-
-    def begin_training(self) -> None:
-        """The module stays in whichever mode it is."""
 
     def dataloaders_of_fit(self) -> Events:
         """The validation loaders, too, if they are needed in the first epoch."""
@@ -87,7 +162,3 @@ class Lightning2(Lightning):
     def begin_evaluation(self, stage: str) -> Events:
         self.grad_enabled = False  # before the loaders are asked for
         yield from super().begin_evaluation(stage)
-
-    def numbered(self, receiver: str, optimizer_idx: int) -> Any:
-        """None for the stand-in."""
-        return None if self.s.model.optimizer == "none" else super().numbered(receiver, optimizer_idx)

@@ -6,7 +6,7 @@ are rows of `docs/interpretations.md`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
@@ -53,6 +53,10 @@ class Pass:
                 found[shown(log, "", loader)] = reduced(log, values) if self.last_batch_done else latest
         return found
 
+    def there(self) -> Iterator[tuple[tuple[Log, int | None], list[Value]]]:
+        """The values that there are."""
+        return ((key, values) for key, values in self.values.items() if values)
+
     def latest(self, log: Log, loader: int | None) -> float:
         """A step's value: that of all parts of its batch."""
         values = self.values[log, loader]
@@ -61,7 +65,7 @@ class Pass:
     def for_loggers(self, what: str) -> dict[str, float]:
         """What a logger is given: of the "step" that is done, or of the "epoch" [R106]."""
         found: dict[str, float] = {}
-        for log, loader in self.of_batch if what == "step" else self.values:
+        for log, loader in self.of_batch if what == "step" else dict(self.there()):
             on_step, on_epoch = defaults(log)
             name = shown(log, f"_{what}" if on_step and on_epoch else "", loader)
             if log.logger and what == "step" and on_step:

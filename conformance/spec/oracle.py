@@ -61,6 +61,7 @@ class Oracle:
 
     closing_hooks = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
     log_type = Logged
+    absent: frozenset[str] = frozenset()  # hooks that the contract does not have
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
@@ -317,8 +318,7 @@ class Oracle:
         if not logs:
             return
         count = self.times_logged[hook] = self.times_logged.get(hook, -1) + 1
-        stage, loader, _ = parts(self.batch)[0] if self.batch else ("train", 0, 0)
-        several = stage != "train" and len(self.s.loaders(stage)) > 1
+        loader = self.loader_to_name()
         # A batch of the user's own type has no size that could be read off it.
         size = self.numbers.size(self.batch) if self.batch and self.s.data.batch != "custom" else 1
         if self.part is None:
@@ -332,7 +332,12 @@ class Oracle:
             for part in shares:
                 is_step = hook in STEPS.values()
                 value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else float(count)
-                self.logged.log(log, value, size if part is None else len(part), loader if several else None)
+                self.logged.log(log, value, size if part is None else len(part), loader)
+
+    def loader_to_name(self) -> int | None:
+        """The loader whose number becomes part of a name that is logged: where an evaluation has several."""
+        stage, loader, _ = parts(self.batch)[0] if self.batch else ("train", 0, 0)
+        return loader if stage != "train" and len(self.s.loaders(stage)) > 1 else None
 
     def effects_of(self, hook: str) -> None:
         """What the documented default of a hook changes by its end."""

@@ -31,10 +31,14 @@ class Parts(Oracle):
             if self.part is not None:
                 self.losses.append(self.numbers.loss(where["batch"], self.piece, self.part))
         self.part = None
-        several = self.s.data_parallel or self.s.processes > 1
-        if name == "training_step" and "none" in self.forms and several and not self.s.model.manual:  # [R9]
+        if name == "training_step" and "none" in self.forms and self.refuses_none:
             raise UserError(OWN_WORDS)
         return told
+
+    @property
+    def refuses_none(self) -> bool:
+        """Whether a training_step has to return a loss: that of a part or of a process, which others wait for [R9]."""
+        return (self.s.data_parallel or self.s.processes > 1) and not self.s.model.manual
 
     def step_end(self, name: str) -> Events:
         """What `*_step_end` returns is the output from there on: in the scenarios, the other form. Without it, the

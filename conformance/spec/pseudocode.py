@@ -302,7 +302,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         try:
             yield from body()
         except UserError as raised:
-            yield from self.end_early(function)
+            yield from self.end_early(function, raised)
             if not self.is_swallowed(raised):
                 yield self.event("E", "trainer", function, {"raised": raised.text})
                 raise
@@ -313,7 +313,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         self.nothing_logged()
         self.epoch, self.step = self.resuming.get("epoch", self.epoch), self.resuming.get("step", self.step)
 
-    def end_early(self, function: str) -> Events:
+    def end_early(self, function: str, raised: UserError) -> Events:
         """An exception ends the call: what was opened is closed."""
         self.predictions = "none"
         self.put_into_mode(True)
