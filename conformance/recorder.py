@@ -84,8 +84,11 @@ class Recorder:
             self.event("E", receiver, hook, dict(args, raised=said(error)))
             raise
         self._depth -= 1
-        if receiver == "trainer" and hook == "predict":  # the one call whose return value is in the contract
+        if receiver == "trainer" and hook == "predict":
             args = dict(args, results=describe(result))
+        elif is_run and isinstance(result, list) and all(isinstance(each, Mapping) for each in result):
+            told = {"%d/%s" % (i, name): _rounded(each[name]) for i, each in enumerate(result) for name in each}
+            args = dict(args, returned_names=sorted(told), returned_values=[told[name] for name in sorted(told)])
         if is_run and self._handed is not None and hook != "predict":
             given = [(name, value) for name, values in sorted(self._handed.items()) for value in values]
             args = dict(args, logger_names=[name for name, _ in given], logger_values=[value for _, value in given])

@@ -15,7 +15,7 @@ from .base import AtHooks, Check, Line, shown
 __all__ = ["Anew", "Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Shares", "Updates", "Waits"]
 
 # What a program may know nothing of, beside what only formulas tell: it is judged where it was recorded.
-TOLD = ("outputs_keys", "outputs_graph")
+TOLD = ("outputs_keys", "outputs_graph", "returned_names", "returned_values")
 FUNCTIONS = ("fit", "validate", "test", "predict")
 
 

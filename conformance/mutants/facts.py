@@ -46,6 +46,10 @@ OPEN: Sequence[tuple[str, Callable[[Scenario, Expected], bool], str]] = (
     ("values", lambda scenario, due: scenario.option("precision") != 32, "likewise"),
     ("logger_names", lambda scenario, due: scenario.option("precision") != 32, "as their values"),
     ("logger_values", lambda scenario, due: scenario.option("precision") != 32, "likewise"),
+    ("returned_names", lambda scenario, due: not scenario.model.logs, "as metrics"),
+    ("returned_values", lambda scenario, due: not scenario.model.logs, "likewise"),
+    ("returned_names", lambda scenario, due: scenario.option("precision") != 32, "as their values"),
+    ("returned_values", lambda scenario, due: scenario.option("precision") != 32, "likewise"),
     ("optimizer", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
     ("optimizer_idx", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
     ("grads", lambda scenario, due: _withheld(scenario, due, "grads"), "withholding is the trainer's affair"),
@@ -133,6 +137,15 @@ def another(of: str, name: str, facts: Mapping[str, Any], draw: random.Random) -
         else:
             names, values = [*names, "z"], [*values, 0.5]
         changed.update(metrics=names, values=values)
+    elif name in ("returned_names", "returned_values"):
+        names, values = list(facts["returned_names"]), list(facts["returned_values"])
+        if names and draw.random() < 0.5:
+            names, values = names[1:], values[1:]
+        elif names:
+            values[-1] = _number(values[-1], draw)
+        else:
+            names, values = ["0/z"], [0.5]
+        changed.update(returned_names=names, returned_values=values)
     elif name == "raised" and draw.random() < 0.5:
         del changed[name]
     elif name in ("outputs", "results"):

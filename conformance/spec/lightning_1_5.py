@@ -37,6 +37,10 @@ class Pass15(PassThere):
         """Those of all loaders, whichever has the batch."""
         return True
 
+    def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:
+        """Of several loaders, not what is of none of them."""
+        return super().returns(log, loader, loaders) if loader is not None or loaders == 1 else {}
+
 
 class Logged15(LoggedThere):
     """The hook that first logs in an epoch's first batch, or outside of batches, forgets what it has logged before: so
@@ -438,6 +442,11 @@ class Lightning15(Lightning):
         if receiver == "datamodule":
             self.called_once.add((hook, args.get("stage", "")))
         return (yield from super().span(receiver, hook, inside, args))
+
+    def made(self, function: str) -> dict[str, Any]:
+        """A call that Ctrl-C has ended returns None."""
+        made = super().made(function)
+        return {name: value for name, value in made.items() if not (self.stays and name.startswith("returned"))}
 
     # ---- evaluations -------------------------------------------------------------------------------
 

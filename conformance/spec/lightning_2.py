@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .lightning import Lightning
+from ..experiment import Log
+from .lightning import Lightning, LoggedThere, PassThere
 from .oracle import Events, Expected, UserError
 
 __all__ = ["Lightning2"]
@@ -20,8 +21,26 @@ GONE = {
 }
 
 
+class Pass2(PassThere):
+    """What was logged per step, too, is returned as the epoch's alone; and nothing of what no logger is given."""
+
+    forks_returned = ("_epoch",)
+
+    def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:
+        return super().returns(log, loader, loaders) if log.logger else {}
+
+
+class Logged2(LoggedThere):
+    """What `self.log` makes known."""
+
+    def begin(self) -> None:
+        self.passes.append(Pass2())
+
+
 class Lightning2(Lightning):
     """The pseudocode of 2.x."""
+
+    log_type = Logged2
 
     absent = frozenset(
         {

@@ -1,7 +1,7 @@
 """What `self.log` has made known at any moment of a run, by the documentation's words.
 
-Every value is kept with its weight and reduced when it is asked for: this is no engine. [R21], [R39] and [R42]
-are rows of `docs/interpretations.md`.
+Every value is kept with its weight and reduced when it is asked for: this is no engine. [R21], [R39], [R42]
+and [R77] are rows of `docs/interpretations.md`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def _is_of(batch: int, value: Value) -> bool:
 
 class Pass:
     """A training epoch, a validation or a test: what was logged in it, by call of `log` and loader."""
+
+    forks_returned: tuple[str, ...] = ("_epoch", "")  # the names of a value that is logged per step, too
 
     def __init__(self) -> None:
         self.values: dict[tuple[Log, int | None], list[Value]] = {}
@@ -74,6 +76,21 @@ class Pass:
                 found[name] = reduced(log, self.values[log, loader])
         return found
 
+    def returned(self, loaders: int) -> list[tuple[str, float]]:
+        """What `validate` and `test` return: the names, after the loader's number, and values of the epoch, a dict for
+        each loader; those of no loader are in each [R77]."""
+        found: dict[str, float] = {}
+        for (log, of), _ in self.there():
+            for loader in range(loaders) if of is None else (of,):
+                found.update({f"{loader}/{name}": value for name, value in self.returns(log, of, loaders).items()})
+        return sorted(found.items())
+
+    def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:
+        """Names and values of the epoch, of one call of `log`, among so many loaders."""
+        on_step, on_epoch = defaults(log)
+        forks = self.forks_returned if on_step else ("",)
+        return {shown(log, fork, loader): reduced(log, self.values[log, loader]) for fork in forks if on_epoch}
+
 
 class Logged:
     """The passes that run, one within another, and what is known of those that are over."""
@@ -84,6 +101,7 @@ class Logged:
         self.left: list[Pass] = []  # by an exception: the training epoch's, for a checkpoint
         self.batches = 0
         self.handed: dict[str, list[float]] = {}  # to loggers
+        self.over: Pass | None = None  # the last one that is
 
     def begin(self) -> None:
         """A pass begins."""
@@ -109,7 +127,7 @@ class Logged:
 
     def end(self, forget: bool = False) -> None:
         """The pass is over; what the sanity check logged is forgotten."""
-        over = self.passes.pop()
+        over = self.over = self.passes.pop()
         over.last_batch_done = True
         if not forget:
             self.kept.update(over.known())

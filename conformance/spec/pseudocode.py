@@ -329,14 +329,19 @@ class Pseudocode(Batch, Checkpoints, Plan):
         return raised.text.startswith("KeyboardInterrupt")
 
     def made(self, function: str) -> dict[str, Any]:
-        """What the call has come to: predictions, or what a logger was given."""
+        """What the call has come to: predictions, or what it returns and a logger was given."""
         if function == "predict":
             return {"results": self.predictions}
         if not self.s.model.logs or not self.is_exact or self.s.processes > 1:
             return {}
         handed = {} if self.options["fast_dev_run"] else self.logged.handed
         given = [(name, value) for name, values in sorted(handed.items()) for value in values]
-        return {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
+        made = {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
+        if function in ("validate", "test"):
+            over, stage = self.logged.over, {"validate": "val"}.get(function, function)
+            told = over.returned(len(self.s.loaders(stage))) if over else []
+            made |= {"returned_names": [name for name, _ in told], "returned_values": [value for _, value in told]}
+        return dict(made)
 
     def closing(self, hook: str, **args: Any) -> Events:
         """After an exception: what a closing hook raises itself does not hide the first one."""
