@@ -141,13 +141,20 @@ def test_spans_nest(recording: Recording) -> None:
 def test_the_form_of_what_predict_returned_is_told_at_its_end(recording: Recording) -> None:
     for returned in (None, [], [torch.ones(1)] * 3, [[1, 2], [3]]):
         recording.recorder.span("trainer", "predict", lambda returned=returned: returned, {})
-        recording.recorder.span("trainer", "test", lambda returned=returned: returned, {})
         recording.recorder.span("module", "predict_step", lambda returned=returned: returned, {})
     events = recording.events()
     forms = [e.args for e in events if e.hook == "predict"]
     wanted = ["none", "list:0", "list:3", "lists:2,1"]
     assert forms == [args for form in wanted for args in ({}, {"results": form})]
     assert all(e.args == {} for e in events if e.hook != "predict")
+
+
+def test_what_an_evaluation_returned_is_told_at_its_end(recording: Recording) -> None:
+    returned = ([], [{}], [{"b": 2.0, "a": torch.tensor(0.5)}, {"a": 1}], [[1]], None)
+    for each in returned:
+        recording.recorder.span("trainer", "validate", lambda each=each: each, {})
+    told = [(e.args.get("returned_names"), e.args.get("returned_values")) for e in recording.events() if e.ph == "E"]
+    assert told == [([], []), ([], []), (["0/a", "0/b", "1/a"], [0.5, 2.0, 1.0]), (None, None), (None, None)]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), SystemExit(3)])
