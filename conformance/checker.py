@@ -98,8 +98,13 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
         lockstep.hear_out()
     for lockstep in ranks:
         lockstep.finish()
+    ended_early = _ended_early(ranks)
     for clause_id in checks:
-        verdicts[clause_id] = _verdict(scenario.name, clause_id, ranks)
+        verdict = _verdict(scenario.name, clause_id, ranks)
+        if ended_early and verdict.status is Status.FAIL and verdict.seq is None:
+            reason = f"not reached: the run raised {ended_early}"
+            verdict = Verdict(scenario.name, clause_id, Status.NOT_APPLICABLE, reason)
+        verdicts[clause_id] = verdict
     return [verdicts[clause.id] for clause in clauses.values() if clause.id in verdicts]
 
 
@@ -126,6 +131,11 @@ def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: fr
         (field,) = clause.check["fields"]
     needs_effect = clause.kind in ("effect", "state", *fields) and field is not None
     return f"effect {field}" if needs_effect and field not in effects else ""
+
+
+def _ended_early(ranks: Sequence[_Lockstep]) -> str:
+    """What a user's call raised that the contract has return: then what never came was not reached."""
+    return next((lockstep.raised for lockstep in ranks if lockstep.raised and not lockstep.is_to_raise), "")
 
 
 def _of_rank(rank: int, check: Check, clause: Clause) -> Check:
@@ -158,6 +168,7 @@ class _Lockstep:
         self.context: dict[int | None, tuple[str, ...]] = {}  # of each failure's place in the trace, the lines around
         self.recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
         self.oracle: Iterator[Expected] = expected(scenario, rank, contract, declared | UNDECLARED)
+        self.raised, self.is_to_raise = "", False  # by the user's call
         self.produced = self.pending = 0
         self.limit = LOOKAHEAD
         self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}
@@ -172,6 +183,8 @@ class _Lockstep:
         """The next event of this process."""
         counterpart = self.counterpart(event)
         in_place = self.is_in_place(event)
+        if event.receiver == "trainer" and event.hook != "save_checkpoint":
+            self.raised = self.raised or str(event.args.get("raised", ""))
         self.recent.append((event, counterpart))
         failed = None
         for check in self.told_of(event, counterpart):
@@ -259,6 +272,8 @@ class _Lockstep:
         event = next(self.oracle, None)
         if event is None:
             return False
+        if event.receiver == "trainer" and event.hook != "save_checkpoint":
+            self.is_to_raise = self.is_to_raise or "raised" in event.args
         line = event.ph, event.receiver, event.hook, event.scope
         told = self.expecting.get(line)
         if told is None:

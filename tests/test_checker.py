@@ -425,3 +425,27 @@ def test_the_header_may_be_written_by_hand(tmp_path: Path) -> None:
     path.write_text(json.dumps(header) + '\n{"events":0,"outcome":"returned","error":""}\n')
     verdicts = {verdict.clause: verdict for verdict in judge_file(path, EVERY)}
     assert verdicts["fit.setup"].reason == "callback:0.setup is never called"
+
+
+# ---- a run that raises though nothing was told to ---------------------------------------------------------
+
+
+def test_what_a_run_that_raised_did_not_come_to_is_not_reached(tmp_path: Path) -> None:
+    scenario = Scenario("plain", callbacks=0, data=Data(train=2))
+    rows = conforming(scenario)
+    at = spans(rows, "module.backward")[0][0]
+    open_spans: list[Row] = []
+    for row in rows[: at + 1]:
+        open_spans = [*open_spans, row] if row.ph == "B" else open_spans[:-1]
+    error = {"raised": "ValueError: boom"}
+    ends = [row._replace(ph="E", args={**row.args, **error}) for row in reversed(open_spans)]
+    verdicts = judge_all(tmp_path / "t.jsonl", scenario, [*rows[: at + 1], *ends])
+    assert verdicts["run.returns"].status is Status.FAIL
+    assert "ValueError: boom" in verdicts["run.returns"].reason
+    for clause in ("fit.on_train_end", "train.on_after_backward", "fit.teardown"):
+        assert verdicts[clause].status is Status.NOT_APPLICABLE
+        assert verdicts[clause].reason == "not reached: the run raised ValueError: boom"
+    assert all(verdicts[clause].seq is not None for clause in failing(verdicts))
+    # A trace that only ends is another thing: what did not come is missing.
+    verdicts = judge_all(tmp_path / "t.jsonl", scenario, rows[: at + 1])
+    assert verdicts["fit.on_train_end"].status is Status.FAIL

@@ -85,8 +85,11 @@ class Never(Check):
 class Order(Check):
     """`first` has ended before `then` begins (`point = "E"`: before `then` ends, where it encloses it).
 
-    For the kth `then`, as many `first` must have ended as the contract says.
+    For the kth `then`, as many `first` must have ended as the contract says. A `first` that never comes is the affair
+    of the clause about that call.
     """
+
+    goes_on = True
 
     def __init__(self, first: str, then: str, point: str = "B") -> None:
         super().__init__()
@@ -127,6 +130,10 @@ class Order(Check):
                 f"{self.first_name}, then {self.then_name}",
                 shown(event),
             )
+
+    def finish(self, whole: bool) -> None:
+        if self.failure is not None and self.seen_first == 0:
+            self.failure, self.exercised = None, False
 
 
 class Encloses(Check):

@@ -281,6 +281,8 @@ def _moved(call: HookCall, line: int, before: bool, hooks: frozenset[str]) -> Mu
     """The engine with a call moved to before (or after) a line of the same function."""
     lines = _lines()
     indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
+    if not before and lines[line - 1].strip().startswith("break"):  # nothing comes after that
+        indent = indent[:-4]
     text = [indent + t[len(call.indent) :] for t in call.text.split("\n")]
     crossed = [t.strip() for t in lines[line - 1 : call.start - 1]]
     needs = [
