@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from .clauses import Clause, ClauseError, load_clauses
 from .compare import CompareError
 from .near import did_you_mean
 from .profiles import DOCUMENTATION, PROFILES, departures, notes_of, read_departures, stale
+from .readings import PAGE, readings, resting_on
 from .report import print_summary, to_json, to_junit, write_html
 from .runner import HarnessError, produce_traces, run_trainer
 from .scenario import DRAWN_NAMES, Scenario, ScenarioError, load_scenario, load_scenarios
@@ -174,7 +176,7 @@ def outline(arguments: argparse.Namespace) -> int:
 
 
 def spec(arguments: argparse.Namespace) -> int:
-    """List the clauses, or explain one."""
+    """List the clauses, or explain one; or an interpretation, R9."""
     clauses = load_clauses()
     if arguments.pattern is None:
         for clause in clauses.values():
@@ -182,12 +184,22 @@ def spec(arguments: argparse.Namespace) -> int:
                 f"{clause.id:<58} {clause.level:<6} {'excluded: ' if clause.excluded else ''}{clause.sentence}"
             )
         return 0
+    if re.fullmatch(r"R\d+", arguments.pattern):
+        rows = readings()
+        if arguments.pattern not in rows:
+            hint = did_you_mean(arguments.pattern, rows) if rows else f"; {PAGE} is not there"
+            raise UsageError(f"no interpretation {arguments.pattern}{hint}")
+        row = rows[arguments.pattern]
+        print(f"{row.id}. {row.title}\n\n{row.text}")
+        return 0
     from .mutants.selftest import mutants_of
 
     for clause in _matching(arguments.pattern, clauses).values():
         print(f"{clause.id}  ({clause.level})\n  {clause.sentence}\n  source:  {clause.source}")
         if clause.line:
             print(f"  line:    {clause.line}")
+        for row in resting_on(clause.id):
+            print(f"  read as: {row.id}. {row.title}")
         if clause.excluded:
             print(f"  not checked: {clause.excluded}\n")
             continue
@@ -456,7 +468,9 @@ def _parser() -> argparse.ArgumentParser:
     outlining = command("outline", outline, "outline trace.jsonl")
     outlining.add_argument("trace", metavar="TRACE.jsonl")
     specifying = command("spec", spec, "spec train.backward")
-    specifying.add_argument("pattern", nargs="?", default=None, metavar="CLAUSE", help="a clause's id, or a glob")
+    specifying.add_argument(
+        "pattern", nargs="?", default=None, metavar="CLAUSE", help="a clause's id, or a glob; or a reading's, R9"
+    )
     listing = command("scenarios", scenarios, "scenarios --scenario 'fit-tbptt*'")
     listing.add_argument("--scenario", action="append", metavar="GLOB", help="only these; repeatable")
     smoking = command("smoke", smoke, "smoke lightning@1.5.10")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from conformance import clauses as module
 from conformance.checks import build
 from conformance.clauses import Clause, ClauseError, load_clauses
 from conformance.features import features
+from conformance.readings import readings, resting_on
 from conformance.runner import run_trainer
 from conformance.scenario import load_scenarios
 from conformance.verdicts import Status, TrainerRun
@@ -205,3 +207,14 @@ def test_a_malformed_file_names_itself_the_clause_and_the_fix(
     with pytest.raises(ClauseError) as caught:
         load(tmp_path, monkeypatch, text)
     assert str(caught.value).startswith(message)
+
+
+# ---- the readings that they rest on ------------------------------------------------------------------------
+
+
+def test_each_clause_that_is_an_interpretation_names_its_row_and_no_row_names_another() -> None:
+    clauses = load_clauses()
+    read = [clause for clause in clauses.values() if "(interpretation)" in clause.source and not clause.excluded]
+    assert [clause.id for clause in read if not resting_on(clause.id)] == []
+    cited = [(row.id, glob) for row in readings().values() for glob in row.clauses]
+    assert [(row, glob) for row, glob in cited if not fnmatch.filter(clauses, glob)] == []

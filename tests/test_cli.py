@@ -96,6 +96,14 @@ def test_diff(trace: Path, broken: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "on_fit_start" in first and "1 x  fit       receivers  on_fit_start: module, callback:0, not" in counted
 
 
+def test_spec_shows_the_reading_that_a_clause_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spec", "skip.none.no-backward"]) == 0
+    assert "  read as: R9. training_step returns None" in capsys.readouterr().out
+    assert main(["spec", "R9"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("R9. training_step returns None\n\n- **Question**") and "skip.none.no-backward" in said
+
+
 def test_outline(tmp_path: Path, trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["outline", str(trace)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -209,6 +217,7 @@ def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
         (["selftest", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
         (["run", "--clause", "train.bakward"], "did you mean 'train.backward'?"),
         (["spec", "train.bakward"], "did you mean 'train.backward'?"),
+        (["spec", "R999"], "no interpretation R999"),
         (["record", "refimpl", "fit-*", "-o", "x"], "matches"),
         (["record", "nobody", "fit-basic", "-o", "x"], "no trainer 'nobody'"),
         (["run", "refimpl", "lightning@2.6.6", "--python", "python3"], "name exactly one"),
