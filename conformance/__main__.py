@@ -449,8 +449,8 @@ def _parser() -> argparse.ArgumentParser:
     proving.add_argument("--file", action="append", metavar="GLOB", help="of these files of the engine; repeatable")
     proving.add_argument("--sample", type=int, metavar="N", help="so many of them, drawn")
     proving.add_argument("--seed", type=int, metavar="N", help="another draw")
-    proving.add_argument("--tries", type=int, metavar="N", help="scenarios for each; default 30")
-    proving.set_defaults(engine=False, file=None, sample=0, seed=0, tries=30)
+    proving.add_argument("--tries", type=int, metavar="N", help="scenarios for each; default: all that execute it")
+    proving.set_defaults(engine=False, file=None, sample=0, seed=0, tries=0)
     preparing = command("prepare", prepare_release, "prepare lightning@1.5.10")
     preparing.add_argument(
         "releases", nargs="+", metavar="RELEASE", choices=list(RELEASES), help=", ".join(RELEASES)

@@ -16,6 +16,8 @@ __all__ = ["OPERATORS", "SKIPS", "Place", "children"]
 SILENT = {"__repr__", "__str__", "__reduce__", "__getstate__", "__setstate__", "__copy__", "__deepcopy__"}
 # Calls that only tell the user something, and arguments that only help to.
 TELLING, TOLD = {"warn", "warning", "info", "print"}, {"repr", "doc", "stacklevel"}
+# What the names of functions begin with that only refuse what is not as it should be, as no scenario has it.
+REFUSING = ("check", "_check", "refuse", "fitting", "same")
 # Calls whose arguments nobody exchanges.
 UNLIKE = {"isinstance", "issubclass", "getattr", "hasattr", "setattr", "partial", "property"}
 
@@ -72,31 +74,19 @@ def drop(place: Place) -> Changes:
 def negate(place: Place) -> Changes:
     """The other branch: a condition turned round."""
     node = place.node
+    if isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING":
+        return
     if isinstance(node, (ast.If, ast.While, ast.IfExp)) and not isinstance(node.test, ast.UnaryOp):
         yield node.test, f"not ({place.text(node.test)})"
     elif isinstance(node, ast.comprehension):
         yield from ((test, f"not ({place.text(test)})") for test in node.ifs if not isinstance(test, ast.UnaryOp))
 
 
-def always(place: Place) -> Changes:
-    """A condition that always holds."""
-    node = place.node
-    if isinstance(node, ast.If) and not _only_raises(node.body):
-        yield node.test, "True"
-    elif isinstance(node, ast.IfExp):
-        yield node, place.term(node.body)
-    elif isinstance(node, ast.comprehension):
-        yield from ((test, "True") for test in node.ifs)
-
-
 def never(place: Place) -> Changes:
-    """A condition that never holds."""
+    """What is done on a condition, left out. That it is done always, `negate` has in it."""
     node = place.node
-    if isinstance(node, ast.If) and not _only_raises(node.body):
-        yield node.test, "False"
-    elif isinstance(node, ast.IfExp):
-        yield node, place.term(node.orelse)
-    elif isinstance(node, ast.While):
+    is_guard = isinstance(node, ast.If) and (_only_raises(node.body) or _name(node.test) == "TYPE_CHECKING")
+    if isinstance(node, (ast.If, ast.While)) and not node.orelse and not is_guard:
         yield node.test, "False"
 
 
@@ -153,9 +143,11 @@ def calculate(place: Place) -> Changes:
 
 
 def constant(place: Place) -> Changes:
-    """Another constant: the other truth, a number one more, a string that the function has elsewhere."""
+    """Another constant: the other truth, a number one more, a string that the function has elsewhere. Tables of names,
+    and what is set before a run, are left alone."""
     node = place.node
-    if isinstance(node, ast.Constant):
+    initial = isinstance(place.function, ast.ClassDef) or getattr(place.function, "name", "") == "__init__"
+    if isinstance(node, ast.Constant) and not (initial or isinstance(place.function, ast.Module)):
         value = node.value
         if isinstance(value, (bool, int, float)):
             yield node, repr(not value if isinstance(value, bool) else value + 1)
@@ -218,7 +210,7 @@ def no_context(place: Place) -> Changes:
     """A `with` that does nothing."""
     if isinstance(place.node, ast.With):
         for item in place.node.items:
-            if item.optional_vars is None:
+            if item.optional_vars is None and not _says_nothing(item):
                 yield item.context_expr, "__import__('contextlib').nullcontext()"
 
 
@@ -229,7 +221,7 @@ def other_exit(place: Place) -> Changes:
 
 
 OPERATORS: Mapping[str, Callable[[Place], Changes]] = {
-    "drop": drop, "negate": negate, "always": always, "never": never, "forget not": forget_not,
+    "drop": drop, "negate": negate, "never": never, "forget not": forget_not,
     "and for or": and_for_or, "compare": compare, "calculate": calculate, "constant": constant, "swap": swap,
     "forget argument": forget_argument, "first for last": first_for_last, "no loop": no_loop,
     "no context": no_context, "other exit": other_exit,
@@ -253,13 +245,12 @@ def _only_raises(body: Iterable[ast.stmt]) -> bool:
 
 def _tells(statement: ast.stmt) -> bool:
     call = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(call, ast.Call) and _name(call.func) in TELLING
+    return isinstance(call, ast.Call) and (_name(call.func) in TELLING or _name(call.func).startswith(REFUSING))
 
 
 def children(node: ast.AST) -> Iterator[ast.AST]:
     """Those of a node's children that have something to do with a run."""
-    if isinstance(node, ast.arguments):
-        yield from (default for default in (*node.defaults, *node.kw_defaults) if default is not None)
+    if isinstance(node, ast.arguments):  # their defaults: the trainer gives what it has
         return
     left_out: list[object] = []
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -287,8 +278,12 @@ def _says_nothing(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign):
         return any(_name(target) in ("__all__", "__slots__") for target in node.targets)
     if isinstance(node, ast.FunctionDef):
-        return node.name in SILENT
+        return node.name in SILENT or node.name.startswith(REFUSING)
     if isinstance(node, ast.If):
         return not node.orelse and all(map(_tells, node.body))
+    if isinstance(node, ast.For):
+        return all(map(_tells, node.body))
+    if isinstance(node, ast.withitem):
+        return isinstance(node.context_expr, ast.Call) and _name(node.context_expr.func).startswith(REFUSING)
     silent = ast.Import, ast.ImportFrom, ast.Raise, ast.Assert, ast.JoinedStr, ast.Global, ast.Nonlocal
     return isinstance(node, silent)

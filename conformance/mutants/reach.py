@@ -19,8 +19,9 @@ from ..adapters.refimpl import RefimplAdapter
 from ..features import features
 from ..produce import produce
 from ..scenario import Scenario
+from .engine import loaded
 from .patches import file_of, sources
-from .syntax import SyntaxMutant
+from .syntax import SyntaxMutant, apart
 
 __all__ = ["Reach"]
 
@@ -40,38 +41,44 @@ class Reach:
         """Each scenario run once for its lines; what its processes execute, counts as well."""
         reach = cls({scenario.name: scenario for scenario in scenarios})
         modules = {file_of(module): module for module in sources()}
+        codes = {module: compile(apart(text), file_of(module), "exec") for module, text in sources().items()}
         told, trace = scratch / "lines", scratch / "trace.jsonl"
-        for scenario in scenarios:
-            seen: set[tuple[str, int]] = set()
-            file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC)
-
-            def of_line(frame: FrameType, event: str, _: Any, seen: Any = seen, file: int = file) -> Any:
-                at = frame.f_code.co_filename, frame.f_lineno
-                if at not in seen:
-                    seen.add(at)
-                    os.write(file, f"{at[1]} {at[0]}\n".encode())  # whichever process this is
-                return of_line
-
-            def of_call(frame: FrameType, event: str, _: Any, of_line: Any = of_line) -> Any:
-                return of_line if frame.f_code.co_filename in modules else None
-
-            began, traced = time.monotonic(), sys.gettrace()
-            threading.settrace(of_call)
-            sys.settrace(of_call)
-            try:
-                error = produce(RefimplAdapter(), scenario, trace)
-            finally:
-                sys.settrace(traced)
-                threading.settrace(traced)
-                os.close(file)
-            if error:
-                raise RuntimeError(f"the healthy engine on {scenario.name}: {error}")
-            reach.seconds[scenario.name] = time.monotonic() - began
-            reach.traces[scenario.name] = trace.read_bytes()
-            for row in told.read_text().splitlines():
-                line, _, path = row.partition(" ")
-                reach.lines[modules[path]][int(line)].add(scenario.name)
+        with loaded(codes) as healthy:
+            for scenario in scenarios:
+                reach._record(RefimplAdapter(healthy), scenario, modules, told, trace)
         return reach
+
+    def _record(self, adapter: Any, scenario: Scenario, modules: Mapping[str, str], told: Path, trace: Path) -> None:
+        """One scenario's."""
+        seen: set[tuple[str, int]] = set()
+        file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC)
+
+        def of_line(frame: FrameType, event: str, _: Any) -> Any:
+            at = frame.f_code.co_filename, frame.f_lineno
+            if at not in seen:
+                seen.add(at)
+                os.write(file, f"{at[1]} {at[0]}\n".encode())  # whichever process this is
+            return of_line
+
+        def of_call(frame: FrameType, event: str, _: Any) -> Any:
+            return of_line if frame.f_code.co_filename in modules else None
+
+        began, traced = time.monotonic(), sys.gettrace()
+        threading.settrace(of_call)
+        sys.settrace(of_call)
+        try:
+            error = produce(adapter, scenario, trace)
+        finally:
+            sys.settrace(traced)
+            threading.settrace(traced)
+            os.close(file)
+        if error:
+            raise RuntimeError(f"the healthy engine on {scenario.name}: {error}")
+        self.seconds[scenario.name] = time.monotonic() - began
+        self.traces[scenario.name] = trace.read_bytes()
+        for row in told.read_text().splitlines():
+            line, _, path = row.partition(" ")
+            self.lines[modules[path]][int(line)].add(scenario.name)
 
     def executes(self, mutant: SyntaxMutant) -> frozenset[str]:
         """The scenarios that execute a mutant's statement; all of them, what runs when the engine is imported."""
@@ -81,7 +88,9 @@ class Reach:
         return frozenset().union(*(lines[line] for line in mutant.lines if line in lines))
 
     def tried(self, mutant: SyntaxMutant, tries: int) -> list[str]:
-        """At most `tries` scenarios for a mutant, as different as there are."""
+        """Scenarios for a mutant, the quickest first: all, or so many that are as different as there are."""
+        if not tries:
+            return sorted(self.executes(mutant), key=lambda name: self.seconds[name])
         return self._chosen(self.executes(mutant), tries)
 
     @cached_property

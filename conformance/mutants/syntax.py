@@ -15,7 +15,7 @@ from types import CodeType
 from .operators import OPERATORS, SKIPS, Place, children
 from .patches import PACKAGE, file_of, sources
 
-__all__ = ["LEFT_OUT", "SyntaxMutant", "mutants_of_text", "syntax_mutants"]
+__all__ = ["LEFT_OUT", "SyntaxMutant", "apart", "mutants_of_text", "syntax_mutants"]
 
 # Files that say nothing about a run: globs of their names in the engine, and why.
 LEFT_OUT: Mapping[str, str] = {
@@ -32,6 +32,7 @@ LEFT_OUT: Mapping[str, str] = {
     "saving/export.py": "ONNX and TorchScript: no run",
     "saving/config.py": "hyperparameters: no hook depends on them",
     "saving/hparams.py": "hyperparameters: no hook depends on them",
+    "saving/optimizers.py": "refuses states that do not fit an optimizer: the engine's own tests",
     "saving/file.py": "how a checkpoint lies on the disk: the engine's own tests",
     "saving/layout.py": "refuses files that are damaged: the engine's own tests",
     "saving/shape.py": "refuses files that are damaged: the engine's own tests",
@@ -50,7 +51,7 @@ LEFT_OUT: Mapping[str, str] = {
 @dataclass(frozen=True)
 class SyntaxMutant:
     """The engine with `new` in the place of `old` at a byte of one module's text. `within` is the function's qualified
-    name, `lines` those of the statement."""
+    name, `lines` those of the statement where each statement has one (see `apart`)."""
 
     module: str
     within: str
@@ -99,6 +100,8 @@ class _Source:
 
     def __init__(self, text: str) -> None:
         self.bytes, tree = text.encode(), ast.parse(text)
+        # Each node as it is in the text of one statement a line.
+        self.apart = {id(node): other for node, other in zip(ast.walk(tree), ast.walk(ast.parse(apart(text))))}
         self.begins = [0]
         for line in self.bytes.split(b"\n"):
             self.begins.append(self.begins[-1] + len(line) + 1)
@@ -125,13 +128,9 @@ class _Source:
     ) -> Iterator[tuple[Place, str, range]]:
         """A node and those in it."""
         if isinstance(node, ast.stmt):
-            body = getattr(node, "body", None) or getattr(node, "handlers", None)
-            end = max(node.lineno, body[0].lineno - 1) if body else node.end_lineno or node.lineno
-            lines = range(node.lineno, end + 1)
+            lines = range(self.apart[id(node)].lineno, self.apart[id(node)].lineno + 1)  # type: ignore[attr-defined]
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             within, function = f"{within}.{node.name}".lstrip("."), node
-        elif isinstance(node, ast.arguments) and isinstance(function, ast.FunctionDef):
-            lines = range(function.body[0].lineno, (function.end_lineno or 0) + 1)  # a default counts where it is used
         elif hasattr(node, "lineno") or isinstance(node, ast.comprehension):
             yield Place(node, self.text, function, is_test), within, lines
         for child in children(node):
@@ -139,12 +138,9 @@ class _Source:
             yield from self._visit(child, function, within, lines, test)
 
 
-def _body(node: ast.AST) -> range:
-    """The lines that a statement has in it, all on its own where it is on one."""
-    body = getattr(node, "body", None)
-    if not isinstance(body, list):  # an expression
-        return range(node.lineno, node.end_lineno + 1)  # type: ignore[attr-defined]
-    return range(body[0].lineno, (body[-1].end_lineno or 0) + 1)
+def apart(text: str) -> str:
+    """The same with one statement a line."""
+    return ast.unparse(ast.parse(text))
 
 
 def mutants_of_text(text: str, module: str) -> list[SyntaxMutant]:
@@ -158,7 +154,8 @@ def mutants_of_text(text: str, module: str) -> list[SyntaxMutant]:
                 old = source.bytes[start:end].decode()
                 line = source.bytes[:start].count(b"\n") + 1
                 imported = not isinstance(place.function, ast.FunctionDef)
-                at = _body(place.node) if operator in SKIPS else lines
+                body = source.apart[id(place.node)].body if operator in SKIPS else []  # type: ignore[attr-defined]
+                at = range(body[0].lineno, body[-1].end_lineno + 1) if body else lines
                 mutant = SyntaxMutant(module, within, line, at, operator, start, old, new, imported)
                 if old != new:
                     found.setdefault((start, old, new), mutant)
