@@ -235,7 +235,9 @@ def smoke(arguments: argparse.Namespace) -> int:
 
 
 def selftest(arguments: argparse.Namespace) -> int:
-    """The suite against its mutants."""
+    """The suite against its mutants; with --engine, against those of the whole engine instead."""
+    if arguments.engine:
+        return _selftest_of_engine(arguments)
     from .mutants.selftest import print_selftest
     from .mutants.selftest import selftest as prove
 
@@ -249,6 +251,24 @@ def selftest(arguments: argparse.Namespace) -> int:
         only = list(_clauses(arguments)) if arguments.clause else None
         report = prove(load_clauses(), load_scenarios(), on_progress, only=only)
     print_selftest(report, console)
+    return 0 if report.ok else 1
+
+
+def _selftest_of_engine(arguments: argparse.Namespace) -> int:
+    from .mutants.everywhere import print_report, survey
+
+    console = Console()
+    with _progress(console) as progress:
+        task = progress.add_task("mutants", total=None)
+
+        def on_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        report = survey(
+            load_clauses(), load_scenarios(), on_progress, arguments.file or ["*"], arguments.sample, arguments.seed,
+            arguments.tries,
+        )  # fmt: skip
+    print_report(report, console)
     return 0 if report.ok else 1
 
 
@@ -478,6 +498,12 @@ def _parser() -> argparse.ArgumentParser:
     smoking.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
     proving = command("selftest", selftest, "selftest --clause 'modes.*'")
     proving.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")
+    proving.add_argument("--engine", action="store_true", help="mutants of the whole engine: twenty minutes for all")
+    proving.add_argument("--file", action="append", metavar="GLOB", help="of these files of the engine; repeatable")
+    proving.add_argument("--sample", type=int, metavar="N", help="so many of them, drawn")
+    proving.add_argument("--seed", type=int, metavar="N", help="another draw")
+    proving.add_argument("--tries", type=int, metavar="N", help="scenarios for each; default: all that execute it")
+    proving.set_defaults(engine=False, file=None, sample=0, seed=0, tries=0)
     preparing = command("prepare", prepare_release, "prepare lightning@1.5.10")
     preparing.add_argument(
         "releases", nargs="+", metavar="RELEASE", choices=list(RELEASES), help=", ".join(RELEASES)

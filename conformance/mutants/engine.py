@@ -11,7 +11,7 @@ import importlib.abc
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -29,8 +29,9 @@ from ..scenario import Scenario
 from ..verdicts import Verdict
 from .patches import PACKAGE, Patch, file_of, patched, sources
 
-__all__ = ["Mutant", "judge_mutant", "mutated"]
+__all__ = ["Mutant", "judge_mutant", "loaded", "mutated"]
 
+SURVIVORS = "survivors.toml"  # no mutants, but which ones of `syntax.py` may survive
 SECONDS = 20  # a mutant that loops for ever is stopped
 
 
@@ -87,10 +88,15 @@ def _modules() -> dict[str, ModuleType]:
     return {n: m for n, m in sys.modules.items() if n == PACKAGE or n.startswith(PACKAGE + ".")}
 
 
-@contextmanager
-def mutated(patches: Sequence[Patch]) -> Iterator[ModuleType]:
+def mutated(patches: Sequence[Patch]) -> AbstractContextManager[ModuleType]:
     """The engine with the patches applied, as a module; the healthy one is back afterwards."""
-    finder = _Codes({**_healthy(), **patched(patches)})
+    return loaded(patched(patches))
+
+
+@contextmanager
+def loaded(codes: Mapping[str, CodeType]) -> Iterator[ModuleType]:
+    """The engine with these modules of another code."""
+    finder = _Codes({**_healthy(), **codes})
     healthy = _modules()
     for name in healthy:
         del sys.modules[name]
@@ -128,9 +134,10 @@ def _time_limit(seconds: int) -> Iterator[list[str]]:
 
 
 def judge_mutant(
-    module: ModuleType, scenario: Scenario, clauses: Mapping[str, Clause], path: Path
+    module: ModuleType, scenario: Scenario, clauses: Mapping[str, Clause], path: Path, seen: bytes = b""
 ) -> tuple[list[Verdict], str]:
-    """The verdicts on one scenario, and what broke outside of the trainer, if anything did."""
+    """The verdicts on one scenario, and what broke outside of the trainer, if anything did. Of a trace that is `seen`
+    already there are none."""
     try:
         with torch.enable_grad(), _time_limit(SECONDS) as stopped:  # a mutant may leave gradients disabled
             error = produce(RefimplAdapter(module), scenario, path)
@@ -138,4 +145,6 @@ def judge_mutant(
         error = None
     if stopped or error is not None:
         return [], error or stopped[0]
+    if seen and path.read_bytes() == seen:
+        return [], ""
     return judge_file(path, clauses), ""

@@ -32,6 +32,7 @@ class Checkpoints(Oracle):
     def new_trainer(self) -> None:
         """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
         self.epoch = self.step = self.uncounted = 0
+        self.should_stop = False
         self.put_into_mode(not self.s.model.starts_in_eval)
         self.layer_into_eval()
         self.attached = False

@@ -111,6 +111,7 @@ class Lightning15(Lightning):
     absent = frozenset({"on_predict_model_train"})
 
     log_type = Logged15
+    remembers_stop = True
     logged: Logged15
 
     @classmethod

@@ -31,10 +31,19 @@ class Pass2(PassThere):
 
 
 class Logged2(LoggedThere):
-    """What `self.log` makes known."""
+    """When an evaluation is over, batches come if they did before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came_before: list[bool] = []  # whether batches did, as each pass began
 
     def begin(self) -> None:
         self.passes.append(Pass2())
+        self.came_before.append(self.in_batches)
+
+    def end(self, forget: bool = False) -> None:
+        super().end(forget)
+        self.in_batches = self.came_before.pop()
 
 
 class Lightning2(Lightning):

@@ -61,6 +61,7 @@ class Oracle:
 
     closing_hooks = frozenset({"on_exception", "teardown"})  # everybody receives these, even if another's raises
     log_type = Logged
+    remembers_stop = False  # whether a request to stop outlasts the call in which it came
     absent: frozenset[str] = frozenset()  # hooks that the contract does not have
 
     @classmethod

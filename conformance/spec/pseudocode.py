@@ -291,7 +291,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
             self.new_trainer()
         resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
-        self.should_stop, self.opened, self.scope = False, True, function
+        self.should_stop, self.opened, self.scope = self.should_stop and self.remembers_stop, True, function
         self.loaded, self.asked_before = {}, {}
         self.overfits = function == "fit" and self.options["overfit_batches"] > 0
         self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
