@@ -11,9 +11,10 @@ import pytest
 
 from conformance.__main__ import main
 from conformance.adapters import model
+from conformance.causes import causes
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
-from conformance.scenario import DIRECTORY, load_scenario
+from conformance.scenario import DIRECTORY, load_scenario, load_scenarios
 from conformance.verdicts import Status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,6 +173,42 @@ def test_a_trainer_written_by_hand_is_broken_as_the_page_says(tmp_path: Path) ->
         assert before in code
         run(code.replace(before, after))
         assert {clause, "fit.sequence"} <= statuses(tmp_path / "fit-basic.jsonl", Status.FAIL)
+
+
+ZERO = '                    span("optimizer_zero_grad", optimizer.zero_grad, **where)\n'
+BACKWARD = '                    span("backward", loss.backward, loss=loss, **which)\n'
+CONFIGURE = '        optimizer = span("configure_optimizers", lambda: torch.optim.SGD(model.parameters(), lr=0.0625))\n'
+LOADER = '        batches = span("train_dataloader", train_dataloader)\n'
+WHILE = "        while self.current_epoch < self.max_epochs:\n"
+STEP = 'span("optimizer_step", lambda: optimizer.step(closure), **where, **ON_CPU)\n                '
+# What somebody may do wrong in that trainer, and the clause that the finding is named after.
+PLANTED = {
+    "train.optimizer_zero_grad-then-backward": (ZERO + BACKWARD, BACKWARD + ZERO),
+    "train.closure.through-optimizer": ("optimizer.step(closure), **where", "(closure(), optimizer.step()), **where"),
+    "epoch.global_step": ("                self.global_step += 1\n", "            self.global_step += 1\n"),
+    "train.optimizer_zero_grad": (ZERO, ""),
+    "modes.train.training": ("model.train()", "model.eval()"),
+    "train.optimizer_step-batch_idx": ("in enumerate(batches):", "in enumerate(batches, 1):"),
+    "train.optimizer_step-arguments": ('"epoch": self.current_epoch,', '"epoch": self.current_epoch + 1,'),
+    "train.loss": (BACKWARD, BACKWARD.replace('span("backward"', 'loss = loss * 2; span("backward"')),
+    "fit.configure_optimizers": (WHILE, WHILE + "    " + CONFIGURE),
+    "fit.sequence": (CONFIGURE + LOADER, LOADER + CONFIGURE),
+    "fit.state.stage": ("        self.training = False\n\n\nON_CPU", "        pass\n\n\nON_CPU"),
+    "train.optimizer_step": (STEP + "self.global_step += 1\n", STEP * 2 + "self.global_step += 1\n"),
+    "train.batch": ("in enumerate(batches):", "in enumerate([next(iter(batches))] * len(batches)):"),
+    "train.backward": ("in enumerate(batches):", "in list(enumerate(batches))[:-1]:"),  # the last batch is left out
+}
+
+
+@pytest.mark.parametrize("clause", PLANTED)
+def test_a_mistake_in_a_trainer_written_by_hand_is_one_finding_that_names_it(clause: str, tmp_path: Path) -> None:
+    before, after = PLANTED[clause]
+    code = blocks()["by_hand.py"]
+    assert code.count(before) == 1
+    run(code.replace(before, after))
+    clauses = load_clauses()
+    found = causes(judge_file(tmp_path / "fit-basic.jsonl", clauses), clauses, load_scenarios())
+    assert [cause.verdict.clause for cause in found] == [clause]
 
 
 def test_the_formulas_are_those_of_the_scenario_model() -> None:
