@@ -264,7 +264,8 @@ def print_report(report: Report, console: Console) -> None:
     """A row for each file, and each survivor in a line."""
     width = max(map(len, report.tried), default=0)
     unreached = Counter(mutant.file for mutant in report.unreached)
-    console.print(f"{'':<{width}}  mutants  noticed  excused  survivors      %  not executed", highlight=False, soft_wrap=True)
+    heads = "mutants  noticed  excused  survivors      %  not executed"
+    console.print(f"{'':<{width}}  {heads}", highlight=False, soft_wrap=True)
     for file, tried in report.tried.items():
         noticed, excused = report.noticed[file], report.excused[file]
         console.print(
