@@ -264,12 +264,13 @@ def print_report(report: Report, console: Console) -> None:
     """A row for each file, and each survivor in a line."""
     width = max(map(len, report.tried), default=0)
     unreached = Counter(mutant.file for mutant in report.unreached)
-    console.print(f"{'':<{width}}  mutants  noticed  excused  survivors      %  not executed", highlight=False)
+    heads = "mutants  noticed  excused  survivors      %  not executed"
+    console.print(f"{'':<{width}}  {heads}", highlight=False, soft_wrap=True)
     for file, tried in report.tried.items():
         noticed, excused = report.noticed[file], report.excused[file]
         console.print(
             f"{file:<{width}}  {tried:>7}  {noticed:>7}  {excused:>7}  {tried - noticed - excused:>9}  "
-            f"{100 * report.share(file):>5.1f}  {unreached[file]:>12}", highlight=False,
+            f"{100 * report.share(file):>5.1f}  {unreached[file]:>12}", highlight=False, soft_wrap=True,
         )  # fmt: skip
     for mutant in report.survivors:
         console.print(f"survived: {mutant}", markup=False, highlight=False, soft_wrap=True)
@@ -278,5 +279,5 @@ def print_report(report: Report, console: Console) -> None:
     tried, noticed, excused = (sum(count.values()) for count in (report.tried, report.noticed, report.excused))
     console.print(
         f"{noticed} of {tried - excused} mutants are noticed, {excused} are excused by {len(excuses())} rows; "
-        f"{report.seconds:.0f} seconds", highlight=False,
+        f"{report.seconds:.0f} seconds", highlight=False, soft_wrap=True,
     )  # fmt: skip
