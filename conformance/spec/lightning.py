@@ -11,13 +11,12 @@ from typing import Any
 
 from ..experiment import Log, Scenario
 from ..numerics import Numbers
-from .logged import Logged, Pass, defaults, reduced, shown
+from .logged import EVALUATES, Logged, Pass, defaults, reduced, shown
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
 from .pseudocode import Pseudocode
 
 __all__ = ["Lightning"]
 
-EVALUATES = ("validation_", "test_", "on_validation_", "on_test_")
 OF_CALL = {"fit": "training", "validate": "validating", "test": "testing", "predict": "predicting"}
 
 

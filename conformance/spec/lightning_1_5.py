@@ -67,14 +67,14 @@ class Logged15(LoggedThere):
         super().batches_of(loader, batch_idx)
         self.is_first = batch_idx == 0
 
-    def log(self, log: Log, value: float, weight: int, loader: int | None) -> None:
+    def log(self, log: Log, value: float, weight: int, loader: int | None, own: bool = True) -> None:
         if self.is_first and log.hook != self.last_hook:
             for (other, of), values in self.innermost.values.items():
                 if (other.hook, of) == (log.hook, loader):
                     values.clear()
                     self.innermost.elsewhere.pop((other, of), None)
         self.last_hook = log.hook
-        super().log(log, value, weight, loader)
+        super().log(log, value, weight, loader, own)
 
     def abandon(self) -> None:
         """A fit is over, or ends early. What it has logged is read again when the next one begins."""

@@ -15,15 +15,18 @@ from ..experiment import Log
 
 __all__ = ["Logged"]
 
+EVALUATES = ("validation_", "test_", "on_validation_", "on_test_")
 REDUCED: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "sum": sum}
 
 
 class Value(NamedTuple):
-    """A value that was logged, the size of the batch or part that it is of, and which batch that is, counted."""
+    """A value that was logged, the size of the batch or part that it is of, which batch that is, counted, and whether
+    this process has logged it."""
 
     value: float
     weight: int
     batch: int
+    own: bool = True
 
 
 def _is_of(batch: int, value: Value) -> bool:
@@ -60,8 +63,8 @@ class Pass:
         return ((key, values) for key, values in self.values.items() if values)
 
     def latest(self, log: Log, loader: int | None) -> float:
-        """A step's value: that of all parts of its batch."""
-        values = self.values[log, loader]
+        """A step's value: that of all parts of its batch; in an evaluation of this process's alone [R103]."""
+        values = [each for each in self.values[log, loader] if each.own or not log.hook.startswith(EVALUATES)]
         return reduced(log, list(takewhile(partial(_is_of, values[-1].batch), reversed(values))))
 
     def for_loggers(self, what: str) -> dict[str, float]:
@@ -138,12 +141,12 @@ class Logged:
         self.left = self.passes[:1]
         self.passes.clear()
 
-    def log(self, log: Log, value: float, weight: int, loader: int | None) -> None:
+    def log(self, log: Log, value: float, weight: int, loader: int | None, own: bool = True) -> None:
         """A call of `self.log`; `loader` is None unless there are several. Without add_dataloader_idx their
         values are mixed."""
         loader = loader if log.add_dataloader_idx else None
         values = self.passes[-1].values.setdefault((log, loader), [])
-        values.append(Value(value, log.batch_size or weight, self.batches))
+        values.append(Value(value, log.batch_size or weight, self.batches, own))
         self.passes[-1].of_batch.add((log, loader))
 
     def known(self) -> dict[str, float]:
@@ -156,7 +159,7 @@ class Logged:
 
 def defaults(log: Log) -> tuple[bool, bool]:
     """on_step and on_epoch: as given, or as the hook has them [R39]."""
-    per_step = not log.hook.startswith(("validation_", "test_", "on_validation_", "on_test_"))
+    per_step = not log.hook.startswith(EVALUATES)
     per_step = per_step and "epoch" not in log.hook and log.hook != "on_train_start"
     on_step = per_step if log.on_step is None else log.on_step
     return on_step, not per_step if log.on_epoch is None else log.on_epoch

@@ -327,13 +327,12 @@ class Oracle:
         else:
             size = len(self.part)
         for log in logs:
-            shares = [self.part]
-            if log.sync_dist and self.s.processes > 1:  # what all processes log is together the batch's [R103]
-                shares = [self.numbers.share_of(str(self.batch), rank) for rank in range(self.s.processes)]
-            for part in shares:
+            together = log.sync_dist and self.s.processes > 1  # what all processes log is together the batch's [R103]
+            for rank in range(self.s.processes) if together else (self.rank,):
+                part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
                 value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else float(count)
-                self.logged.log(log, value, size if part is None else len(part), loader)
+                self.logged.log(log, value, size if part is None else len(part), loader, rank == self.rank)
 
     def loader_to_name(self) -> int | None:
         """The loader whose number becomes part of a name that is logged: where an evaluation has several."""
