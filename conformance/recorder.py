@@ -257,12 +257,13 @@ class Recorder:
     def _name_of(self, optimizer: Any) -> Optional[str]:
         """The receiver that an optimizer is in the trace; a trainer may have wrapped it. None for one of nobody's."""
         plain = getattr(optimizer, "optimizer", optimizer)
-        places = [index for index, known in enumerate(self._optimizers) if known is plain]
-        return _numbered("optimizer", self._optimizers, places[0]) if places else None
+        place = _place(plain, self._optimizers)
+        return _numbered("optimizer", self._optimizers, place) if place < len(self._optimizers) else None
 
     def instrumented(self, configured: Any) -> Any:
         """Wrap every optimizer and scheduler in what `configure_optimizers` returned."""
         optimizers, schedulers = _collect(configured)
+        schedulers.sort(key=lambda scheduler: _place(getattr(scheduler, "optimizer", None), optimizers))
         self._optimizers, self._requires = optimizers, [_required(optimizer) for optimizer in optimizers]
         for index, optimizer in enumerate(optimizers):
             self._wrap(optimizer, "step", _numbered("optimizer", optimizers, index))
@@ -331,6 +332,11 @@ def _sum_of_gradients(optimizer: Any) -> Any:
     """Over all entries of its parameters', as far as 32-bit floats have it."""
     found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return _rounded(sum(float(gradient.detach().double().sum()) for gradient in found))
+
+
+def _place(optimizer: Any, known: List[Any]) -> int:
+    """The index of the optimizer among those that are known; beyond them, if it is none of them."""
+    return next((index for index, each in enumerate(known) if each is optimizer), len(known))
 
 
 def _required(optimizer: Any) -> List[bool]:

@@ -335,7 +335,8 @@ class Lightning15(Lightning):
 
     def step_schedulers(self, interval: str, of_plateaus: bool) -> Events:
         """Those with the interval, on a plateau or not, of the optimizers whose turn it is by the number of the batch
-        over all epochs; their frequency counts epochs, or the batches of each epoch anew."""
+        over all epochs, in the order in which they are given; their frequency counts epochs, or the batches of each
+        epoch anew."""
         model = self.s.model
         if model.scheduler != interval or model.manual or bool(model.monitor) != of_plateaus:
             return
@@ -343,7 +344,8 @@ class Lightning15(Lightning):
             return
         done = self.epoch + 1 if interval == "epoch" else self.batches_done
         if done % model.scheduler_frequency == 0:
-            for optimizer_idx in self.whose_turn(self.batches_of_all):
+            owners = self.whose_turn(self.batches_of_all)
+            for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
                 yield from self.step_scheduler(optimizer_idx)
 
     # ---- checkpoints -------------------------------------------------------------------------------
