@@ -82,7 +82,8 @@ class Data:
 class Log:
     """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
     done so before. What is not given has the hook's default; `batch_size` 0 leaves it to the batch; with `logger`
-    False no logger is given it."""
+    False no logger is given it. With `metric` a step logs an object in place of its loss: one of torchmetrics'
+    MeanSquaredError, an attribute of the module, which it is given the outputs and the targets of the batch before."""
 
     hook: str
     name: str
@@ -93,6 +94,7 @@ class Log:
     add_dataloader_idx: bool = True
     sync_dist: bool = False
     logger: bool = True
+    metric: bool = False
 
 
 # What `logs = true` is short for.

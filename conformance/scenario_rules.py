@@ -25,10 +25,11 @@ __all__ = [
 ]
 
 CALLS = ("fit", "validate", "test", "predict", "save", "resume")
-# What trainers can lack altogether, so that a scenario cannot be run on them.
+# What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
+# several loaders, is needed where that is what the scenario is for.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed"),
+    *("data-parallel", "distributed", "torchmetrics", "loaders-together"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -89,6 +90,7 @@ def check(scenario: Scenario) -> None:
     _check_needs(scenario)
     for log in scenario.model.logs:
         _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
+        _check_metric("%s: model.logs %.80s" % (name, log.name), log, scenario)
     for option, value in scenario.trainer.items():
         _check_option(name, option, value)
     if discord(scenario):
@@ -234,6 +236,7 @@ def _check_needs(scenario: Scenario) -> None:
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
+        (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
     ):
         if uses and need not in scenario.needs:
             raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
@@ -251,6 +254,17 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
         raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
+
+
+def _check_metric(where: str, log: Log, scenario: Scenario) -> None:
+    """What goes together with an object of torchmetrics."""
+    if not log.metric:
+        return
+    if log.hook not in STEPS.values() or log.reduce_fx != "mean" or log.batch_size or log.sync_dist:
+        raise ScenarioError("%s: metric=true needs a step, and no reduce_fx, batch_size or sync_dist"
+                            % where)
+    if scenario.option("strategy") is not None or scenario.model.truncated_bptt_steps:
+        raise ScenarioError("%s: metric=true needs whole batches: no strategy, no truncated_bptt_steps" % where)
 
 
 _LEAST = {

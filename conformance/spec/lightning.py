@@ -41,8 +41,11 @@ class PassThere(Pass):
         return found
 
     def of_epoch(self, log: Log, loader: int | None) -> float:
-        """An epoch's value, so far."""
-        return reduced(log, self.values[log, loader])
+        """A metric is not reset between loaders."""
+        values = self.values[log, loader]
+        for another in range(loader or 0) if log.metric else ():
+            values = self.values.get((log, another), []) + values
+        return reduced(log, values)
 
     def for_loggers(self, what: str) -> dict[str, float]:
         self.of_batch = {key for key, _ in self.there() if self.is_given(key[1])}
@@ -351,6 +354,12 @@ class Lightning(Pseudocode):
         yield from self.hook("on_sanity_check_end")
         self.in_sanity_check = False
         self.logged.kept.clear()
+
+    def log(self, hook: str) -> None:
+        """Without add_dataloader_idx a name cannot be logged of two loaders."""
+        if self.loader_to_name() and not all(log.add_dataloader_idx for log in self.s.model.logs if log.hook == hook):
+            raise UserError(OWN_WORDS)
+        super().log(hook)
 
     # ---- from a checkpoint -------------------------------------------------------------------------
 

@@ -332,7 +332,8 @@ class Oracle:
             for part in shares:
                 is_step = hook in STEPS.values()
                 value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else float(count)
-                self.logged.log(log, value, size if part is None else len(part), loader)
+                weight = len(self.numbers.rows(str(self.batch))) if log.metric else size
+                self.logged.log(log, value, weight if part is None else len(part), loader)
 
     def loader_to_name(self) -> int | None:
         """The loader whose number becomes part of a name that is logged: where an evaluation has several."""
