@@ -30,7 +30,7 @@ from .described import (
     row_of,
     said,
 )  # fmt: skip
-from .experiment import When
+from .experiment import STEPS, When
 from .hooks import ARGUMENTS, LOADERS
 
 __all__ = ["Recorder", "documented"]
@@ -137,7 +137,10 @@ class Recorder:
     def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:
         """Write one event with the effects as they stand."""
         sees = not self.blind or (ph == "E" and receiver == "trainer")
-        self.writer.event(ph, receiver, hook, self._depth, args, self.effects() if sees else {})
+        fx = self.effects() if sees else {}
+        if sees and hook in STEPS.values() and self.module is not None and self.tags is None:
+            fx["autocast"] = _autocasts(self.module)
+        self.writer.event(ph, receiver, hook, self._depth, args, fx)
 
     def effects(self) -> Dict[str, Any]:
         """What a user could observe now."""
@@ -347,6 +350,15 @@ def _required(optimizer: Any) -> List[bool]:
 def _modes(module: Any) -> str:
     """Whether all modules within it are in its mode."""
     return "alike" if all(part.training == module.training for part in module.modules()) else "mixed"
+
+
+def _autocasts(module: Any) -> bool:
+    """Whether operations on the module's device run in a lower precision."""
+    device = next((p.device.type for p in module.parameters()), "cpu")
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:  # before torch 2.4
+        return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
 
 
 def _stage(trainer: Any) -> Optional[str]:

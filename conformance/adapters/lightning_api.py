@@ -40,6 +40,7 @@ EFFECTS = (
     "values",
     "trainable",
     "gradients",
+    "autocast",
 )
 
 

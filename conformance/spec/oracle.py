@@ -145,6 +145,8 @@ class Oracle:
             "global_step": self.step,
             "params": self.updates,
         }
+        if hook in STEPS.values():
+            fx["autocast"] = self.options["precision"] != 32  # [R72]
         if not self.withheld:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":
