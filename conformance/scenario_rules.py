@@ -331,8 +331,10 @@ def _check_shares(scenario: Scenario) -> None:
         words += ", and a data.last of at least as many"
     elif data.batch == "custom" or data.train_loaders or data.time or not data.sized:
         words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and no time'
-    elif model.optimizer == "lbfgs" or model.monitor or scenario.option("overfit_batches"):
-        words = 'needs an optimizer other than "lbfgs", and neither model.monitor nor overfit_batches'
+    elif model.optimizer == "lbfgs" or scenario.option("overfit_batches"):
+        words = 'needs an optimizer other than "lbfgs", and no overfit_batches'
+    elif model.monitor and data.shuffle:
+        words = "with a model.monitor needs data that are not shuffled"
     else:
         return
     raise ScenarioError('%s: trainer.strategy="ddp" %s' % (name, words))

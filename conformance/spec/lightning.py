@@ -106,11 +106,24 @@ class Lightning(Pseudocode):
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
+        if not alone and scenario.model.monitor and scenario.processes > 1:
+            rates = [cls(scenario, rank).all_rates() for rank in range(scenario.processes)]
+            if not scenario.data.distributed_sampler or any(each != rates[0] for each in rates):
+                return "what is trained where batches are shuffled, or values differ, and rates follow them"
         return "what happens where one process alone is asked to stop" if alone else ""
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         super().__init__(scenario, rank)
         self.numbers.evenly_dealt = ("train", "val", "test")
+
+    def all_rates(self) -> list[list[float]]:
+        """The learning rates, whenever a scheduler has stepped."""
+        stepped = (event for event in self.all_calls() if event.ph == "E" and "value" in event.args)
+        return [event.fx["lr"] for event in stepped]
+
+    def decides(self, own: float) -> float:
+        """Each process goes by what it has logged itself."""
+        return own
 
     def fit(self) -> Events:
         yield from self.configure_callbacks()  # before prepare_data

@@ -8,7 +8,7 @@ trainer, and nothing is shared with one. Where the text is silent, the rule appl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
@@ -98,6 +98,7 @@ class Oracle:
         self.passed: dict[int, int] = {}  # updates or epochs that each optimizer's scheduler has seen
         self.due: set[int] = set()  # the optimizers whose schedulers wait for the end of the batch
         self.used: set[int] = set()  # the optimizers that had one in this epoch
+        self.monitored: Iterator[float] | None = None  # by the schedulers of process 0, where this is another
         self.should_stop = False
         self.predictions = "none"  # the form of what predict returns
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
@@ -312,6 +313,10 @@ class Oracle:
 
     def save(self) -> Events:
         """`trainer.save_checkpoint()`, which the pseudocode knows."""
+        raise NotImplementedError
+
+    def decides(self, own: float) -> float:
+        """The value that schedulers react to, of which a process has its own."""
         raise NotImplementedError
 
     def log(self, hook: str) -> None:
