@@ -69,4 +69,5 @@ def _of_overrides(scenario: Scenario) -> Rules:
     yield bool(names) and not automatic, "model.overrides need an optimizer, and automatic optimization"
     yield "alternate" in names and not two, 'model.overrides "alternate" needs two optimizers without frequencies'
     yield "warm-up" in names and not alone, 'model.overrides "warm-up" needs a rate that nothing else changes'
-    yield "own-split" in names and not model.truncated_bptt_steps, 'model.overrides "own-split" has nothing to split'
+    splits = model.truncated_bptt_steps and scenario.data.batch != "sequences"
+    yield "own-split" in names and not splits, 'model.overrides "own-split" has nothing to split'

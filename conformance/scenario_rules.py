@@ -162,7 +162,7 @@ def _check_data(scenario: Scenario) -> None:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
     _natural(name + ": data.time", data.time, 0, MOST_ROWS)
     _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
-    _one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "custom"))
+    _one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
 
 
@@ -214,11 +214,13 @@ def _check_truncation(name: str, data: Data, model: Model) -> None:
     """What goes together with truncated backpropagation."""
     _natural(name + ": model.truncated_bptt_steps", model.truncated_bptt_steps)
     if not model.truncated_bptt_steps:
+        if data.batch == "sequences":
+            raise ScenarioError('%s: data.batch "sequences" needs model.truncated_bptt_steps' % name)
         return
-    if not data.time or data.batch not in ("tuple", "dict") or model.returns != "dict" or model.manual:
+    if not data.time or data.batch not in ("tuple", "dict", "sequences") or model.returns != "dict" or model.manual:
         raise ScenarioError(
-            '%s: model.truncated_bptt_steps needs data.time, data.batch "tuple" or "dict", model.returns="dict", '
-            "and automatic optimization" % name
+            '%s: model.truncated_bptt_steps needs data.time, data.batch "tuple", "dict" or "sequences", '
+            'model.returns="dict", and automatic optimization' % name
         )
     if "training_step_end" in model.defines:
         raise ScenarioError("%s: model.truncated_bptt_steps: training_step_end would lose the hiddens" % name)
@@ -311,8 +313,9 @@ def _check_parts(scenario: Scenario) -> None:
         if scenario.option("devices") > 1:
             raise ScenarioError('%s: trainer.devices=%d needs a strategy' % (name, scenario.option("devices")))
         return
-    if data.batch == "custom" or data.train_loaders or scenario.model.manual:
+    if data.batch in ("custom", "sequences") or data.train_loaders or scenario.model.manual:
         words = "no data.train_loaders, no transfer hooks (data.batch not \"custom\"), and automatic optimization"
+        words = 'tensors, not data.batch "sequences"' if data.batch == "sequences" else words
         raise ScenarioError('%s: trainer.strategy="dp" needs %s' % (name, words))
     if scenario.option("devices") < 2:
         raise ScenarioError('%s: trainer.strategy="dp" needs trainer.devices, at least 2' % name)

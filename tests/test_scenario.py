@@ -198,6 +198,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"needs": ["several-optimizer"]}, "did you mean 'several-optimizers'?"),
         ({"model": {"manual": True, "scheduler": "epoch"}}, "mine: model.manual needs an optimizer, and no"),
         ({"model": {"truncated_bptt_steps": 2}, "data": {"time": 4}}, "truncated_bptt_steps needs data.time"),
+        ({"data": {"batch": "sequences"}}, 'mine: data.batch "sequences" needs model.truncated_bptt_steps'),
         ({"model": {"truncated_bptt_steps": -2}}, "mine: model.truncated_bptt_steps: -2; an int from 0"),
         ({"model": {"truncated_bptt_steps": 2, "returns": "dict"}, "data": {"time": 4}},
          'mine: model.truncated_bptt_steps: add needs = ["truncated-bptt"]'),

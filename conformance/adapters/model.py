@@ -118,6 +118,8 @@ def _collate(form: str) -> Any:
         y = torch.stack([row[1] for row in rows])
         if form == "dict":
             return {"x": x, "y": y}
+        if form == "sequences":
+            return x, y.squeeze(-1).tolist()
         if form == "nested":
             inputs = [x, {"weight": torch.ones_like(y), "more": (CustomLeaf(),)}]
             return {"inputs": inputs, "target": (y,), "name": "batch"}
@@ -136,7 +138,8 @@ def unpack(batch: Any) -> Tuple[torch.Tensor, torch.Tensor]:
         return batch["inputs"][0], batch["target"][0]
     items = list(batch.values()) if isinstance(batch, dict) else batch
     if isinstance(items[0], torch.Tensor):
-        return items[0], items[1]
+        x, y = items[:2]
+        return x, y if isinstance(y, torch.Tensor) else torch.tensor(y, dtype=x.dtype).unsqueeze(-1)
     pairs = [unpack(item) for item in items]  # of several loaders: all their rows
     return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
 
