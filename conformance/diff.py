@@ -22,7 +22,9 @@ __all__ = ["Divergence", "diff", "differences", "render"]
 BEFORE = 5  # common events shown before the divergence
 AFTER = 3  # events shown of each side after it
 MOST_EVENTS = 20_000  # of each trace, in which all differences are counted
-EFFECTS = ("training", "submodules", "grad_enabled", "global_step", "current_epoch", "grads", "lr", "trainable")
+EFFECTS = (
+    *("training", "submodules", "grad_enabled", "autocast", "global_step", "current_epoch", "grads", "lr", "trainable"),
+)
 _VERBS = {"B": "begins", "E": "ends", "I": "marks"}
 
 

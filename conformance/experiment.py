@@ -46,9 +46,10 @@ class Data:
 
     `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source`
     says who provides the loaders: the "module", a "datamodule", or the "argument" of the call. `batch`
-    is a batch's form: "tuple", "named" (a named tuple), "dict", "nested" (a dict of a list and a tuple) or "custom"
-    (an object with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have a second
-    dimension of that length, in which a row's x differs and its y does not.
+    is a batch's form: "tuple", "named" (a named tuple), "dict", "nested" (a dict of a list and a tuple), "sequences" (a
+    tuple of x and, in place of y, a list of one list of numbers per row) or "custom" (an object with `.to()`). `last`
+    is the size of each loader's last batch. With `time` above 0, x and y have a second dimension of that length, in
+    which a row's x differs and its y does not.
 
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
     they lie: a "list", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first of them
@@ -82,7 +83,8 @@ class Data:
 class Log:
     """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
     done so before. What is not given has the hook's default; `batch_size` 0 leaves it to the batch; with `logger`
-    False no logger is given it."""
+    False no logger is given it. With `metric` a step logs an object in place of its loss: one of torchmetrics'
+    MeanSquaredError, an attribute of the module, which it is given the outputs and the targets of the batch before."""
 
     hook: str
     name: str
@@ -93,6 +95,7 @@ class Log:
     add_dataloader_idx: bool = True
     sync_dist: bool = False
     logger: bool = True
+    metric: bool = False
 
 
 # What `logs = true` is short for.

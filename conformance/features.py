@@ -41,6 +41,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-without-loader": not log.add_dataloader_idx,
             "syncs": log.sync_dist,
             "logs-to-no-logger": not log.logger,
+            "logs-metric": log.metric,
         }
         words |= {word for word, holds in told.items() if holds}
     for event in scenario.when:

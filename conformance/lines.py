@@ -59,6 +59,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "training": frozenset({bool}),
     "submodules": frozenset({str}),
     "grad_enabled": frozenset({bool}),
+    "autocast": frozenset({bool}),
     "global_step": frozenset({int}),
     "current_epoch": frozenset({int}),
     "grads": frozenset({str}),

@@ -12,7 +12,7 @@ from .experiment import Scenario
 __all__ = ["FORMS", "OVERRIDES", "discord"]
 
 # The forms of what `configure_optimizers` returns.
-FORMS = ("optimizer", "list", "tuple", "two-lists", "dict", "dicts", "tuple-of-dicts")
+FORMS = ("optimizer", "list", "tuple", "two-lists", "two-lists-crossed", "dict", "dicts", "tuple-of-dicts")
 # The hooks of optimization that a module can have its own way, and which way.
 OVERRIDES = ("alternate", "warm-up", "zero-grads", "twice-backward", "own-split")
 
@@ -36,7 +36,10 @@ def _of_form(scenario: Scenario) -> Rules:
     yield bool(model.form) and model.optimizer == "none", shown + ' needs an optimizer, not "none"'
     yield model.form in ("optimizer", "dict") and model.optimizers > 1, shown + " holds one optimizer"
     yield model.form in ("optimizer", "list", "tuple") and more, shown + " holds neither schedulers nor frequencies"
-    yield model.form == "two-lists" and bool(model.frequencies), shown + " holds no frequencies"
+    yield model.form.startswith("two-lists") and bool(model.frequencies), shown + " holds no frequencies"
+    crosses = model.optimizers == 2 and model.scheduler == "step" and not (model.manual or model.monitor)
+    words = " needs two optimizers, automatic optimization, and schedulers per step that monitor nothing"
+    yield model.form == "two-lists-crossed" and not crosses, shown + words
 
 
 def _of_scheduler(scenario: Scenario) -> Rules:
@@ -66,4 +69,5 @@ def _of_overrides(scenario: Scenario) -> Rules:
     yield bool(names) and not automatic, "model.overrides need an optimizer, and automatic optimization"
     yield "alternate" in names and not two, 'model.overrides "alternate" needs two optimizers without frequencies'
     yield "warm-up" in names and not alone, 'model.overrides "warm-up" needs a rate that nothing else changes'
-    yield "own-split" in names and not model.truncated_bptt_steps, 'model.overrides "own-split" has nothing to split'
+    splits = model.truncated_bptt_steps and scenario.data.batch != "sequences"
+    yield "own-split" in names and not splits, 'model.overrides "own-split" has nothing to split'

@@ -30,7 +30,7 @@ from .described import (
     row_of,
     said,
 )  # fmt: skip
-from .experiment import When
+from .experiment import STEPS, When
 from .hooks import ARGUMENTS, LOADERS
 
 __all__ = ["Recorder", "documented"]
@@ -140,7 +140,10 @@ class Recorder:
     def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:
         """Write one event with the effects as they stand."""
         sees = not self.blind or (ph == "E" and receiver == "trainer")
-        self.writer.event(ph, receiver, hook, self._depth, args, self.effects() if sees else {})
+        fx = self.effects() if sees else {}
+        if sees and hook in STEPS.values() and self.module is not None and self.tags is None:
+            fx["autocast"] = _autocasts(self.module)
+        self.writer.event(ph, receiver, hook, self._depth, args, fx)
 
     def effects(self) -> Dict[str, Any]:
         """What a user could observe now."""
@@ -260,12 +263,13 @@ class Recorder:
     def _name_of(self, optimizer: Any) -> Optional[str]:
         """The receiver that an optimizer is in the trace; a trainer may have wrapped it. None for one of nobody's."""
         plain = getattr(optimizer, "optimizer", optimizer)
-        places = [index for index, known in enumerate(self._optimizers) if known is plain]
-        return _numbered("optimizer", self._optimizers, places[0]) if places else None
+        place = _place(plain, self._optimizers)
+        return _numbered("optimizer", self._optimizers, place) if place < len(self._optimizers) else None
 
     def instrumented(self, configured: Any) -> Any:
         """Wrap every optimizer and scheduler in what `configure_optimizers` returned."""
         optimizers, schedulers = _collect(configured)
+        schedulers.sort(key=lambda scheduler: _place(getattr(scheduler, "optimizer", None), optimizers))
         self._optimizers, self._requires = optimizers, [_required(optimizer) for optimizer in optimizers]
         for index, optimizer in enumerate(optimizers):
             self._wrap(optimizer, "step", _numbered("optimizer", optimizers, index))
@@ -336,6 +340,11 @@ def _sum_of_gradients(optimizer: Any) -> Any:
     return _rounded(sum(float(gradient.detach().double().sum()) for gradient in found))
 
 
+def _place(optimizer: Any, known: List[Any]) -> int:
+    """The index of the optimizer among those that are known; beyond them, if it is none of them."""
+    return next((index for index, each in enumerate(known) if each is optimizer), len(known))
+
+
 def _required(optimizer: Any) -> List[bool]:
     """For which of the optimizer's parameters gradients would be computed."""
     return [p.requires_grad for group in optimizer.param_groups for p in group["params"]]
@@ -344,6 +353,15 @@ def _required(optimizer: Any) -> List[bool]:
 def _modes(module: Any) -> str:
     """Whether all modules within it are in its mode."""
     return "alike" if all(part.training == module.training for part in module.modules()) else "mixed"
+
+
+def _autocasts(module: Any) -> bool:
+    """Whether operations on the module's device run in a lower precision."""
+    device = next((p.device.type for p in module.parameters()), "cpu")
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:  # before torch 2.4
+        return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
 
 
 def _stage(trainer: Any) -> Optional[str]:

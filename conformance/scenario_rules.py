@@ -25,10 +25,11 @@ __all__ = [
 ]
 
 CALLS = ("fit", "validate", "test", "predict", "save", "resume")
-# What trainers can lack altogether, so that a scenario cannot be run on them.
+# What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
+# several loaders, is needed where that is what the scenario is for.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed"),
+    *("data-parallel", "distributed", "torchmetrics", "loaders-together"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -89,6 +90,7 @@ def check(scenario: Scenario) -> None:
     _check_needs(scenario)
     for log in scenario.model.logs:
         _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
+        _check_metric("%s: model.logs %.80s" % (name, log.name), log, scenario)
     for option, value in scenario.trainer.items():
         _check_option(name, option, value)
     if discord(scenario):
@@ -160,7 +162,7 @@ def _check_data(scenario: Scenario) -> None:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
     _natural(name + ": data.time", data.time, 0, MOST_ROWS)
     _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
-    _one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "custom"))
+    _one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
 
 
@@ -212,11 +214,13 @@ def _check_truncation(name: str, data: Data, model: Model) -> None:
     """What goes together with truncated backpropagation."""
     _natural(name + ": model.truncated_bptt_steps", model.truncated_bptt_steps)
     if not model.truncated_bptt_steps:
+        if data.batch == "sequences":
+            raise ScenarioError('%s: data.batch "sequences" needs model.truncated_bptt_steps' % name)
         return
-    if not data.time or data.batch not in ("tuple", "dict") or model.returns != "dict" or model.manual:
+    if not data.time or data.batch not in ("tuple", "dict", "sequences") or model.returns != "dict" or model.manual:
         raise ScenarioError(
-            '%s: model.truncated_bptt_steps needs data.time, data.batch "tuple" or "dict", model.returns="dict", '
-            "and automatic optimization" % name
+            '%s: model.truncated_bptt_steps needs data.time, data.batch "tuple", "dict" or "sequences", '
+            'model.returns="dict", and automatic optimization' % name
         )
     if "training_step_end" in model.defines:
         raise ScenarioError("%s: model.truncated_bptt_steps: training_step_end would lose the hiddens" % name)
@@ -234,6 +238,7 @@ def _check_needs(scenario: Scenario) -> None:
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
+        (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
     ):
         if uses and need not in scenario.needs:
             raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
@@ -251,6 +256,17 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
         raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
+
+
+def _check_metric(where: str, log: Log, scenario: Scenario) -> None:
+    """What goes together with an object of torchmetrics."""
+    if not log.metric:
+        return
+    if log.hook not in STEPS.values() or log.reduce_fx != "mean" or log.batch_size or log.sync_dist:
+        raise ScenarioError("%s: metric=true needs a step, and no reduce_fx, batch_size or sync_dist"
+                            % where)
+    if scenario.option("strategy") is not None or scenario.model.truncated_bptt_steps:
+        raise ScenarioError("%s: metric=true needs whole batches: no strategy, no truncated_bptt_steps" % where)
 
 
 _LEAST = {
@@ -297,8 +313,9 @@ def _check_parts(scenario: Scenario) -> None:
         if scenario.option("devices") > 1:
             raise ScenarioError('%s: trainer.devices=%d needs a strategy' % (name, scenario.option("devices")))
         return
-    if data.batch == "custom" or data.train_loaders or scenario.model.manual:
+    if data.batch in ("custom", "sequences") or data.train_loaders or scenario.model.manual:
         words = "no data.train_loaders, no transfer hooks (data.batch not \"custom\"), and automatic optimization"
+        words = 'tensors, not data.batch "sequences"' if data.batch == "sequences" else words
         raise ScenarioError('%s: trainer.strategy="dp" needs %s' % (name, words))
     if scenario.option("devices") < 2:
         raise ScenarioError('%s: trainer.strategy="dp" needs trainer.devices, at least 2' % name)
@@ -317,8 +334,10 @@ def _check_shares(scenario: Scenario) -> None:
         words += ", and a data.last of at least as many"
     elif data.batch == "custom" or data.train_loaders or data.time or not data.sized:
         words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and no time'
-    elif model.optimizer == "lbfgs" or model.monitor or scenario.option("overfit_batches"):
-        words = 'needs an optimizer other than "lbfgs", and neither model.monitor nor overfit_batches'
+    elif model.optimizer == "lbfgs" or scenario.option("overfit_batches"):
+        words = 'needs an optimizer other than "lbfgs", and no overfit_batches'
+    elif model.monitor and data.shuffle:
+        words = "with a model.monitor needs data that are not shuffled"
     else:
         return
     raise ScenarioError('%s: trainer.strategy="ddp" %s' % (name, words))

@@ -87,8 +87,7 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     logs = tuple(replace(log, sync_dist=draw(st.booleans())) for log in one.model.logs if log.hook == "training_step")
     optimizer = "adam" if one.model.optimizer == "lbfgs" else one.model.optimizer
     once = draw(st.booleans())
-    model = replace(one.model, logs=logs, optimizer=optimizer, monitor="", strict=True, truncated_bptt_steps=0,
-                    prepare_data_per_node=once)  # fmt: skip
+    model = replace(one.model, logs=logs, optimizer=optimizer, truncated_bptt_steps=0, prepare_data_per_node=once)
     without = ("overfit_batches", "multiple_trainloader_mode", "strategy", "devices", "fast_dev_run", "precision")
     limits = [name for name in one.trainer if name.startswith("limit_") or name == "val_check_interval"]
     trainer = {name: value for name, value in one.trainer.items() if name not in (*without, *limits)}

@@ -45,6 +45,7 @@ PLATEAU = {"scheduler": "ReduceLROnPlateau", "monitor": "v", "strict": False, "i
     ({"form": "two-lists"}, (["SGD"], [])),
     ({"form": "two-lists", "scheduler": "epoch", "lr_dict": False}, (["SGD"], ["LambdaLR"])),
     ({"form": "two-lists", "optimizers": 2, "scheduler": "step"}, (["SGD"] * 2, [DICT["lr_scheduler"]] * 2)),
+    ({"form": "two-lists-crossed", "optimizers": 2, "scheduler": "step"}, (["SGD"] * 2, [DICT["lr_scheduler"]] * 2)),
     ({"form": "dict"}, {"optimizer": "SGD"}),
     ({"scheduler": "epoch", "lr_dict": False}, {"optimizer": "SGD", "lr_scheduler": "LambdaLR"}),
     ({"scheduler": "step"}, DICT),

@@ -97,6 +97,7 @@ known_effects: dict[str, st.SearchStrategy[Any]] = {
     "training": st.booleans(),
     "submodules": st.text(max_size=5),
     "grad_enabled": st.booleans(),
+    "autocast": st.booleans(),
     "global_step": st.integers(),
     "current_epoch": st.integers(),
     "grads": st.sampled_from(["none", "zero", "set"]),

@@ -21,7 +21,7 @@ __all__ = ["EFFECTS", "Row", "conforming", "drop", "judge_rows", "spans", "write
 
 EFFECTS = (
     *("training", "grad_enabled", "global_step", "current_epoch", "grads", "params", "lr", "stage", "submodules"),
-    *("trainable", "gradients", "device", "metrics", "values"),
+    *("trainable", "gradients", "device", "metrics", "values", "autocast"),
 )
 
 

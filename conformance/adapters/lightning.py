@@ -18,7 +18,8 @@ class LightningAdapter(LightningLikeAdapter):
     def __init__(self, version: str) -> None:
         super().__init__(import_lightning(version))
         self.name, self.version = "lightning", self.api.__version__
-        self.lacks = ("data-parallel",)  # 1.5.10 splits batches over GPUs only, 2.6.6 not at all
+        # 1.5.10 splits batches over GPUs only, 2.6.6 not at all. To log one name of several loaders is an error.
+        self.lacks += ("data-parallel", "loaders-together")
         if not self.version.startswith("1."):
             # Automatic optimization knows one optimizer, and whole batches. How loaders are combined is said
             # where they are made, not by the trainer's multiple_trainloader_mode.

@@ -10,6 +10,7 @@ import functools
 import os
 import platform
 import tempfile
+from importlib.util import find_spec
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 import torch
@@ -39,6 +40,7 @@ EFFECTS = (
     "values",
     "trainable",
     "gradients",
+    "autocast",
 )
 
 
@@ -53,6 +55,8 @@ class LightningLikeAdapter:
 
     def __init__(self, namespace: Any) -> None:
         self.api = namespace
+        if find_spec("torchmetrics") is None:
+            self.lacks += ("torchmetrics",)
 
     def options(self, scenario: Scenario) -> Dict[str, Any]:
         """Keyword arguments for the trainer."""

@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 from contextlib import nullcontext
+from importlib import import_module
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -117,6 +118,8 @@ def _collate(form: str) -> Any:
         y = torch.stack([row[1] for row in rows])
         if form == "dict":
             return {"x": x, "y": y}
+        if form == "sequences":
+            return x, y.squeeze(-1).tolist()
         if form == "nested":
             inputs = [x, {"weight": torch.ones_like(y), "more": (CustomLeaf(),)}]
             return {"inputs": inputs, "target": (y,), "name": "batch"}
@@ -135,7 +138,8 @@ def unpack(batch: Any) -> Tuple[torch.Tensor, torch.Tensor]:
         return batch["inputs"][0], batch["target"][0]
     items = list(batch.values()) if isinstance(batch, dict) else batch
     if isinstance(items[0], torch.Tensor):
-        return items[0], items[1]
+        x, y = items[:2]
+        return x, y if isinstance(y, torch.Tensor) else torch.tensor(y, dtype=x.dtype).unsqueeze(-1)
     pairs = [unpack(item) for item in items]  # of several loaders: all their rows
     return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
 
@@ -184,6 +188,9 @@ def model_class(base: type, scenario: Scenario) -> type:
                 layer.bias.fill_(bias)
             layer.bias.requires_grad_(not scenario.model.frozen)
             self.layers.append(layer)
+        if any(log.metric for log in scenario.model.logs):
+            kind = import_module("torchmetrics").MeanSquaredError
+            self.measures = nn.ModuleList(kind() if log.metric else nn.Identity() for log in scenario.model.logs)
         self.automatic_optimization = not scenario.model.manual
         if scenario.model.truncated_bptt_steps:
             self.truncated_bptt_steps = scenario.model.truncated_bptt_steps
@@ -299,7 +306,7 @@ def model_class(base: type, scenario: Scenario) -> type:
 
 def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
     """A hook that first logs what the scenario says."""
-    logs = [log for log in scenario.model.logs if log.hook == hook]
+    logs = [(index, log) for index, log in enumerate(scenario.model.logs) if log.hook == hook]
     calls: Iterator[int] = itertools.count()
 
     @functools.wraps(original)  # keeps the signature
@@ -308,7 +315,7 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
         if hook in STEPS.values():
             x, y = unpack(args[0] if args else kwargs["batch"])
             value = ((self(x) - y) ** 2).mean()
-        for log in logs:
+        for index, log in logs:
             settings: Dict[str, Any] = {"on_step": log.on_step, "on_epoch": log.on_epoch}
             if log.batch_size:
                 settings["batch_size"] = log.batch_size
@@ -319,7 +326,9 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
                 settings["logger"] = False
             if log.reduce_fx != "mean":  # which every release calls by its default
                 settings["reduce_fx"] = log.reduce_fx
-            self.log(log.name, value, **settings)
+            if log.metric:
+                self.measures[index](self(x).detach(), y)
+            self.log(log.name, self.measures[index] if log.metric else value, **settings)
         return original(self, *args, **kwargs)
 
     return logging_hook

@@ -34,6 +34,7 @@ def configured(module: Any, scenario: Scenario) -> Any:
         "list": optimizers,
         "tuple": tuple(optimizers),
         "two-lists": (optimizers, schedulers),
+        "two-lists-crossed": (optimizers, schedulers[::-1]),
         "dict": rows[0],
         "dicts": rows,
         "tuple-of-dicts": tuple(rows),

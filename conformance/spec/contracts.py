@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..experiment import Scenario
 from .lightning_1_5 import Lightning15
 from .lightning_2 import Lightning2
-from .oracle import Expected, UserError
+from .oracle import Expected
 from .pseudocode import Pseudocode
 
 __all__ = ["CONTRACTS", "DOCUMENTATION", "expected"]
@@ -34,8 +34,4 @@ def expected(
     model = scenario.model
     defines, logs = filter(has, model.defines), (log for log in model.logs if has(log.hook))
     oracle = kind(replace(scenario, model=replace(model, defines=tuple(defines), logs=tuple(logs))), rank)
-    for function in scenario.calls:
-        try:
-            yield from (event for event in oracle.call(function) if has(event.hook))
-        except UserError:
-            return
+    yield from (event for event in oracle.all_calls() if has(event.hook))

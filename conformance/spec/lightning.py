@@ -40,8 +40,11 @@ class PassThere(Pass):
         return found
 
     def of_epoch(self, log: Log, loader: int | None) -> float:
-        """An epoch's value, so far."""
-        return reduced(log, self.values[log, loader])
+        """A metric is not reset between loaders."""
+        values = self.values[log, loader]
+        for another in range(loader or 0) if log.metric else ():
+            values = self.values.get((log, another), []) + values
+        return reduced(log, values)
 
     def for_loggers(self, what: str) -> dict[str, float]:
         self.of_batch = {key for key, _ in self.there() if self.is_given(key[1])}
@@ -102,11 +105,24 @@ class Lightning(Pseudocode):
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
+        if not alone and scenario.model.monitor and scenario.processes > 1:
+            rates = [cls(scenario, rank).all_rates() for rank in range(scenario.processes)]
+            if not scenario.data.distributed_sampler or any(each != rates[0] for each in rates):
+                return "what is trained where batches are shuffled, or values differ, and rates follow them"
         return "what happens where one process alone is asked to stop" if alone else ""
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         super().__init__(scenario, rank)
         self.numbers.evenly_dealt = ("train", "val", "test")
+
+    def all_rates(self) -> list[list[float]]:
+        """The learning rates, whenever a scheduler has stepped."""
+        stepped = (event for event in self.all_calls() if event.ph == "E" and "value" in event.args)
+        return [event.fx["lr"] for event in stepped]
+
+    def decides(self, own: float) -> float:
+        """Each process goes by what it has logged itself."""
+        return own
 
     def fit(self) -> Events:
         yield from self.configure_callbacks()  # before prepare_data
@@ -350,6 +366,12 @@ class Lightning(Pseudocode):
         yield from self.hook("on_sanity_check_end")
         self.in_sanity_check = False
         self.logged.kept.clear()
+
+    def log(self, hook: str) -> None:
+        """Without add_dataloader_idx a name cannot be logged of two loaders."""
+        if self.loader_to_name() and not all(log.add_dataloader_idx for log in self.s.model.logs if log.hook == hook):
+            raise UserError(OWN_WORDS)
+        super().log(hook)
 
     # ---- from a checkpoint -------------------------------------------------------------------------
 

@@ -30,7 +30,9 @@ class Pass15(PassThere):
         return super().told(in_batches) if self.of_training or not in_batches else {}
 
     def of_epoch(self, log: Log, loader: int | None) -> float:
-        """That of all processes, even without sync_dist."""
+        """That of all processes, even without sync_dist; a metric's that of all loaders."""
+        if log.metric:
+            return reduced(log, [each for key, values in self.values.items() if key[0] == log for each in values])
         return reduced(log, self.values[log, loader] + self.elsewhere.get((log, loader), []))
 
     def is_given(self, loader: int | None) -> bool:
@@ -70,7 +72,7 @@ class Logged15(LoggedThere):
     def log(self, log: Log, value: float, weight: int, loader: int | None, own: bool = True) -> None:
         if self.is_first and log.hook != self.last_hook:
             for (other, of), values in self.innermost.values.items():
-                if (other.hook, of) == (log.hook, loader):
+                if (other.hook, of, other.metric) == (log.hook, loader, False):
                     values.clear()
                     self.innermost.elsewhere.pop((other, of), None)
         self.last_hook = log.hook
@@ -95,9 +97,12 @@ class Logged15(LoggedThere):
         values.append(Value(value, log.batch_size or weight, self.batches))
 
     def end_epoch(self) -> None:
-        """An epoch of training is over; what was logged in it stays."""
+        """An epoch of training is over; what was logged in it stays, but metrics are reset."""
         self.known()
         self.hand_on(self.innermost.for_loggers("epoch"))
+        for (log, _), values in self.innermost.values.items():
+            if log.metric:
+                values.clear()
         self.start()
 
     def end(self, forget: bool = False) -> None:
@@ -340,7 +345,8 @@ class Lightning15(Lightning):
 
     def step_schedulers(self, interval: str, of_plateaus: bool) -> Events:
         """Those with the interval, on a plateau or not, of the optimizers whose turn it is by the number of the batch
-        over all epochs; their frequency counts epochs, or the batches of each epoch anew."""
+        over all epochs, in the order in which they are given; their frequency counts epochs, or the batches of each
+        epoch anew."""
         model = self.s.model
         if model.scheduler != interval or model.manual or bool(model.monitor) != of_plateaus:
             return
@@ -348,7 +354,8 @@ class Lightning15(Lightning):
             return
         done = self.epoch + 1 if interval == "epoch" else self.batches_done
         if done % model.scheduler_frequency == 0:
-            for optimizer_idx in self.whose_turn(self.batches_of_all):
+            owners = self.whose_turn(self.batches_of_all)
+            for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
                 yield from self.step_scheduler(optimizer_idx)
 
     # ---- checkpoints -------------------------------------------------------------------------------
@@ -486,13 +493,10 @@ class Lightning15(Lightning):
         return self.logged.innermost.loader if several else None
 
     def log(self, hook: str) -> None:
-        """A training_step finds nothing in pieces of keys. Without add_dataloader_idx a name cannot be logged of two
-        loaders."""
+        """A training_step finds nothing in pieces of keys."""
         if hook == "training_step" and self.splits_keys:
             raise UserError(OWN_WORDS)
         logs, loader, batch = [log for log in self.s.model.logs if log.hook == hook], self.loader_to_name(), self.batch
-        if loader and not all(log.add_dataloader_idx for log in logs):
-            raise UserError(OWN_WORDS)
         super().log(hook)
         for log in logs:
             for rank in {*range(self.s.processes)} - {self.rank} if not log.sync_dist else ():

@@ -46,16 +46,16 @@ class Pass:
     def known(self) -> dict[str, float]:
         """Names and values; an epoch's are known when its last batch is done."""
         found: dict[str, float] = {}
-        for (log, loader), values in self.values.items():
+        for log, loader in self.values:
             on_step, on_epoch = defaults(log)
             forked = on_step and on_epoch
             latest = self.latest(log, loader)
             if on_step:
                 found[shown(log, "_step" if forked else "", loader)] = latest
             if on_epoch and self.last_batch_done:
-                found[shown(log, "_epoch" if forked else "", loader)] = reduced(log, values)
+                found[shown(log, "_epoch" if forked else "", loader)] = self.of_epoch(log, loader)
             if forked:  # what schedulers and callbacks can monitor under the bare name
-                found[shown(log, "", loader)] = reduced(log, values) if self.last_batch_done else latest
+                found[shown(log, "", loader)] = self.of_epoch(log, loader) if self.last_batch_done else latest
         return found
 
     def there(self) -> Iterator[tuple[tuple[Log, int | None], list[Value]]]:
@@ -76,7 +76,7 @@ class Pass:
             if log.logger and what == "step" and on_step:
                 found[name] = self.latest(log, loader)
             elif log.logger and what == "epoch" and on_epoch:
-                found[name] = reduced(log, self.values[log, loader])
+                found[name] = self.of_epoch(log, loader)
         return found
 
     def returned(self, loaders: int) -> list[tuple[str, float]]:
@@ -92,7 +92,11 @@ class Pass:
         """Names and values of the epoch, of one call of `log`, among so many loaders."""
         on_step, on_epoch = defaults(log)
         forks = self.forks_returned if on_step else ("",)
-        return {shown(log, fork, loader): reduced(log, self.values[log, loader]) for fork in forks if on_epoch}
+        return {shown(log, fork, loader): self.of_epoch(log, loader) for fork in forks if on_epoch}
+
+    def of_epoch(self, log: Log, loader: int | None) -> float:
+        """An epoch's value, so far: a metric's, too, is that of its loader's batches [R76]."""
+        return reduced(log, self.values[log, loader])
 
 
 class Logged:

@@ -80,5 +80,5 @@ class Optimization(Parts):
                 raise UserError(OWN_WORDS)
             if model.monitor not in known:
                 return
-            given = {"value": known[model.monitor]}
+            given = {"value": self.decides(known[model.monitor])}
         yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, given)

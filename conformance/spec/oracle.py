@@ -8,7 +8,7 @@ trainer, and nothing is shared with one. Where the text is silent, the rule appl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
@@ -99,6 +99,7 @@ class Oracle:
         self.passed: dict[int, int] = {}  # updates or epochs that each optimizer's scheduler has seen
         self.due: set[int] = set()  # the optimizers whose schedulers wait for the end of the batch
         self.used: set[int] = set()  # the optimizers that had one in this epoch
+        self.monitored: Iterator[float] | None = None  # by the schedulers of process 0, where this is another
         self.should_stop = False
         self.predictions = "none"  # the form of what predict returns
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
@@ -146,6 +147,8 @@ class Oracle:
             "global_step": self.step,
             "params": self.updates,
         }
+        if hook in STEPS.values():
+            fx["autocast"] = self.options["precision"] != 32  # [R72]
         if not self.withheld:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":
@@ -313,6 +316,10 @@ class Oracle:
         """`trainer.save_checkpoint()`, which the pseudocode knows."""
         raise NotImplementedError
 
+    def decides(self, own: float) -> float:
+        """The value that schedulers react to, of which a process has its own."""
+        raise NotImplementedError
+
     def log(self, hook: str) -> None:
         """What the module logs first in this hook [R39]: a step its loss, another hook how often it has logged."""
         logs = [log for log in self.s.model.logs if log.hook == hook]
@@ -332,7 +339,8 @@ class Oracle:
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
                 value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else float(count)
-                self.logged.log(log, value, size if part is None else len(part), loader, rank == self.rank)
+                weight = len(self.numbers.rows(str(self.batch))) if log.metric else size
+                self.logged.log(log, value, weight if part is None else len(part), loader, rank == self.rank)
 
     def loader_to_name(self) -> int | None:
         """The loader whose number becomes part of a name that is logged: where an evaluation has several."""

@@ -308,6 +308,21 @@ class Pseudocode(Batch, Checkpoints, Plan):
                 raise
         yield self.event("E", "trainer", function, self.made(function))
 
+    def all_calls(self) -> Events:
+        """One after the other, until one raises."""
+        with suppress(UserError):
+            for function in self.s.calls:
+                yield from self.call(function)
+
+    def decides(self, own: float) -> float:
+        """That of process 0 [R102], whose schedulers step as this one's."""
+        if self.rank == 0:
+            return own
+        if self.monitored is None:
+            events = type(self)(self.s).all_calls()
+            self.monitored = (event.args["value"] for event in events if event.ph == "B" and "value" in event.args)
+        return next(self.monitored)
+
     def begin_call(self) -> None:
         """Nothing is logged yet; a fit that resumes is where the checkpoint's was."""
         self.nothing_logged()
