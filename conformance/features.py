@@ -43,6 +43,11 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-to-no-logger": not log.logger,
         }
         words |= {word for word, holds in told.items() if holds}
+    for stopping in scenario.early_stopping:
+        words |= {"early-stopping", f"stopping:{stopping.mode}"}
+        words |= {"stopping:module"} if stopping.given == "module" else set()
+        words |= {"stopping:min-delta"} if stopping.min_delta else set()
+        words |= {"stopping:lenient"} if not stopping.strict else set()
     for event in scenario.when:
         who = "callback:" if event.receiver.startswith("callback") else ""
         words |= {f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
@@ -84,7 +89,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         "monitor": bool(model.monitor),
         "lenient": not model.strict,
         "monitors-nothing": model.monitors_nothing,
-        "when": model.monitors_nothing or "when" in words,
+        "stops-by-nothing": scenario.stops_by_nothing,
+        "when": model.monitors_nothing or scenario.stops_by_nothing or "when" in words,
     }
     words |= {word for word, holds in flags.items() if holds}
     words |= {"particular"} if words & {*PARTICULAR, "when"} else set()

@@ -5,10 +5,11 @@ Part of reading scenarios, so it needs only the standard library of Python 3.8.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
-from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Scenario, When
+from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Scenario, Stopping, When
 from .hooks import HOOKS
 from .near import did_you_mean
 from .optimizers import FORMS, OVERRIDES, discord
@@ -28,7 +29,7 @@ CALLS = ("fit", "validate", "test", "predict", "save", "resume")
 # What trainers can lack altogether, so that a scenario cannot be run on them.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed"),
+    *("data-parallel", "distributed", "early-stopping"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -86,6 +87,8 @@ def check(scenario: Scenario) -> None:
     _check_data(scenario)
     _check_model(name, scenario.model)
     _check_truncation(name, scenario.data, scenario.model)
+    for stopping in scenario.early_stopping:
+        _check_stopping(name + ": early_stopping", stopping, scenario)
     _check_needs(scenario)
     for log in scenario.model.logs:
         _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
@@ -116,6 +119,12 @@ def _natural(where: str, value: Any, least: int = 0, most: int = MOST) -> None:
         raise ScenarioError("%s: %.80r; an int from %d is accepted" % (where, value, least))
     if value > most:
         raise ScenarioError("%s: %.80r; at most %d is accepted" % (where, value, most))
+
+
+def _number(where: str, value: float) -> None:
+    """One that 32-bit floats have, too."""
+    if not (math.isfinite(value) and abs(value) <= MOST):
+        raise ScenarioError("%s: %.80r; a number is accepted" % (where, value))
 
 
 def _share(where: str, value: Any, least: int) -> None:
@@ -234,6 +243,7 @@ def _check_needs(scenario: Scenario) -> None:
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
+        (bool(scenario.early_stopping), "early_stopping", "early-stopping"),
     ):
         if uses and need not in scenario.needs:
             raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
@@ -249,8 +259,28 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
     if log.on_step is log.on_epoch is False:
         raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
+    for value in log.values:
+        _number(where + ": values", value)
+    if log.values and log.hook in STEPS.values():
+        raise ScenarioError("%s: values, and %s logs its loss" % (where, log.hook))
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
         raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
+
+
+def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
+    _one_of(where + ": mode", stopping.mode, ("min", "max"))
+    _natural(where + ": patience", stopping.patience)
+    _number(where + ": min_delta", stopping.min_delta)
+    _one_of(where + ": given", stopping.given, ("trainer", "module"))
+    of_steps = {log.name + fork for log in scenario.model.logs if log.hook in STEPS.values()
+                for fork in ("", "_step", "_epoch")}
+    if scenario.processes > 1 or (scenario.option("precision") != 32 and stopping.monitor in of_steps):
+        raise ScenarioError("%s needs one process, and for a loss precision 32" % where)
+    if any(each != stopping and (each.monitor, each.mode) == (stopping.monitor, stopping.mode)
+           for each in scenario.early_stopping):
+        raise ScenarioError("%s: two of monitor %.80r and mode %r" % (where, stopping.monitor, stopping.mode))
+    if len(scenario.early_stopping) > MOST_LOADERS:
+        raise ScenarioError("%s: %d; at most %d are accepted" % (where, len(scenario.early_stopping), MOST_LOADERS))
 
 
 _LEAST = {

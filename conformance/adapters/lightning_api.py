@@ -155,8 +155,11 @@ class LightningLikeAdapter:
             ({"same": callback_class, "base": base_class}.get(kind) or type("OtherCallback", (base_class,), {}))()
             for kind in scenario.model.callbacks
         ]
-        for index, callback in enumerate(callbacks + own):
+        stopping = self.stopping(scenario, recorder, hooks)
+        for index, callback in enumerate(callbacks + own + [callback for _, callback in stopping]):
             callback.receiver = "callback:%d" % index
+        callbacks += [callback for given, callback in stopping if given == "trainer"]
+        own += [callback for given, callback in stopping if given == "module"]
 
         base = scenario_model.model_class(self.api.LightningModule, scenario)
         if own:
@@ -168,6 +171,14 @@ class LightningLikeAdapter:
             hooks = [h for h in DATA_HOOKS if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
             datamodule = recorder.recording(base, _overridable(hooks, scenario), "datamodule")()
         return module, datamodule, callbacks
+
+    def stopping(self, scenario: Scenario, recorder: Recorder, hooks: List[str]) -> List[Tuple[str, Any]]:
+        """The recording callbacks, of one class, that stop the training; each with whom it is given to."""
+        if not scenario.early_stopping:
+            return []
+        kind = recorder.recording(self.api.callbacks.EarlyStopping, hooks, "callback")
+        given = [dataclasses.asdict(each) for each in scenario.early_stopping]
+        return [(each.pop("given"), kind(**each)) for each in given]
 
     @staticmethod
     def _module_hooks(base: type, scenario: Scenario) -> Iterable[str]:

@@ -352,10 +352,16 @@ class Lightning(Pseudocode):
         self.in_sanity_check = False
         self.logged.kept.clear()
 
+    # ---- callbacks that stop -----------------------------------------------------------------------
+
+    def waits_for_the_epoch(self, receiver: str) -> bool:
+        """Even if there is no validation; an int of 1 is all of the epoch, too."""
+        return bool(self.options["val_check_interval"] == 1.0 and self.options["check_val_every_n_epoch"] == 1)
+
     # ---- from a checkpoint -------------------------------------------------------------------------
 
     def begin_call(self) -> None:
-        self.logged.handed, self.called, self.runs = {}, self.scope, OF_CALL[self.scope]
+        self.logged.handed, self.runs = {}, OF_CALL[self.called]
         self.left, self.stays = None, False
         self.overfits = False  # it validates on the validation batches
 

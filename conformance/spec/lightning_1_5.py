@@ -7,7 +7,7 @@ from typing import Any
 
 from ..experiment import STEPS, Log, Scenario
 from ..numerics import Numbers
-from .checkpoints import Checkpoints
+from .callbacks import Callbacks
 from .lightning import Lightning, LoggedThere, PassThere
 from .logged import Value, reduced
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
@@ -317,6 +317,10 @@ class Lightning15(Lightning):
 
     # ---- when it stops -----------------------------------------------------------------------------
 
+    def waits_for_the_epoch(self, receiver: str) -> bool:
+        """One of the module's never: only the trainer's are told of it."""
+        return self.owners_of[receiver] == "trainer" and super().waits_for_the_epoch(receiver)
+
     def another_epoch(self) -> bool:
         """A request to stop that comes before the minima are met is forgotten."""
         self.should_stop = self.may_stop()
@@ -365,10 +369,13 @@ class Lightning15(Lightning):
             self.logged.passes = [self.logged.trained]
 
     def load(self) -> Events:
-        """A data module is told when the weights are there."""
-        yield from Checkpoints.load(self)
+        """A data module is told when the weights are there, and so are callbacks that have a state."""
+        yield from Callbacks.load(self)
         for datamodule in self.datamodule() if self.resuming else ():
             yield from self.span(datamodule, "on_load_checkpoint", None, {})
+        for callback in self.callbacks if self.resuming else ():
+            if callback in self.stopping:  # whose state there is
+                yield from self.span(callback, "on_load_checkpoint", None, {})
 
     def restore(self) -> None:
         """The training's state, after on_fit_start."""
@@ -487,7 +494,7 @@ class Lightning15(Lightning):
         for log in logs:
             for rank in {*range(self.s.processes)} - {self.rank} if not log.sync_dist else ():
                 share = self.numbers.share_of(batch, rank) if batch else range(1)
-                value = float(self.times_logged[hook])
+                value = log.nth(self.times_logged[hook])
                 if hook in STEPS.values():
                     value = self.numbers.loss(str(batch), self.piece, share)
                 self.logged.log_elsewhere(log, value, len(share), loader if log.add_dataloader_idx else None)

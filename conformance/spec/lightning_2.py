@@ -127,6 +127,8 @@ class Lightning2(Lightning):
             return ["module"]
         if hook == "on_save_checkpoint":
             return [*self.callbacks, "module"]
+        if hook == "on_train_epoch_end":  # where those that monitor come last
+            return sorted(super().receivers(hook), key=lambda who: who in self.stopping)
         return super().receivers(hook)
 
     def is_swallowed(self, raised: UserError) -> bool:

@@ -71,7 +71,7 @@ class Oracle:
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.s, self.rank = scenario, rank
         self.options = _options(scenario)
-        self.callbacks = [f"callback:{i}" for i in range(scenario.callbacks)]
+        self.callbacks: list[str] = []  # of the run
         self.calls_seen: dict[tuple[str, str], int] = {}
         self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when if w.rank in (-1, rank)}
         # What one process alone does: of the others it is known, too, when.
@@ -102,7 +102,7 @@ class Oracle:
         self.predictions = "none"  # the form of what predict returns
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
         self.overfits = False  # whether a fit runs that validates on its training batches
-        self.scope, self.in_sanity_check = "fit", False
+        self.scope, self.called, self.in_sanity_check = "fit", "", False
         self.numbers, self.logged = Numbers(scenario, rank), self.log_type()
         self.batch: str | None = None  # the one that runs
         self.forms: list[str] = []  # of what the step made of each part, and their losses
@@ -297,6 +297,7 @@ class Oracle:
                 self.layer_into_eval()
             if inside is not None and told != "skip-closure":
                 yield from inside()
+            yield from self.react(receiver, hook)
             if told == "save":
                 yield from self.save()
         except UserError as raised:
@@ -307,6 +308,10 @@ class Oracle:
             self.numbers.schedule(int(receiver.partition(":")[2] or 0), args.get("value"))
         yield self.event("E", receiver, hook, args)
         return told
+
+    def react(self, receiver: str, hook: str) -> Events:
+        """What a ready-made callback does in this hook."""
+        yield from ()
 
     def save(self) -> Events:
         """`trainer.save_checkpoint()`, which the pseudocode knows."""
@@ -331,7 +336,7 @@ class Oracle:
                 shares = [self.numbers.share_of(str(self.batch), rank) for rank in range(self.s.processes)]
             for part in shares:
                 is_step = hook in STEPS.values()
-                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else float(count)
+                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else log.nth(count)
                 self.logged.log(log, value, size if part is None else len(part), loader)
 
     def loader_to_name(self) -> int | None:

@@ -15,14 +15,13 @@ from typing import Any
 
 from ..hooks import TRANSFERS
 from .batch import Batch
-from .checkpoints import Checkpoints
+from .callbacks import Callbacks
 from .oracle import Events, UserError
-from .plan import Plan
 
 __all__ = ["Pseudocode"]
 
 
-class Pseudocode(Batch, Checkpoints, Plan):
+class Pseudocode(Batch, Callbacks):
     """The documented functions. `fit`, `train_on_device`, `train_loop` and `val_loop` come first, then
     validate, test and predict in their manner, then the lines that the pseudocode only names."""
 
@@ -223,9 +222,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
     def configure_callbacks(self) -> Events:
         """What it returns extends the trainer's list, and replaces those of the same type [R14]."""
         yield from self.hook("configure_callbacks")
-        given, own = self.s.callbacks, self.s.model.callbacks
-        kept = [] if "same" in own else self.callbacks
-        self.callbacks = kept + [f"callback:{given + i}" for i in range(len(own))]
+        self.take_in_own()
 
     def transfer(self, batch: str, dataloader_idx: int) -> Events:
         """Hooks that nobody can override with DP."""
@@ -294,7 +291,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         self.should_stop, self.opened, self.scope = False, True, function
         self.loaded, self.asked_before = {}, {}
         self.overfits = function == "fit" and self.options["overfit_batches"] > 0
-        self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
+        self.called, self.callbacks = function, self.callbacks_of("trainer")
         yield self.event("B", "trainer", function, {})
         self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
         self.predictions = "none"
