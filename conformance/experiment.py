@@ -12,7 +12,8 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 from .hooks import OWN_STEPS
 
 __all__ = [
-    "LOSSES", "OPTIONAL_HOOKS", "STEPS", "TRAINER_DEFAULTS", "Data", "Log", "Model", "Scenario", "Stopping", "When",
+    "LOSSES", "OPTIONAL_HOOKS", "STEPS", "TRAINER_DEFAULTS", "Data", "Log", "Model", "Saving", "Scenario",
+    "Stopping", "When",
 ]  # fmt: skip
 
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
@@ -203,19 +204,36 @@ class Stopping:
 
 
 @dataclass(frozen=True)
+class Saving:
+    """A `ModelCheckpoint` with these arguments, in a folder of its own; `monitor` may be empty, and every_n_train_steps
+    is 0 where it saves by epochs. It is given as a Stopping is."""
+
+    monitor: str = ""
+    mode: str = "min"
+    save_top_k: int = 1
+    save_last: bool = False
+    every_n_train_steps: int = 0
+    given: str = "trainer"
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks.
 
     "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
     new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
+    "test-best" and "test-last" test the best or the last checkpoint, "test" what the trainer takes where it is given
+    the module.
+
     With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
     make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
     With "ddp" there are `devices` processes on each of `num_nodes` nodes. A batch of the scenario is what they take
     together: the loaders' batch_size is their share of it.
 
-    `early_stopping` are callbacks that stop the training. They are recorded as the others, and come after them: of the
-    trainer's those that are given to it, of the module's those that are its own.
+    `early_stopping` are callbacks that stop the training, `model_checkpoint` those that save it, one at most of the
+    trainer's and of the module's. They are recorded as the others, and numbered after them. In the lists of either
+    those that save come first, and those that stop last.
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -230,6 +248,7 @@ class Scenario:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     when: Tuple[When, ...] = ()
     early_stopping: Tuple[Stopping, ...] = ()
+    model_checkpoint: Tuple[Saving, ...] = ()
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain data, as `scenario_of` takes it and as a trace's header carries it."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
-from .experiment import LOSSES, Data, Log, Model, Scenario, Stopping, When
+from .experiment import LOSSES, Data, Log, Model, Saving, Scenario, Stopping, When
 from .near import did_you_mean
 from .scenario_rules import ScenarioError, check, check_name
 
@@ -23,6 +23,7 @@ __all__ = [
     "Data",
     "Log",
     "Model",
+    "Saving",
     "Scenario",
     "ScenarioError",
     "Stopping",
@@ -55,7 +56,7 @@ def load_scenarios() -> List[Scenario]:
 
 
 # What is a list of tables, and of what.
-LISTS = {"when": When, "early_stopping": Stopping}
+LISTS = {"when": When, "early_stopping": Stopping, "model_checkpoint": Saving}
 
 # ---- tables in ------------------------------------------------------------------------------------------
 
@@ -121,6 +122,7 @@ _TYPES: Dict[Any, Tuple[Any, Any, str]] = {
     "Tuple[Log, ...]": (tuple, Log, "true, false or a list of tables"),
     "Tuple[When, ...]": (tuple, When, "a list of tables"),
     "Tuple[Stopping, ...]": (tuple, Stopping, "a list of tables"),
+    "Tuple[Saving, ...]": (tuple, Saving, "a list of tables"),
     "Mapping[str, Any]": (Mapping, object, "a table"),
 }
 

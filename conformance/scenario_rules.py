@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any
 
-from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Scenario, Stopping, When
+from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Saving, Scenario, Stopping, When
 from .hooks import HOOKS
 from .near import did_you_mean
 from .optimizers import FORMS, OVERRIDES, discord
@@ -25,11 +25,11 @@ __all__ = [
     "check_name",
 ]
 
-CALLS = ("fit", "validate", "test", "predict", "save", "resume")
+CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "test-last")
 # What trainers can lack altogether, so that a scenario cannot be run on them.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed", "early-stopping"),
+    *("data-parallel", "distributed", "early-stopping", "model-checkpoint"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -89,6 +89,8 @@ def check(scenario: Scenario) -> None:
     _check_truncation(name, scenario.data, scenario.model)
     for stopping in scenario.early_stopping:
         _check_stopping(name + ": early_stopping", stopping, scenario)
+    for saving in scenario.model_checkpoint:
+        _check_saving(name + ": model_checkpoint", saving, scenario)
     _check_needs(scenario)
     for log in scenario.model.logs:
         _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
@@ -150,9 +152,12 @@ def _check_calls(scenario: Scenario) -> None:
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
         if call == "resume" and scenario.option("fast_dev_run"):
             raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
-        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call)
+        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call.split("-")[0])
         if not scenario.loaders(stage):
             raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
+        saves = [saving.save_last if call == "test-last" else saving.save_top_k for saving in scenario.model_checkpoint]
+        if call.startswith("test-") and not (saves and all(saves) and calls[0] == "fit"):
+            raise ScenarioError("%s: %s needs a fit before it, and a model_checkpoint that saves it" % (name, call))
         if call == "validate" and "validation_step" in scenario.model.lacks:
             raise ScenarioError("%s: validate needs the validation_step that model.lacks takes away" % name)
 
@@ -244,6 +249,7 @@ def _check_needs(scenario: Scenario) -> None:
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
         (bool(scenario.early_stopping), "early_stopping", "early-stopping"),
+        (bool(scenario.model_checkpoint), "model_checkpoint", "model-checkpoint"),
     ):
         if uses and need not in scenario.needs:
             raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
@@ -281,6 +287,24 @@ def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
         raise ScenarioError("%s: two of monitor %.80r and mode %r" % (where, stopping.monitor, stopping.mode))
     if len(scenario.early_stopping) > MOST_LOADERS:
         raise ScenarioError("%s: %d; at most %d are accepted" % (where, len(scenario.early_stopping), MOST_LOADERS))
+
+
+def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
+    _one_of(where + ": mode", saving.mode, ("min", "max"))
+    _natural(where + ": save_top_k", saving.save_top_k, -1)
+    _natural(where + ": every_n_train_steps", saving.every_n_train_steps)
+    _one_of(where + ": given", saving.given, ("trainer", "module"))
+    if saving.save_top_k > 1 and not saving.monitor:
+        raise ScenarioError("%s: save_top_k=%d needs a monitor" % (where, saving.save_top_k))
+    if saving.monitor and (saving.monitor not in scenario.model.names_logged or saving.monitor in ("epoch", "step")):
+        raise ScenarioError("%s: monitor: nothing is logged under %.80r" % (where, saving.monitor))
+    if scenario.processes > 1 or scenario.option("precision") != 32 or _saves(scenario):
+        raise ScenarioError("%s needs one process, precision 32, and no other saves" % where)
+    if scenario.option("fast_dev_run") or scenario.model.manual:
+        words = "with fast_dev_run nothing is saved, and with model.manual each trainer has steps of its own"
+        raise ScenarioError("%s: %s" % (where, words))
+    if [each.given for each in scenario.model_checkpoint].count(saving.given) > 1:
+        raise ScenarioError("%s: two are given by the %s" % (where, saving.given))
 
 
 _LEAST = {

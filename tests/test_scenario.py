@@ -144,7 +144,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"calls": []}, "mine: calls is empty; name one of fit, validate, test, predict"),
         (
             {"calls": ["fitt"]},
-            "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'save', 'resume'; "
+            "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'save', 'resume', 'test-best', "
+            "'test-last'; "
             "did you mean 'fit'?",
         ),
         ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
@@ -252,6 +253,16 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"early_stopping": [{"monitor": "eval_loss"}], "model": {"logs": True}, "trainer": {"precision": "bf16"}},
          "mine: early_stopping needs one process, and for a loss precision 32"),
         ({"early_stopping": [{"monitor": str(i)} for i in range(9)]}, "early_stopping: 9; at most 8 are accepted"),
+        ({"model_checkpoint": [{"mode": "least"}]}, "mine: model_checkpoint: mode: 'least' is none of 'min', 'max'"),
+        ({"model_checkpoint": [{"save_top_k": -2}]}, "model_checkpoint: save_top_k: -2; an int from -1 is accepted"),
+        ({"model_checkpoint": [{"save_top_k": 2}]}, "model_checkpoint: save_top_k=2 needs a monitor"),
+        ({"model_checkpoint": [{"monitor": "a"}]}, "model_checkpoint: monitor: nothing is logged under 'a'"),
+        ({"model_checkpoint": [{}], "calls": ["fit", "save"]}, "needs one process, precision 32, and no other saves"),
+        ({"model_checkpoint": [{}], "model": {"manual": True}}, "with model.manual each trainer has steps of its own"),
+        ({"model_checkpoint": [{}, {"save_last": True}]}, "model_checkpoint: two are given by the trainer"),
+        ({"model_checkpoint": [{}]}, 'mine: model_checkpoint: add needs = ["model-checkpoint"]'),
+        ({"calls": ["fit", "test-best"], "data": {"test": [1]}}, "test-best needs a fit before it, and a model_check"),
+        ({"calls": ["fit", "test-last"], "data": {"test": [1]}, "model_checkpoint": [{}]}, "test-last needs a fit"),
         ({"early_stopping": [{"monitor": "a"}]}, 'mine: early_stopping: add needs = ["early-stopping"]'),
         ({"model": {"logs": [{"hook": "training_step", "name": "a", "reduce_fx": "median"}]}},
          "mine: model.logs a: reduce_fx: 'median' is none of 'mean', 'min', 'max', 'sum'"),

@@ -128,6 +128,9 @@ class LightningLikeAdapter:
                 trainer, module, datamodule = self.begin(scenario, recorder, epochs=1)
                 folder = os.path.dirname(recorder.checkpoint)
                 function, given = "fit", {"ckpt_path": os.path.join(folder, "0.ckpt")}
+            if function.startswith("test-"):
+                last = trainer.checkpoint_callback.last_model_path
+                function, given = "test", {"ckpt_path": "best" if function == "test-best" else last}
             call = self.call(trainer, function, module, datamodule, scenario, given)
             recorder.span("trainer", function, call, {})
 
@@ -135,6 +138,8 @@ class LightningLikeAdapter:
         """A trainer with callbacks, for so many `epochs` more than the scenario has; a module, a data module."""
         module, datamodule, callbacks = self.build(scenario, recorder)
         options = self.options(scenario)
+        if any(saving.given == "trainer" for saving in scenario.model_checkpoint):
+            options["enable_checkpointing"] = True
         if options["max_epochs"] != -1:
             options["max_epochs"] += epochs
         if scenario.model.logs and scenario.processes == 1:
@@ -155,11 +160,12 @@ class LightningLikeAdapter:
             ({"same": callback_class, "base": base_class}.get(kind) or type("OtherCallback", (base_class,), {}))()
             for kind in scenario.model.callbacks
         ]
-        stopping = self.stopping(scenario, recorder, hooks)
-        for index, callback in enumerate(callbacks + own + [callback for _, callback in stopping]):
+        stopping, saving = self.stopping(scenario, recorder, hooks), self.saving(scenario, recorder, hooks)
+        for index, callback in enumerate(callbacks + own + [callback for _, callback in stopping + saving]):
             callback.receiver = "callback:%d" % index
-        callbacks += [callback for given, callback in stopping if given == "trainer"]
-        own += [callback for given, callback in stopping if given == "module"]
+        for owner, others in (("trainer", callbacks), ("module", own)):
+            others[:0] = [callback for given, callback in saving if given == owner]
+            others += [callback for given, callback in stopping if given == owner]
 
         base = scenario_model.model_class(self.api.LightningModule, scenario)
         if own:
@@ -179,6 +185,19 @@ class LightningLikeAdapter:
         kind = recorder.recording(self.api.callbacks.EarlyStopping, hooks, "callback")
         given = [dataclasses.asdict(each) for each in scenario.early_stopping]
         return [(each.pop("given"), kind(**each)) for each in given]
+
+    def saving(self, scenario: Scenario, recorder: Recorder, hooks: List[str]) -> List[Tuple[str, Any]]:
+        """Likewise, that save checkpoints."""
+        if not scenario.model_checkpoint:
+            return []
+        kind = recorder.recording(self.api.callbacks.ModelCheckpoint, hooks, "callback")
+        made = []
+        for each in map(dataclasses.asdict, scenario.model_checkpoint):
+            given, every = each.pop("given"), each.pop("every_n_train_steps")
+            folder = os.path.join(os.path.dirname(recorder.checkpoint), given)
+            each.update({"every_n_train_steps": every} if every else {}, monitor=each["monitor"] or None)
+            made.append((given, kind(dirpath=folder, **each)))
+        return made
 
     @staticmethod
     def _module_hooks(base: type, scenario: Scenario) -> Iterable[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..experiment import STEPS, Log, Scenario
 from ..numerics import Numbers
-from .callbacks import Callbacks
+from .callbacks import Callbacks, File
 from .lightning import Lightning, LoggedThere, PassThere
 from .logged import Value, reduced
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
@@ -315,7 +315,28 @@ class Lightning15(Lightning):
         there = any(self.pieces_made if hook == "on_train_batch_end" else self.made_before)
         return {"outputs_keys": (KEYS[1] if is_dict else ["loss"]) if there else [], "outputs_graph": False}
 
-    # ---- when it stops -----------------------------------------------------------------------------
+    # ---- when it stops, and saves ------------------------------------------------------------------
+
+    def look_to_save(self, receiver: str, hook: str) -> Events:
+        """In the hook, not twice at a step; those at the ends of epochs and of the training see the step before. The
+        last is saved once more as the training ends."""
+        saving, files = self.saving[receiver], self.files[receiver]
+        every, waits = saving.every_n_train_steps, self.waits_for_the_epoch(receiver)
+        ends = hook in ("on_train_epoch_end", "on_train_end")
+        if not self.saves_in(hook) or (hook == "on_train_end" and files.saved_at == self.step):
+            return
+        self.step -= ends
+        if hook == "on_train_end":
+            yield from self.save_last(receiver)
+        elif files.saved_at != self.step:
+            is_due = not every and waits == (hook == "on_train_epoch_end")
+            if hook == "on_train_batch_end":
+                is_due = every > 0 and (self.step + 1) % every == 0
+            if is_due:
+                files.saved_at = self.step
+                yield from self.save_best(receiver)
+                yield from self.save_last(receiver)
+        self.step += ends
 
     def waits_for_the_epoch(self, receiver: str) -> bool:
         """One of the module's never: only the trainer's are told of it."""
@@ -349,6 +370,16 @@ class Lightning15(Lightning):
         if done % model.scheduler_frequency == 0:
             for optimizer_idx in self.whose_turn(self.batches_of_all):
                 yield from self.step_scheduler(optimizer_idx)
+
+    def written(self) -> File:
+        """Of the next epoch and the next step; while max_steps are reached, of this epoch."""
+        return super().written()._replace(epoch=self.epoch + (not self.steps_are_done()), step=self.step + 1)
+
+    def load_tested(self) -> Events:
+        """A test is where the checkpoint is of."""
+        yield from super().load_tested()
+        if self.tested:
+            self.epoch, self.step = self.tested.epoch, self.tested.step
 
     # ---- checkpoints -------------------------------------------------------------------------------
 
@@ -516,6 +547,8 @@ class Lightning15(Lightning):
 
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         """Pieces of keys are no batch. A parameter that is lost is as it was when the optimizers were made."""
+        if hook == "on_train_batch_end" and receiver in self.saving:  # which does not take it
+            args = {name: value for name, value in args.items() if name != "dataloader_idx"}
         if hook == "training_step" and self.splits_keys:
             args = {name: value for name, value in args.items() if name != "batch"}
         event = super().event(ph, receiver, hook, args)

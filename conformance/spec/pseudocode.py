@@ -59,6 +59,7 @@ class Pseudocode(Batch, Callbacks):
         while self.another_epoch():
             yield from self.within("train_loop", self.train_loop())
             self.epoch += 1
+            yield from self.save_due()
         yield from self.hook("on_train_end")
         self.logged.end()
 
@@ -99,6 +100,7 @@ class Pseudocode(Batch, Callbacks):
                 yield from self.within("val_loop", self.val_loop())
             yield from self.end_of_batch()
             self.step, self.uncounted = self.step + self.updating, 0
+            yield from self.save_due()
             if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
@@ -155,6 +157,7 @@ class Pseudocode(Batch, Callbacks):
         yield from self.configure_callbacks()
         yield from self.hook("setup", stage=function)
         yield from self.hook("on_post_move_to_device")  # [R55]
+        yield from self.load_tested()
         loop = {"validate": self.val_loop, "test": self.test_loop, "predict": self.predict_loop}[function]
         yield from self.within(loop.__name__, loop())
         self.opened = False
@@ -287,8 +290,10 @@ class Pseudocode(Batch, Callbacks):
         if function == "resume":
             self.new_trainer()
         resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
+        function, self.tested = function.partition("-")[0], self.file_to_test(function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = False, True, function
+        self.due_saves.clear()
         self.loaded, self.asked_before = {}, {}
         self.overfits = function == "fit" and self.options["overfit_batches"] > 0
         self.called, self.callbacks = function, self.callbacks_of("trainer")
