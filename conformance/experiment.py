@@ -11,7 +11,10 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .hooks import OWN_STEPS
 
-__all__ = ["LOSSES", "OPTIONAL_HOOKS", "STEPS", "TRAINER_DEFAULTS", "Data", "Log", "Model", "Scenario", "When"]
+__all__ = [
+    "LOSSES", "OPTIONAL_HOOKS", "STEPS", "TRAINER_DEFAULTS", "Data", "Log", "Model", "Saving", "Scenario",
+    "Stopping", "When",
+]  # fmt: skip
 
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step", "predict": "predict_step"}
 OPTIONAL_HOOKS = tuple(hook for hook in OWN_STEPS if hook.endswith("_end"))
@@ -82,9 +85,10 @@ class Data:
 @dataclass(frozen=True)
 class Log:
     """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
-    done so before. What is not given has the hook's default; `batch_size` 0 leaves it to the batch; with `logger`
-    False no logger is given it. With `metric` a step logs an object in place of its loss: one of torchmetrics'
-    MeanSquaredError, an attribute of the module, which it is given the outputs and the targets of the batch before."""
+    done so before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
+    default; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
+    an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is given
+    the outputs and the targets of the batch before."""
 
     hook: str
     name: str
@@ -96,6 +100,11 @@ class Log:
     sync_dist: bool = False
     logger: bool = True
     metric: bool = False
+    values: Tuple[float, ...] = ()
+
+    def nth(self, count: int) -> float:
+        """What a hook that is no step logs after so many calls."""
+        return float(self.values[min(count, len(self.values) - 1)]) if self.values else float(count)
 
 
 # What `logs = true` is short for.
@@ -166,8 +175,12 @@ class Model:
     @property
     def monitors_nothing(self) -> bool:
         """Whether the value that a strict scheduler is to be given is logged nowhere: then the fit ends."""
-        names = {log.name + fork for log in self.logs for fork in ("", "_step", "_epoch")}
-        return self.monitor not in ("", *names) and self.strict
+        return self.monitor not in ("", *self.names_logged) and self.strict
+
+    @property
+    def names_logged(self) -> Tuple[str, ...]:
+        """Under which names something may be known."""
+        return tuple(log.name + fork for log in self.logs for fork in ("", "_step", "_epoch"))
 
 
 @dataclass(frozen=True)
@@ -183,16 +196,48 @@ class When:
 
 
 @dataclass(frozen=True)
+class Stopping:
+    """An `EarlyStopping` with these arguments, given to the trainer, or by the module's configure_callbacks."""
+
+    monitor: str
+    mode: str = "min"
+    patience: int = 3
+    min_delta: float = 0.0
+    strict: bool = True
+    given: str = "trainer"
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A `ModelCheckpoint` with these arguments, in a folder of its own; `monitor` may be empty, and every_n_train_steps
+    is 0 where it saves by epochs. It is given as a Stopping is."""
+
+    monitor: str = ""
+    mode: str = "min"
+    save_top_k: int = 1
+    save_last: bool = False
+    every_n_train_steps: int = 0
+    given: str = "trainer"
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One experiment: `calls` in order on one trainer, with `callbacks` recording callbacks.
 
     "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
     new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
+    "test-best" and "test-last" test the best or the last checkpoint, "test" what the trainer takes where it is given
+    the module.
+
     With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
     make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
     With "ddp" there are `devices` processes on each of `num_nodes` nodes. A batch of the scenario is what they take
     together: the loaders' batch_size is their share of it.
+
+    `early_stopping` are callbacks that stop the training, `model_checkpoint` those that save it, one at most of the
+    trainer's and of the module's. They are recorded as the others, and numbered after them. In the lists of either
+    those that save come first, and those that stop last.
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -206,6 +251,9 @@ class Scenario:
     model: Model = field(default_factory=Model)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     when: Tuple[When, ...] = ()
+    early_stopping: Tuple[Stopping, ...] = ()
+    model_checkpoint: Tuple[Saving, ...] = ()
+
     def to_dict(self) -> Dict[str, Any]:
         """Plain data, as `scenario_of` takes it and as a trace's header carries it."""
         row: Dict[str, Any] = _plain(asdict(self))
@@ -231,6 +279,11 @@ class Scenario:
     def processes(self) -> int:
         """How many there are; more than one with DDP."""
         return int(self.option("devices")) * int(self.option("num_nodes")) if self.option("strategy") == "ddp" else 1
+
+    @property
+    def stops_by_nothing(self) -> bool:
+        """Whether a callback that stops, and is strict, monitors what is logged nowhere: then the fit ends."""
+        return any(each.strict and each.monitor not in self.model.names_logged for each in self.early_stopping)
 
     def train_batches(self) -> int:
         """How many batches a training epoch has but for limits: as many as the only loader, the longest, or the

@@ -44,6 +44,16 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-metric": log.metric,
         }
         words |= {word for word, holds in told.items() if holds}
+    for stopping in scenario.early_stopping:
+        words |= {"early-stopping", f"stopping:{stopping.mode}"}
+        words |= {"stopping:module"} if stopping.given == "module" else set()
+        words |= {"stopping:min-delta"} if stopping.min_delta else set()
+        words |= {"stopping:lenient"} if not stopping.strict else set()
+    for saving in scenario.model_checkpoint:
+        words |= {"keeps", "keeps:by-steps" if saving.every_n_train_steps else "keeps:by-epochs"}
+        words |= {"keeps:last"} if saving.save_last else set()
+        words |= {f"keeps:{saving.mode}", f"keeps:{saving.save_top_k}"} if saving.monitor else {"keeps:newest"}
+        words |= {"keeps:module"} if saving.given == "module" else set()
     for event in scenario.when:
         who = "callback:" if event.receiver.startswith("callback") else ""
         words |= {f"does:{event.do}", f"{who}{event.hook}:{event.do}"}
@@ -85,7 +95,9 @@ def features(scenario: Scenario) -> frozenset[str]:
         "monitor": bool(model.monitor),
         "lenient": not model.strict,
         "monitors-nothing": model.monitors_nothing,
-        "when": model.monitors_nothing or "when" in words,
+        "stops-by-nothing": scenario.stops_by_nothing,
+        "tests-saved": bool(scenario.model_checkpoint) and any(call.startswith("test") for call in scenario.calls),
+        "when": model.monitors_nothing or scenario.stops_by_nothing or "when" in words,
     }
     words |= {word for word, holds in flags.items() if holds}
     words |= {"particular"} if words & {*PARTICULAR, "when"} else set()

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
-from .experiment import LOSSES, Data, Log, Model, Scenario, When
+from .experiment import LOSSES, Data, Log, Model, Saving, Scenario, Stopping, When
 from .near import did_you_mean
 from .scenario_rules import ScenarioError, check, check_name
 
@@ -23,8 +23,10 @@ __all__ = [
     "Data",
     "Log",
     "Model",
+    "Saving",
     "Scenario",
     "ScenarioError",
+    "Stopping",
     "When",
     "load_scenario",
     "load_scenarios",
@@ -53,6 +55,9 @@ def load_scenarios() -> List[Scenario]:
     return [load_scenario(path) for path in sorted(DIRECTORY.glob("*.toml"))] + drawn
 
 
+# What is a list of tables, and of what.
+LISTS = {"when": When, "early_stopping": Stopping, "model_checkpoint": Saving}
+
 # ---- tables in ------------------------------------------------------------------------------------------
 
 
@@ -65,8 +70,9 @@ def scenario_of(given: Mapping[str, Any]) -> Scenario:
     row = dict(given)
     row["data"] = _build(Data, row.get("data", {}), "%s: data" % name)
     row["model"] = _build(Model, _with_logs(row.get("model", {}), name), "%s: model" % name)
-    if isinstance(row.get("when", ()), (list, tuple)):
-        row["when"] = tuple(_build(When, item, "%s: when" % name) for item in row.get("when", ()))
+    for key, kind in LISTS.items():
+        if isinstance(row.get(key, ()), (list, tuple)):
+            row[key] = tuple(_build(kind, item, "%s: %s" % (name, key)) for item in row.get(key, ()))
     scenario: Scenario = _build(Scenario, row, name)
     check(scenario)
     return scenario
@@ -102,25 +108,30 @@ def _build(kind: Any, given: Any, where: str) -> Any:
         raise ScenarioError("%s: %s" % (where, str(error).split("__init__() ")[-1])) from None
 
 
+NUMBER = (int, float)
 # What the fields' types accept: the type, that of the items of a list, and both in words.
 _TYPES: Dict[Any, Tuple[Any, Any, str]] = {
     "str": (str, object, "a string"),
     "int": (int, object, "an int"),
+    "float": (NUMBER, object, "a number"),
     "bool": (bool, object, "true or false"),
     "Tuple[str, ...]": (tuple, str, "a list of strings"),
     "Tuple[int, ...]": (tuple, int, "a list of ints"),
+    "Tuple[float, ...]": (tuple, NUMBER, "a list of numbers"),
     "Optional[bool]": ((bool, type(None)), object, "true or false"),
     "Tuple[Log, ...]": (tuple, Log, "true, false or a list of tables"),
     "Tuple[When, ...]": (tuple, When, "a list of tables"),
+    "Tuple[Stopping, ...]": (tuple, Stopping, "a list of tables"),
+    "Tuple[Saving, ...]": (tuple, Saving, "a list of tables"),
     "Mapping[str, Any]": (Mapping, object, "a table"),
 }
 
 
 def _is(value: Any, accepted: Any) -> bool:
-    """`isinstance`, but a list is a tuple here, and a bool is no int."""
+    """`isinstance`, but a list is a tuple here, and a bool is no number."""
     if accepted is tuple:
         return isinstance(value, (list, tuple))
-    return isinstance(value, accepted) and not (accepted is int and isinstance(value, bool))
+    return isinstance(value, accepted) and not (accepted in (int, NUMBER) and isinstance(value, bool))
 
 
 # ---- TOML out ---------------------------------------------------------------------------------------------
@@ -129,12 +140,14 @@ def _is(value: Any, accepted: Any) -> bool:
 def to_toml(scenario: Scenario) -> str:
     """The scenario as a file that `load_scenario` reads; what has its default is left out."""
     row, default = scenario.to_dict(), Scenario(scenario.name).to_dict()
-    lines = ["name = %s" % _toml(scenario.name), *_pairs(row, default, ("data", "model", "trainer", "when"))]
+    lines = ["name = %s" % _toml(scenario.name), *_pairs(row, default, ("data", "model", "trainer", *LISTS))]
     for table in ("data", "model", "trainer"):
         pairs = _pairs(row[table], default[table])
         lines += ["[%s]" % table, *pairs] if pairs else []
-    for event in row["when"]:
-        lines += ["[[when]]", *_pairs(event, {"nth": 0, "receiver": "module", "rank": -1})]
+    for key, kind in LISTS.items():
+        plain = {item.name: item.default for item in fields(kind)}
+        for each in row[key]:
+            lines += ["[[%s]]" % key, *_pairs(each, plain)]
     return "\n".join(lines) + "\n"
 
 
@@ -147,6 +160,6 @@ def _toml(value: Any) -> str:
     """A scalar or a list. TOML's strings, numbers and lists are JSON's, but for one control character; tables
     in a list have `=` for `:`, and nothing that has its default."""
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        default = asdict(Log("", ""))
+        default = dict(asdict(Log("", "")), values=[])
         return "[%s]" % ", ".join("{ %s }" % ", ".join(_pairs(item, default)) for item in value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,10 +5,11 @@ Part of reading scenarios, so it needs only the standard library of Python 3.8.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
-from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Scenario, When
+from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Saving, Scenario, Stopping, When
 from .hooks import HOOKS
 from .near import did_you_mean
 from .optimizers import FORMS, OVERRIDES, discord
@@ -24,12 +25,12 @@ __all__ = [
     "check_name",
 ]
 
-CALLS = ("fit", "validate", "test", "predict", "save", "resume")
+CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "test-last")
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
 # several loaders, is needed where that is what the scenario is for.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed", "torchmetrics", "loaders-together"),
+    *("data-parallel", "distributed", "torchmetrics", "loaders-together", "early-stopping", "model-checkpoint"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -87,6 +88,10 @@ def check(scenario: Scenario) -> None:
     _check_data(scenario)
     _check_model(name, scenario.model)
     _check_truncation(name, scenario.data, scenario.model)
+    for stopping in scenario.early_stopping:
+        _check_stopping(name + ": early_stopping", stopping, scenario)
+    for saving in scenario.model_checkpoint:
+        _check_saving(name + ": model_checkpoint", saving, scenario)
     _check_needs(scenario)
     for log in scenario.model.logs:
         _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
@@ -120,6 +125,12 @@ def _natural(where: str, value: Any, least: int = 0, most: int = MOST) -> None:
         raise ScenarioError("%s: %.80r; at most %d is accepted" % (where, value, most))
 
 
+def _number(where: str, value: float) -> None:
+    """One that 32-bit floats have, too."""
+    if not (math.isfinite(value) and abs(value) <= MOST):
+        raise ScenarioError("%s: %.80r; a number is accepted" % (where, value))
+
+
 def _share(where: str, value: Any, least: int) -> None:
     """A count of batches from `least`, or a fraction of them, 0.0 included if `least` is 0."""
     if type(value) is int and value >= least:
@@ -143,9 +154,12 @@ def _check_calls(scenario: Scenario) -> None:
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
         if call == "resume" and scenario.option("fast_dev_run"):
             raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
-        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call)
+        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call.split("-")[0])
         if not scenario.loaders(stage):
             raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
+        saves = [saving.save_last if call == "test-last" else saving.save_top_k for saving in scenario.model_checkpoint]
+        if call.startswith("test-") and not (saves and all(saves) and calls[0] == "fit"):
+            raise ScenarioError("%s: %s needs a fit before it, and a model_checkpoint that saves it" % (name, call))
         if call == "validate" and "validation_step" in scenario.model.lacks:
             raise ScenarioError("%s: validate needs the validation_step that model.lacks takes away" % name)
 
@@ -239,6 +253,8 @@ def _check_needs(scenario: Scenario) -> None:
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
+        (bool(scenario.early_stopping), "early_stopping", "early-stopping"),
+        (bool(scenario.model_checkpoint), "model_checkpoint", "model-checkpoint"),
     ):
         if uses and need not in scenario.needs:
             raise ScenarioError('%s: %s: add needs = ["%s"]' % (scenario.name, what, need))
@@ -254,6 +270,10 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
     if log.on_step is log.on_epoch is False:
         raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
+    for value in log.values:
+        _number(where + ": values", value)
+    if log.values and log.hook in STEPS.values():
+        raise ScenarioError("%s: values, and %s logs its loss" % (where, log.hook))
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
         raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
 
@@ -267,6 +287,40 @@ def _check_metric(where: str, log: Log, scenario: Scenario) -> None:
                             % where)
     if scenario.option("strategy") is not None or scenario.model.truncated_bptt_steps:
         raise ScenarioError("%s: metric=true needs whole batches: no strategy, no truncated_bptt_steps" % where)
+
+
+def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
+    _one_of(where + ": mode", stopping.mode, ("min", "max"))
+    _natural(where + ": patience", stopping.patience)
+    _number(where + ": min_delta", stopping.min_delta)
+    _one_of(where + ": given", stopping.given, ("trainer", "module"))
+    of_steps = {log.name + fork for log in scenario.model.logs if log.hook in STEPS.values()
+                for fork in ("", "_step", "_epoch")}
+    if scenario.processes > 1 or (scenario.option("precision") != 32 and stopping.monitor in of_steps):
+        raise ScenarioError("%s needs one process, and for a loss precision 32" % where)
+    if any(each != stopping and (each.monitor, each.mode) == (stopping.monitor, stopping.mode)
+           for each in scenario.early_stopping):
+        raise ScenarioError("%s: two of monitor %.80r and mode %r" % (where, stopping.monitor, stopping.mode))
+    if len(scenario.early_stopping) > MOST_LOADERS:
+        raise ScenarioError("%s: %d; at most %d are accepted" % (where, len(scenario.early_stopping), MOST_LOADERS))
+
+
+def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
+    _one_of(where + ": mode", saving.mode, ("min", "max"))
+    _natural(where + ": save_top_k", saving.save_top_k, -1)
+    _natural(where + ": every_n_train_steps", saving.every_n_train_steps)
+    _one_of(where + ": given", saving.given, ("trainer", "module"))
+    if saving.save_top_k > 1 and not saving.monitor:
+        raise ScenarioError("%s: save_top_k=%d needs a monitor" % (where, saving.save_top_k))
+    if saving.monitor and (saving.monitor not in scenario.model.names_logged or saving.monitor in ("epoch", "step")):
+        raise ScenarioError("%s: monitor: nothing is logged under %.80r" % (where, saving.monitor))
+    if scenario.processes > 1 or scenario.option("precision") != 32 or _saves(scenario):
+        raise ScenarioError("%s needs one process, precision 32, and no other saves" % where)
+    if scenario.option("fast_dev_run") or scenario.model.manual:
+        words = "with fast_dev_run nothing is saved, and with model.manual each trainer has steps of its own"
+        raise ScenarioError("%s: %s" % (where, words))
+    if [each.given for each in scenario.model_checkpoint].count(saving.given) > 1:
+        raise ScenarioError("%s: two are given by the %s" % (where, saving.given))
 
 
 _LEAST = {

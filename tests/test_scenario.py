@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import scenarios
 
-from conformance.experiment import LOSSES, TRAINER_DEFAULTS, Data, Log, Model, Scenario, When
+from conformance.experiment import LOSSES, TRAINER_DEFAULTS, Data, Log, Model, Scenario, Stopping, When
 from conformance.features import applies, features
 from conformance.hooks import HOOKS
 from conformance.scenario import ScenarioError, load_scenario, load_scenarios, scenario_of, to_toml
@@ -24,7 +24,7 @@ FULL = Scenario(
     name="full",
     title='Quotes ", a backslash \\, a tab \t, \x7f, 漢字',
     calls=("fit", "validate", "test", "predict"),
-    needs=("bf16",),
+    needs=("bf16", "early-stopping"),
     callbacks=2,
     data=Data(
         train=4,
@@ -60,6 +60,7 @@ FULL = Scenario(
         "precision": "bf16",
     },
     when=(When("training_step", "raise", 3), When("on_fit_start", "stop", receiver="callback:1")),
+    early_stopping=(Stopping("b", "max", patience=1, min_delta=0.5, strict=False, given="module"), Stopping("b")),
 )
 
 
@@ -143,7 +144,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"calls": []}, "mine: calls is empty; name one of fit, validate, test, predict"),
         (
             {"calls": ["fitt"]},
-            "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'save', 'resume'; "
+            "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'save', 'resume', 'test-best', "
+            "'test-last'; "
             "did you mean 'fit'?",
         ),
         ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
@@ -247,6 +249,31 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
          "mine: model.logs a: on_step=true, and on_train_start belongs to no step"),
         ({"model": {"logs": [{"hook": "training_step", "name": "a", "on_step": False, "on_epoch": False}]}},
          "mine: model.logs a: on_step=false and on_epoch=false would log nothing"),
+        ({"model": {"logs": [{"hook": "on_train_start", "name": "a", "values": [True]}]}},
+         "mine: model.logs: values is [True]; a list of numbers is accepted"),
+        ({"model": {"logs": [{"hook": "on_train_start", "name": "a", "values": [1e99]}]}},
+         "mine: model.logs a: values: 1e+99; a number is accepted"),
+        ({"model": {"logs": [{"hook": "training_step", "name": "a", "values": [1.0]}]}},
+         "mine: model.logs a: values, and training_step logs its loss"),
+        ({"early_stopping": [{"monitor": "a", "mode": "least"}]}, "mine: early_stopping: mode: 'least' is none of"),
+        ({"early_stopping": [{"monitor": "a", "patience": -1}]}, "early_stopping: patience: -1; an int from 0 is"),
+        ({"early_stopping": [{"monitor": "a", "min_delta": "1"}]}, "early_stopping: min_delta is '1'; a number is"),
+        ({"early_stopping": [{"monitor": "a", "given": "to me"}]}, "early_stopping: given: 'to me' is none of"),
+        ({"early_stopping": [{"monitor": "a"}, {"monitor": "a", "patience": 1}]}, "two of monitor 'a' and mode 'min'"),
+        ({"early_stopping": [{"monitor": "eval_loss"}], "model": {"logs": True}, "trainer": {"precision": "bf16"}},
+         "mine: early_stopping needs one process, and for a loss precision 32"),
+        ({"early_stopping": [{"monitor": str(i)} for i in range(9)]}, "early_stopping: 9; at most 8 are accepted"),
+        ({"model_checkpoint": [{"mode": "least"}]}, "mine: model_checkpoint: mode: 'least' is none of 'min', 'max'"),
+        ({"model_checkpoint": [{"save_top_k": -2}]}, "model_checkpoint: save_top_k: -2; an int from -1 is accepted"),
+        ({"model_checkpoint": [{"save_top_k": 2}]}, "model_checkpoint: save_top_k=2 needs a monitor"),
+        ({"model_checkpoint": [{"monitor": "a"}]}, "model_checkpoint: monitor: nothing is logged under 'a'"),
+        ({"model_checkpoint": [{}], "calls": ["fit", "save"]}, "needs one process, precision 32, and no other saves"),
+        ({"model_checkpoint": [{}], "model": {"manual": True}}, "with model.manual each trainer has steps of its own"),
+        ({"model_checkpoint": [{}, {"save_last": True}]}, "model_checkpoint: two are given by the trainer"),
+        ({"model_checkpoint": [{}]}, 'mine: model_checkpoint: add needs = ["model-checkpoint"]'),
+        ({"calls": ["fit", "test-best"], "data": {"test": [1]}}, "test-best needs a fit before it, and a model_check"),
+        ({"calls": ["fit", "test-last"], "data": {"test": [1]}, "model_checkpoint": [{}]}, "test-last needs a fit"),
+        ({"early_stopping": [{"monitor": "a"}]}, 'mine: early_stopping: add needs = ["early-stopping"]'),
         ({"model": {"logs": [{"hook": "training_step", "name": "a", "reduce_fx": "median"}]}},
          "mine: model.logs a: reduce_fx: 'median' is none of 'mean', 'min', 'max', 'sum'"),
         ({"model": {"logs": [{"hook": "training_step", "name": "a"},

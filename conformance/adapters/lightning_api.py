@@ -132,6 +132,9 @@ class LightningLikeAdapter:
                 trainer, module, datamodule = self.begin(scenario, recorder, epochs=1)
                 folder = os.path.dirname(recorder.checkpoint)
                 function, given = "fit", {"ckpt_path": os.path.join(folder, "0.ckpt")}
+            if function.startswith("test-"):
+                last = trainer.checkpoint_callback.last_model_path
+                function, given = "test", {"ckpt_path": "best" if function == "test-best" else last}
             call = self.call(trainer, function, module, datamodule, scenario, given)
             recorder.span("trainer", function, call, {})
 
@@ -139,6 +142,8 @@ class LightningLikeAdapter:
         """A trainer with callbacks, for so many `epochs` more than the scenario has; a module, a data module."""
         module, datamodule, callbacks = self.build(scenario, recorder)
         options = self.options(scenario)
+        if any(saving.given == "trainer" for saving in scenario.model_checkpoint):
+            options["enable_checkpointing"] = True
         if options["max_epochs"] != -1:
             options["max_epochs"] += epochs
         if scenario.model.logs and scenario.processes == 1:
@@ -159,8 +164,12 @@ class LightningLikeAdapter:
             ({"same": callback_class, "base": base_class}.get(kind) or type("OtherCallback", (base_class,), {}))()
             for kind in scenario.model.callbacks
         ]
-        for index, callback in enumerate(callbacks + own):
+        stopping, saving = self.stopping(scenario, recorder, hooks), self.saving(scenario, recorder, hooks)
+        for index, callback in enumerate(callbacks + own + [callback for _, callback in stopping + saving]):
             callback.receiver = "callback:%d" % index
+        for owner, others in (("trainer", callbacks), ("module", own)):
+            others[:0] = [callback for given, callback in saving if given == owner]
+            others += [callback for given, callback in stopping if given == owner]
 
         base = scenario_model.model_class(self.api.LightningModule, scenario)
         if own:
@@ -172,6 +181,27 @@ class LightningLikeAdapter:
             hooks = [h for h in DATA_HOOKS if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
             datamodule = recorder.recording(base, _overridable(hooks, scenario), "datamodule")()
         return module, datamodule, callbacks
+
+    def stopping(self, scenario: Scenario, recorder: Recorder, hooks: List[str]) -> List[Tuple[str, Any]]:
+        """The recording callbacks, of one class, that stop the training; each with whom it is given to."""
+        if not scenario.early_stopping:
+            return []
+        kind = recorder.recording(self.api.callbacks.EarlyStopping, hooks, "callback")
+        given = [dataclasses.asdict(each) for each in scenario.early_stopping]
+        return [(each.pop("given"), kind(**each)) for each in given]
+
+    def saving(self, scenario: Scenario, recorder: Recorder, hooks: List[str]) -> List[Tuple[str, Any]]:
+        """Likewise, that save checkpoints."""
+        if not scenario.model_checkpoint:
+            return []
+        kind = recorder.recording(self.api.callbacks.ModelCheckpoint, hooks, "callback")
+        made = []
+        for each in map(dataclasses.asdict, scenario.model_checkpoint):
+            given, every = each.pop("given"), each.pop("every_n_train_steps")
+            folder = os.path.join(os.path.dirname(recorder.checkpoint), given)
+            each.update({"every_n_train_steps": every} if every else {}, monitor=each["monitor"] or None)
+            made.append((given, kind(dirpath=folder, **each)))
+        return made
 
     @staticmethod
     def _module_hooks(base: type, scenario: Scenario) -> Iterable[str]:

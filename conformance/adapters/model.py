@@ -311,11 +311,12 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
 
     @functools.wraps(original)  # keeps the signature
     def logging_hook(self: Any, *args: Any, **kwargs: Any) -> Any:
-        value: Any = float(next(calls))
+        count, loss = next(calls), None
         if hook in STEPS.values():
             x, y = unpack(args[0] if args else kwargs["batch"])
-            value = ((self(x) - y) ** 2).mean()
+            loss = ((self(x) - y) ** 2).mean()
         for index, log in logs:
+            value: Any = log.nth(count) if loss is None else loss
             settings: Dict[str, Any] = {"on_step": log.on_step, "on_epoch": log.on_epoch}
             if log.batch_size:
                 settings["batch_size"] = log.batch_size

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..experiment import Log, Scenario
 from ..numerics import Numbers
+from .callbacks import File
 from .logged import EVALUATES, Logged, Pass, defaults, reduced, shown
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
 from .pseudocode import Pseudocode
@@ -208,6 +209,7 @@ class Lightning(Pseudocode):
         yield from self.configure_callbacks()  # before prepare_data
         yield from self.hook("prepare_data")
         yield from self.hook("setup", stage=function)
+        yield from self.load_tested()
         self.forget_logged()
         loop = {"validate": self.val_loop, "test": self.test_loop, "predict": self.predict_loop}[function]
         stage = {"validate": "val"}.get(function, function)
@@ -373,10 +375,43 @@ class Lightning(Pseudocode):
             raise UserError(OWN_WORDS)
         super().log(hook)
 
+    # ---- callbacks that stop, and that save --------------------------------------------------------
+
+    def file_to_test(self, call: str) -> File | None:
+        """As they are, where it is given the module and nothing else."""
+        return None if call == "test" else super().file_to_test(call)
+
+    def saves_in(self, hook: str) -> bool:
+        """Whether anything could be saved now."""
+        may = self.called == "fit" and not self.in_sanity_check and not self.options["fast_dev_run"]
+        return may and hook in ("on_train_batch_end", "on_train_epoch_end", "on_validation_end", "on_train_end")
+
+    def save_best(self, receiver: str) -> Events:
+        """At once, if the value is among the best; if it is not there, that is an error once a validation has run."""
+        saving, files, known = self.saving[receiver], self.files[receiver], self.logged.known()
+        if saving.monitor not in ("", *known):
+            if ("module", "on_validation_end") in self.calls_seen:
+                raise UserError(OWN_WORDS)
+        elif files.takes(saving, self.score(saving)):
+            files.take(saving, self.score(saving), self.written())
+            yield from self.hook("on_save_checkpoint")
+            files.saved_at = self.step
+
+    def save_last(self, receiver: str) -> Events:
+        """The last, which is another file."""
+        if self.saving[receiver].save_last:
+            self.files[receiver].last = self.written()
+            yield from self.hook("on_save_checkpoint")
+            self.files[receiver].saved_at = self.step
+
+    def waits_for_the_epoch(self, receiver: str) -> bool:
+        """Even if there is no validation; an int of 1 is all of the epoch, too."""
+        return bool(self.options["val_check_interval"] == 1.0 and self.options["check_val_every_n_epoch"] == 1)
+
     # ---- from a checkpoint -------------------------------------------------------------------------
 
     def begin_call(self) -> None:
-        self.logged.handed, self.called, self.runs = {}, self.scope, OF_CALL[self.scope]
+        self.logged.handed, self.runs = {}, OF_CALL[self.called]
         self.left, self.stays = None, False
         self.overfits = False  # it validates on the validation batches
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..experiment import STEPS, Log, Scenario
 from ..numerics import Numbers
-from .checkpoints import Checkpoints
+from .callbacks import Callbacks, File
 from .lightning import Lightning, LoggedThere, PassThere
 from .logged import Value, reduced
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
@@ -325,7 +325,32 @@ class Lightning15(Lightning):
         there = any(self.pieces_made if hook == "on_train_batch_end" else self.made_before)
         return {"outputs_keys": (KEYS[1] if is_dict else ["loss"]) if there else [], "outputs_graph": False}
 
-    # ---- when it stops -----------------------------------------------------------------------------
+    # ---- when it stops, and saves ------------------------------------------------------------------
+
+    def look_to_save(self, receiver: str, hook: str) -> Events:
+        """In the hook, not twice at a step; those at the ends of epochs and of the training see the step before. The
+        last is saved once more as the training ends."""
+        saving, files = self.saving[receiver], self.files[receiver]
+        every, waits = saving.every_n_train_steps, self.waits_for_the_epoch(receiver)
+        ends = hook in ("on_train_epoch_end", "on_train_end")
+        if not self.saves_in(hook) or (hook == "on_train_end" and files.saved_at == self.step):
+            return
+        self.step -= ends
+        if hook == "on_train_end":
+            yield from self.save_last(receiver)
+        elif files.saved_at != self.step:
+            is_due = not every and waits == (hook == "on_train_epoch_end")
+            if hook == "on_train_batch_end":
+                is_due = every > 0 and (self.step + 1) % every == 0
+            if is_due:
+                files.saved_at = self.step
+                yield from self.save_best(receiver)
+                yield from self.save_last(receiver)
+        self.step += ends
+
+    def waits_for_the_epoch(self, receiver: str) -> bool:
+        """One of the module's never: only the trainer's are told of it."""
+        return self.owners_of[receiver] == "trainer" and super().waits_for_the_epoch(receiver)
 
     def another_epoch(self) -> bool:
         """A request to stop that comes before the minima are met is forgotten."""
@@ -358,6 +383,16 @@ class Lightning15(Lightning):
             for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
                 yield from self.step_scheduler(optimizer_idx)
 
+    def written(self) -> File:
+        """Of the next epoch and the next step; while max_steps are reached, of this epoch."""
+        return super().written()._replace(epoch=self.epoch + (not self.steps_are_done()), step=self.step + 1)
+
+    def load_tested(self) -> Events:
+        """A test is where the checkpoint is of."""
+        yield from super().load_tested()
+        if self.tested:
+            self.epoch, self.step = self.tested.epoch, self.tested.step
+
     # ---- checkpoints -------------------------------------------------------------------------------
 
     def keep(self) -> Events:
@@ -377,10 +412,13 @@ class Lightning15(Lightning):
             self.logged.passes = [self.logged.trained]
 
     def load(self) -> Events:
-        """A data module is told when the weights are there."""
-        yield from Checkpoints.load(self)
+        """A data module is told when the weights are there, and so are callbacks that have a state."""
+        yield from Callbacks.load(self)
         for datamodule in self.datamodule() if self.resuming else ():
             yield from self.span(datamodule, "on_load_checkpoint", None, {})
+        for callback in self.callbacks if self.resuming else ():
+            if callback in self.stopping:  # whose state there is
+                yield from self.span(callback, "on_load_checkpoint", None, {})
 
     def restore(self) -> None:
         """The training's state, after on_fit_start."""
@@ -501,7 +539,7 @@ class Lightning15(Lightning):
         for log in logs:
             for rank in {*range(self.s.processes)} - {self.rank} if not log.sync_dist else ():
                 share = self.numbers.share_of(batch, rank) if batch else range(1)
-                value = float(self.times_logged[hook])
+                value = log.nth(self.times_logged[hook])
                 if hook in STEPS.values():
                     value = self.numbers.loss(str(batch), self.piece, share)
                 self.logged.log_elsewhere(log, value, len(share), loader if log.add_dataloader_idx else None)
@@ -523,6 +561,8 @@ class Lightning15(Lightning):
 
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         """Pieces of keys are no batch. A parameter that is lost is as it was when the optimizers were made."""
+        if hook == "on_train_batch_end" and receiver in self.saving:  # which does not take it
+            args = {name: value for name, value in args.items() if name != "dataloader_idx"}
         if hook == "training_step" and self.splits_keys:
             args = {name: value for name, value in args.items() if name != "batch"}
         event = super().event(ph, receiver, hook, args)

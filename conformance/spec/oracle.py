@@ -72,7 +72,7 @@ class Oracle:
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.s, self.rank = scenario, rank
         self.options = _options(scenario)
-        self.callbacks = [f"callback:{i}" for i in range(scenario.callbacks)]
+        self.callbacks: list[str] = []  # of the run
         self.calls_seen: dict[tuple[str, str], int] = {}
         self.actions = {(w.receiver, w.hook, w.nth): w.do for w in scenario.when if w.rank in (-1, rank)}
         # What one process alone does: of the others it is known, too, when.
@@ -104,7 +104,7 @@ class Oracle:
         self.predictions = "none"  # the form of what predict returns
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
         self.overfits = False  # whether a fit runs that validates on its training batches
-        self.scope, self.in_sanity_check = "fit", False
+        self.scope, self.called, self.in_sanity_check = "fit", "", False
         self.numbers, self.logged = Numbers(scenario, rank), self.log_type()
         self.batch: str | None = None  # the one that runs
         self.forms: list[str] = []  # of what the step made of each part, and their losses
@@ -301,6 +301,7 @@ class Oracle:
                 self.layer_into_eval()
             if inside is not None and told != "skip-closure":
                 yield from inside()
+            yield from self.react(receiver, hook)
             if told == "save":
                 yield from self.save()
         except UserError as raised:
@@ -311,6 +312,10 @@ class Oracle:
             self.numbers.schedule(int(receiver.partition(":")[2] or 0), args.get("value"))
         yield self.event("E", receiver, hook, args)
         return told
+
+    def react(self, receiver: str, hook: str) -> Events:
+        """What a ready-made callback does in this hook."""
+        yield from ()
 
     def save(self) -> Events:
         """`trainer.save_checkpoint()`, which the pseudocode knows."""
@@ -338,7 +343,7 @@ class Oracle:
             for rank in range(self.s.processes) if together else (self.rank,):
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
-                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else float(count)
+                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else log.nth(count)
                 weight = len(self.numbers.rows(str(self.batch))) if log.metric else size
                 self.logged.log(log, value, weight if part is None else len(part), loader, rank == self.rank)
 

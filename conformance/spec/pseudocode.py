@@ -15,14 +15,13 @@ from typing import Any
 
 from ..hooks import TRANSFERS
 from .batch import Batch
-from .checkpoints import Checkpoints
+from .callbacks import Callbacks
 from .oracle import Events, UserError
-from .plan import Plan
 
 __all__ = ["Pseudocode"]
 
 
-class Pseudocode(Batch, Checkpoints, Plan):
+class Pseudocode(Batch, Callbacks):
     """The documented functions. `fit`, `train_on_device`, `train_loop` and `val_loop` come first, then
     validate, test and predict in their manner, then the lines that the pseudocode only names."""
 
@@ -60,6 +59,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         while self.another_epoch():
             yield from self.within("train_loop", self.train_loop())
             self.epoch += 1
+            yield from self.save_due()
         yield from self.hook("on_train_end")
         self.logged.end()
 
@@ -100,6 +100,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
                 yield from self.within("val_loop", self.val_loop())
             yield from self.end_of_batch()
             self.step, self.uncounted = self.step + self.updating, 0
+            yield from self.save_due()
             if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
@@ -156,6 +157,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
         yield from self.configure_callbacks()
         yield from self.hook("setup", stage=function)
         yield from self.hook("on_post_move_to_device")  # [R55]
+        yield from self.load_tested()
         loop = {"validate": self.val_loop, "test": self.test_loop, "predict": self.predict_loop}[function]
         yield from self.within(loop.__name__, loop())
         self.opened = False
@@ -223,9 +225,7 @@ class Pseudocode(Batch, Checkpoints, Plan):
     def configure_callbacks(self) -> Events:
         """What it returns extends the trainer's list, and replaces those of the same type [R14]."""
         yield from self.hook("configure_callbacks")
-        given, own = self.s.callbacks, self.s.model.callbacks
-        kept = [] if "same" in own else self.callbacks
-        self.callbacks = kept + [f"callback:{given + i}" for i in range(len(own))]
+        self.take_in_own()
 
     def transfer(self, batch: str, dataloader_idx: int) -> Events:
         """Hooks that nobody can override with DP."""
@@ -290,11 +290,13 @@ class Pseudocode(Batch, Checkpoints, Plan):
         if function == "resume":
             self.new_trainer()
         resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
+        function, self.tested = function.partition("-")[0], self.file_to_test(function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = self.should_stop and self.remembers_stop, True, function
+        self.due_saves.clear()
         self.loaded, self.asked_before = {}, {}
         self.overfits = function == "fit" and self.options["overfit_batches"] > 0
-        self.callbacks = [f"callback:{i}" for i in range(self.s.callbacks)]
+        self.called, self.callbacks = function, self.callbacks_of("trainer")
         yield self.event("B", "trainer", function, {})
         self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
         self.predictions = "none"

@@ -1,0 +1,193 @@
+"""The callbacks of a run: whose they are, and what those that come with a trainer do in their hooks. [R<n>] are rows of
+`docs/interpretations.md`."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from math import inf
+from typing import NamedTuple
+
+from ..experiment import Saving, Scenario, Stopping
+from .checkpoints import Checkpoints
+from .oracle import OWN_WORDS, Events, UserError
+from .plan import Plan
+
+__all__ = ["Callbacks", "Files"]
+
+
+class File(NamedTuple):
+    """What a checkpoint holds: the weights, and where the training was."""
+
+    layers: list[list[float]]
+    epoch: int
+    step: int
+
+
+class Files:
+    """What a ModelCheckpoint has saved: those that are kept, with their scores, in the order in which they were saved;
+    the best of all, and the last."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[float, File]] = []
+        self.best: File | None = None
+        self.last: File | None = None
+        self.saved_at = -1  # step, where a release remembers it
+
+    def takes(self, saving: Saving, score: float) -> bool:
+        """Whether a score, the less the better, is among the best."""
+        if not saving.monitor or saving.save_top_k == 0:
+            return saving.save_top_k != 0
+        return saving.save_top_k == -1 or len(self.kept) < saving.save_top_k or score < self.worst[0]
+
+    @property
+    def worst(self) -> tuple[float, File]:
+        """The first of those with the greatest score."""
+        return max(self.kept, key=lambda kept: kept[0])
+
+    def take(self, saving: Saving, score: float, file: File) -> None:
+        """Keep it, in place of the worst if there is no room."""
+        if not saving.monitor:
+            self.kept.clear()
+        elif len(self.kept) == saving.save_top_k:
+            self.kept.remove(self.worst)
+        self.kept.append((score, file))
+        self.best = min(self.kept, key=lambda kept: kept[0])[1]
+
+
+class Callbacks(Checkpoints, Plan):
+    """The trainer's and the module's: first the recording ones of either, then those that stop."""
+
+    def __init__(self, scenario: Scenario, rank: int = 0) -> None:
+        super().__init__(scenario, rank)
+        own, stopping, saving = scenario.model.callbacks, scenario.early_stopping, scenario.model_checkpoint
+        owners = ["trainer"] * scenario.callbacks + ["module"] * len(own)
+        owners += [each.given for each in stopping] + [each.given for each in saving]
+        kinds = ["same"] * scenario.callbacks + [*own]
+        kinds += ["EarlyStopping"] * len(stopping) + ["ModelCheckpoint"] * len(saving)
+        names = [f"callback:{index}" for index in range(len(kinds))]
+        self.owners_of, self.kinds = dict(zip(names, owners)), dict(zip(names, kinds))
+        self.stopping = dict(zip((name for name in names if self.kinds[name] == "EarlyStopping"), stopping))
+        self.saving = dict(zip((name for name in names if self.kinds[name] == "ModelCheckpoint"), saving))
+        self.files = {name: Files() for name in self.saving}
+        self.due_saves: list[tuple[str, float]] = []  # callbacks that wait for the batch or the epoch to be over
+        self.missed: set[str] = set()  # those whose value was not there
+        self.tested: File | None = None  # in the call that runs
+        self.saver = ""  # the one of the last fit
+        self.forget_checks()
+
+    def callbacks_of(self, owner: str) -> list[str]:
+        """Those that the "trainer" is given, or the "module" configures."""
+        return [name for name in self.owners_of if self.owners_of[name] == owner]
+
+    def take_in_own(self) -> None:
+        """Those of the module extend the trainer's list, and replace those of the same type [R14]."""
+        own = self.callbacks_of("module")
+        kinds = {self.kinds[name] for name in own}
+        merged = [name for name in self.callbacks if self.kinds[name] not in kinds] + own
+        self.callbacks = sorted(merged, key=lambda name: name in self.saving)
+        if self.called == "fit":
+            self.saver = next((name for name in self.callbacks if name in self.saving), "")
+
+    def forget_checks(self) -> None:
+        """None of those that stop has seen a value: the best, and how many checks ago it was."""
+        self.checked = {name: (inf, 0) for name in self.stopping}
+
+    def react(self, receiver: str, hook: str) -> Events:
+        if receiver in self.stopping and self.is_time_to_look(receiver, hook):
+            self.check(receiver, self.stopping[receiver])
+        if receiver in self.saving:
+            yield from self.look_to_save(receiver, hook)
+
+    def is_time_to_look(self, receiver: str, hook: str) -> bool:
+        """Whether a callback looks at its value: in a fit, as the epoch or the validation ends."""
+        if self.called != "fit" or self.in_sanity_check or self.options["fast_dev_run"]:
+            return False
+        return hook == ("on_train_epoch_end" if self.waits_for_the_epoch(receiver) else "on_validation_end")
+
+    def waits_for_the_epoch(self, receiver: str) -> bool:
+        """Where there is one validation in each epoch, at its end, or none [R44]."""
+        interval = self.options["val_check_interval"]
+        once = interval == 1.0 and isinstance(interval, float)
+        return not self.validates() or (once and self.options["check_val_every_n_epoch"] == 1)
+
+    def check(self, receiver: str, stopping: Stopping) -> None:
+        """Training is to end where the value has not improved by more than min_delta so many checks in a row."""
+        known, (best, waited) = self.logged.known(), self.checked[receiver]
+        if stopping.monitor not in known:
+            if stopping.strict:
+                raise UserError(OWN_WORDS)
+            return
+        value = known[stopping.monitor] * (1 if stopping.mode == "min" else -1)
+        improves = value + stopping.min_delta < best
+        self.checked[receiver] = (value, 0) if improves else (best, waited + 1)
+        self.should_stop = self.should_stop or (not improves and waited + 1 >= stopping.patience)
+
+    # ---- those that save ---------------------------------------------------------------------------
+
+    def look_to_save(self, receiver: str, hook: str) -> Events:
+        """At a step that is one of every so many, or when an epoch or its validation ends, the value is looked at; what
+        is due is saved when the batch or the epoch is over [R44]. One that was never there is an error in the end
+        [R80]."""
+        saving, known = self.saving[receiver], self.logged.known()
+        is_due = self.is_time_to_look(receiver, hook) and not saving.every_n_train_steps
+        if hook == "on_train_batch_end" and saving.every_n_train_steps and self.uncounted:
+            is_due = (self.step + 1) % saving.every_n_train_steps == 0
+        if is_due and saving.monitor in ("", *known):
+            self.due_saves.append((receiver, self.score(saving)))
+        elif is_due:
+            self.missed.add(receiver)
+        if hook == "on_train_end" and receiver in self.missed and saving.monitor not in known:
+            raise UserError(OWN_WORDS)
+        yield from ()
+
+    def score(self, saving: Saving) -> float:
+        """The value that decides, the less the better."""
+        return self.logged.known()[saving.monitor] * (1 if saving.mode == "min" else -1) if saving.monitor else 0.0
+
+    def save_due(self) -> Events:
+        """What waits for this moment, each with one call of on_save_checkpoint, also where it makes two files."""
+        due, self.due_saves = self.due_saves, []
+        for receiver, score in due:
+            saving, files = self.saving[receiver], self.files[receiver]
+            takes = files.takes(saving, score)
+            if takes or saving.save_last:
+                yield from self.hook("on_save_checkpoint")
+            if takes:
+                files.take(saving, score, self.written())
+            if saving.save_last:
+                files.last = self.written()
+
+    def written(self) -> File:
+        """A checkpoint of this moment."""
+        return File(deepcopy(self.numbers.layers), self.epoch, self.step)
+
+    def file_to_test(self, call: str) -> File | None:
+        """The one whose weights a test begins with, if not as they are: of the module that was just fitted the best
+        [R15]."""
+        if not call.startswith("test") or not self.saver:
+            return None
+        files = self.files[self.saver]
+        return files.last if call == "test-last" else files.best
+
+    def load_tested(self) -> Events:
+        """They are loaded as any checkpoint is."""
+        if self.tested is not None:
+            yield from self.hook("on_load_checkpoint")
+            self.updates += self.numbers.layers != self.tested.layers
+            self.numbers.layers = deepcopy(self.tested.layers)
+
+    # ---- in a checkpoint ---------------------------------------------------------------------------
+
+    def keep(self) -> Events:
+        yield from super().keep()
+        self.saved["checked"] = dict(self.checked)
+
+    def new_trainer(self) -> None:
+        super().new_trainer()
+        self.forget_checks()
+
+    def load(self) -> Events:
+        """What a callback has seen comes back to it."""
+        yield from super().load()
+        if self.resuming:
+            self.checked = dict(self.resuming["checked"])
