@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
         traces = Path(arguments.report) / "traces" if arguments.report else Path(scratch)
         runs = _run_all(trainers, scenarios, clauses, traces, arguments.python, arguments.profile)
-        return _conclude(runs, clauses, arguments, everything=not (arguments.scenario or arguments.clause))
+        some = arguments.scenario or arguments.clause or arguments.quick
+        return _conclude(runs, clauses, arguments, everything=not some)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -390,7 +391,8 @@ def _clauses(arguments: argparse.Namespace) -> dict[str, Clause]:
 def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
     scenarios = load_scenarios()
     if not arguments.scenario:
-        return scenarios
+        quick = getattr(arguments, "quick", False)
+        return [s for s in scenarios if not (quick and (s.processes > 1 or s.name.startswith(DRAWN_NAMES)))]
     wanted: dict[str, Scenario] = {}
     for pattern in arguments.scenario:
         if pattern.endswith(".toml"):
@@ -464,9 +466,10 @@ def _parser() -> argparse.ArgumentParser:
             help="a scenario's name, or a .toml file; repeatable",
         )
         added.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
+        added.add_argument("--quick", action="store_true", help="without the drawn scenarios, and those of DDP")
     for added in (parser, running, checking):
         _add_output_options(added)
-    parser.set_defaults(command=run, trainers=[], profile=DOCUMENTATION, baseline=None, no_effects=False)
+    parser.set_defaults(command=run, trainers=[], profile=DOCUMENTATION, baseline=None, no_effects=False, quick=False)
 
     recording = command("record", record, "record refimpl fit-val -o trace.jsonl")
     recording.add_argument("adapter", metavar="ADAPTER", help=f"of {NAMES}")

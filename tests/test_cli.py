@@ -238,6 +238,15 @@ def test_options_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]
     assert "1 of 1" in capsys.readouterr().out
 
 
+def test_a_quick_run_leaves_out_what_is_drawn_and_what_is_of_several_processes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--quick", "--clause", "structure.balanced", "--json", str(tmp_path / "quick.json")]) == 0
+    [judged] = json.loads((tmp_path / "quick.json").read_text())["runs"]
+    names = {verdict["scenario"] for verdict in judged["verdicts"]}
+    assert "fit-basic" in names and not [name for name in names if name.startswith(("pairs-", "ddp-"))]
+
+
 def test_a_release_that_is_not_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
