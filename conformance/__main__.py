@@ -147,7 +147,9 @@ def compare(arguments: argparse.Namespace) -> int:
     from .compare import overridden, render
     from .compare import to_json as plain
 
-    hooks = overridden(arguments.module) if arguments.module else None
+    hooks, unread = overridden(arguments.module) if arguments.module else (None, [])
+    check_name(arguments.a)
+    check_name(arguments.b)
     scenarios = [s for s in _scenarios(arguments) if arguments.scenario or not s.name.startswith(DRAWN_NAMES)]
     _expect_folders(arguments.json)
     with tempfile.TemporaryDirectory(prefix="conformance-") as scratch:
@@ -164,6 +166,9 @@ def compare(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(plain(found), indent=1) + "\n", encoding="utf-8")
+    if hooks is not None:
+        elsewhere = f"; not read: {', '.join(unread)}" if unread else ""
+        print(f"{arguments.module} defines {', '.join(hooks)}{elsewhere}")
     print(render(found), end="")
     return 0
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .checker import unsupported
 from .diff import EFFECTS
-from .edits import KINDS, Edit, calls, edits
+from .edits import FUNCTIONS, KINDS, Edit, calls, edits
 from .hooks import HOOKS, MODULE_HOOKS
 from .near import did_you_mean
 from .report.cells import plural, printable
@@ -67,15 +67,15 @@ def compare(
         with open_trace(path_a) as one, open_trace(path_b) as other:
             has_a, has_b = (frozenset(reader.header.declares["hooks"]) for reader in (one, other))
             scenario = scenario_of(one.header.scenario)
-            found.gone = sorted(has_a - has_b if hooks is None else (has_a - has_b) & {*hooks})
-            found.new = sorted(has_b - has_a) if hooks is None else []
+            found.gone = sorted(hook for hook in has_a - has_b if hooks is None or hook in hooks)
+            found.new = sorted(hook for hook in has_b - has_a if hooks is None or hook in hooks)
             if unsupported(scenario, one.header) or unsupported(scenario, other.header):
                 found.left_out += 1
                 continue
             only_one = (has_a ^ has_b) & set(HOOKS)
             calls_a, calls_b = (calls(_events(reader, only_one)) for reader in (one, other))
             found.compared += 1
-            for edit in dict.fromkeys(edits(calls_a, calls_b, EFFECTS)):
+            for edit in dict.fromkeys(edits(calls_a, calls_b, EFFECTS, hooks)):
                 if _is_told(edit) and (hooks is None or _is_noticed(edit, hooks)):
                     seen.setdefault(edit._replace(crossed=()), []).append(scenario.name)
     found.rows = list(_folded(seen))
@@ -105,8 +105,8 @@ def _folded(seen: Mapping[Edit, list[str]]) -> Iterator[Row]:
     rows: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for (function, kind, detail, where), hooks in alike.items():
         rows.setdefault((function, kind, tuple(hooks), where), []).append(detail)
-    functions = list(dict.fromkeys(function for function, *_ in rows))
-    for row in sorted(rows, key=lambda row: (functions.index(row[0]), -len(row[3]), KINDS.index(row[1]))):
+    places = {function: place for place, function in enumerate(FUNCTIONS)}  # what is in none of them comes last
+    for row in sorted(rows, key=lambda row: (places.get(row[0], 9), -len(row[3]), KINDS.index(row[1]))):
         function, kind, of, where = row
         yield Row(function, kind, of, "; ".join(filter(None, rows[row])), where)
 
@@ -114,9 +114,9 @@ def _folded(seen: Mapping[Edit, list[str]]) -> Iterator[Row]:
 # ---- a module of the user's ----------------------------------------------------------------------
 
 
-def overridden(path_and_class: str) -> list[str]:
-    """The hooks that `FILE.py:CLASS` defines, itself or in a class of that file which it is derived from. The file is
-    read, not run. Raises CompareError."""
+def overridden(path_and_class: str) -> tuple[list[str], list[str]]:
+    """The hooks that `FILE.py:CLASS` defines, itself or in a class of that file which it is derived from, and the bases
+    that are elsewhere. The file is read, not run. Raises CompareError."""
     path, _, name = path_and_class.rpartition(":")
     if not path.endswith(".py") or not name:
         raise CompareError(f"{path_and_class!r} is no module; accepted: FILE.py:CLASS")
@@ -124,20 +124,29 @@ def overridden(path_and_class: str) -> list[str]:
         tree = ast.parse(Path(path).read_text(encoding="utf-8"), path)
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise CompareError(f"{path} cannot be read: {error}") from None
-    classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if name not in classes:
         raise CompareError(f"{path} has no class {name!r}{did_you_mean(name, classes)}")
-    known = {*MODULE_HOOKS, "step"}
-    waiting, hooks = [name], {}
+    waiting, hooks, unread = [name], {}, []
     while waiting:
         node = classes.pop(waiting.pop(), None)
         if node is not None:
-            defined = (each for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)))
-            hooks.update(dict.fromkeys(each.name for each in defined if each.name in known))
-            waiting += [base.id for base in node.bases if isinstance(base, ast.Name)]
+            hooks.update(dict.fromkeys(hook for hook in _defined(node) if hook in MODULE_HOOKS))
+            bases = [ast.unparse(base) for base in node.bases]
+            waiting += [base for base in bases if base in classes]
+            unread += [base for base in bases if base not in classes and base.rpartition(".")[2] != "LightningModule"]
     if not hooks:
         raise CompareError(f"{path}: {name} defines no hook")
-    return list(hooks)
+    return list(hooks), unread
+
+
+def _defined(node: ast.ClassDef) -> Iterator[str]:
+    """The names that a class body defines, by def or by assignment, also within an if."""
+    for each in ast.walk(node):
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield each.name
+        elif isinstance(each, ast.Assign):
+            yield from (target.id for target in each.targets if isinstance(target, ast.Name))
 
 
 # ---- telling it ----------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .numerics import agrees
 from .spec.oracle import OWN_WORDS, Expected
 from .trace import Event
 
-__all__ = ["KINDS", "Call", "Edit", "calls", "edits", "in_words"]
+__all__ = ["FUNCTIONS", "KINDS", "Call", "Edit", "calls", "edits", "in_words"]
 
 KINDS = ("missing", "added", "moved", "receivers", "argument", "effect")
 STAGED = re.compile("on_(train|validation|test|predict)_").match
@@ -63,6 +63,8 @@ def calls(events: Iterable[Event | Expected]) -> list[Call]:
     open_calls: list[int] = []
     last: dict[int, int] = {-1: -1}  # by the call around it, the one that was over last
     for at, event in enumerate(events):
+        if event.ph == "I":  # an instant, in which nothing is called
+            continue
         around = open_calls[-1] if open_calls else -1
         if event.ph == "E":
             if open_calls:
@@ -85,8 +87,11 @@ def calls(events: Iterable[Event | Expected]) -> list[Call]:
     return [Call(hook, inside, function, tuple(who), *rest) for hook, inside, function, who, *rest in found]
 
 
-def edits(a: Sequence[Call], b: Sequence[Call], effects: Sequence[str] = ()) -> Iterator[Edit]:
-    """What differs in run `b` from run `a`; of effects those named, each where it begins to differ."""
+def edits(
+    a: Sequence[Call], b: Sequence[Call], effects: Sequence[str] = (), seen_in: Collection[str] | None = None
+) -> Iterator[Edit]:
+    """What differs in run `b` from run `a`; of effects those named, each where it begins to differ among the calls of
+    the hooks `seen_in`, None for all."""
     where = {place: j for j, place in enumerate(_places(b))}
     kept = _ascending([(i, where[place]) for i, place in enumerate(_places(a)) if place in where])
     pairs = sorted([*kept, *_left_over([call.key for call in a], [call.key for call in b], kept)])
@@ -103,7 +108,8 @@ def edits(a: Sequence[Call], b: Sequence[Call], effects: Sequence[str] = ()) -> 
         yield _moved(a, i, j, kept)
     for i, j in pairs:
         yield from _arguments(a[i], b[j])
-    yield from _effects(a, b, kept, effects)
+    seen = [(i, j) for i, j in kept if seen_in is None or a[i].hook in seen_in]
+    yield from _effects(a, b, seen, effects)
 
 
 def _places(run: Sequence[Call]) -> list[Hashable]:
@@ -166,12 +172,11 @@ def _place(call: Call, run: Sequence[Call], at: int, kept: Sequence[tuple[int, i
 def _moved(a: Sequence[Call], i: int, j: int, kept: Sequence[tuple[int, int]]) -> Edit:
     """What a call that moved comes before or after now, and did not."""
     crossed = [a[p].hook for p, q in kept if (p < i) != (q < j)]
+    first, last = crossed[0], crossed[-1]
     if any(p < i and q > j for p, q in kept):
-        told = f"before {crossed[0]}, not after {crossed[-1]}"
+        told = f"before {first}, not after {'it' if last == first else last}"
     else:
-        told = f"after {crossed[-1]}, not before {crossed[0]}"
-    told = told.replace(f"{crossed[0]}, not after {crossed[0]}", f"{crossed[0]}, not after it")
-    told = told.replace(f"{crossed[0]}, not before {crossed[0]}", f"{crossed[0]}, not before it")
+        told = f"after {last}, not before {'it' if last == first else first}"
     return Edit(a[i].function, a[i].hook, "moved", told, tuple(sorted({*crossed})))
 
 

@@ -27,7 +27,10 @@ class Base(a_package_that_is_not_there.LightningModule):
 
 
 class Mine(Base, Mixin):
-    async def on_fit_start(self): ...
+    if True:
+        async def on_fit_start(self): ...
+
+    test_step = None
 
 
 class Empty:
@@ -84,12 +87,24 @@ def test_what_a_module_notices(pairs: list[tuple[Path, Path]]) -> None:
     found = compare("x", "y", given, ["on_fit_start", "configure_optimizers", "setup"])
     assert [row.hooks for row in found.rows] == [("on_fit_start",)] and found.gone == ["setup"]
     assert compare("x", "y", given, ["training_step"]).gone == []
+    assert compare("y", "x", [(b, a) for a, b in given], ["setup"]).new == ["setup"]
+
+
+def test_an_effect_is_noticed_where_the_module_first_sees_it(tmp_path: Path) -> None:
+    scenario = SCENARIOS["fit-no-callbacks"]
+    rows = conforming(scenario)
+    at = spans(rows, "module.on_train_start")[0][0]
+    later = [row._replace(fx={**row.fx, "global_step": 7}) if i >= at else row for i, row in enumerate(rows)]
+    given = [(write(tmp_path / "a.jsonl", scenario, rows), write(tmp_path / "b.jsonl", scenario, later))]
+    step = ("effect", ("training_step",), "global_step is another when it begins")
+    assert told(compare("x", "y", given))[0][1] == ("on_train_start",)
+    assert told(compare("x", "y", given, ["training_step"])) == [step]
 
 
 def test_the_hooks_of_a_module_are_read_off_its_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MODULE)
-    assert overridden(f"{file}:Mine") == ["on_fit_start", "training_step"]
+    assert overridden(f"{file}:Mine") == (["test_step", "on_fit_start", "training_step"], ["Mixin"])
     for given, said in (
         (f"{file}:Mein", "has no class 'Mein'; did you mean 'Mine'?"),
         (f"{file}:Empty", "Empty defines no hook"),
@@ -118,7 +133,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "mine.py").write_text(MODULE)
     common = ["compare", "refimpl", "refimpl", "--scenario", "fit-basic"]
     assert main([*common, "--module", f"{tmp_path / 'mine.py'}:Mine", "--json", str(tmp_path / "c.json")]) == 0
-    assert capsys.readouterr().out == "refimpl -> refimpl: 1 scenario\n\nNothing changes.\n"
+    told = capsys.readouterr().out
+    assert "Mine defines test_step, on_fit_start, training_step; not read: Mixin\n" in told
+    assert told.endswith("refimpl -> refimpl: 1 scenario\n\nNothing changes.\n")
     assert json.loads((tmp_path / "c.json").read_text())["rows"] == []
     assert main([*common, "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["format"] == "refimpl-comparison"

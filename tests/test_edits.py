@@ -155,6 +155,24 @@ def test_the_sequence_clause_tells_all_edits(tmp_path: Path) -> None:
     )
 
 
+def test_instants_are_no_calls() -> None:
+    events = run("fit-no-callbacks")
+    instant = events[4]._replace(ph="I", hook="note")
+    assert calls([*events[:4], instant, *events[4:]])[3].inside == calls(events)[3].inside
+    assert found(events, [*events[:4], instant, *events[4:]]) == []
+
+
+def test_a_name_that_begins_with_another_is_told_whole() -> None:
+    names = ["validation_step", "validation_step_end", "setup"]
+
+    def made(order: list[str]) -> list[Expected]:
+        return [Expected(ph, "module", hook, {}, {}, "val_loop") for hook in order for ph in "BE"]
+
+    assert found(made(names), made([names[2], *names[:2]])) == [
+        ("val_loop", "setup", "moved", "before validation_step, not after validation_step_end")
+    ]
+
+
 def test_in_words() -> None:
     given = [
         Edit("fit", "a", "missing", "after x"), Edit("fit", "b", "missing", "after x"),

@@ -38,7 +38,8 @@ python -m conformance --profile lightning-2 run lightning@2.6.6     # no failure
 python -m conformance --profile lightning-2 check mine/*.jsonl      # a trainer that means to do what 2.x does
 ```
 
-A clause says then what that contract has in its place; one about which it has nothing to say is not reached.
+Each clause is judged by what that contract has in its place, though its sentence stays the documentation's; one about
+which it has nothing to say is not reached.
 
 What changes for a module that goes from one trainer to another, the computer can say:
 
@@ -48,7 +49,9 @@ python -m conformance compare {OLD} {NEW} --module my_model.py:MyModel   # only 
 ```
 
 The second reads the file, and leaves out hooks that the class does not define and moves that no two of its hooks can
-tell. The tables below are the first, for all scenarios but the drawn ones, and the same for the documentation. *Moved*
+tell. A hook that is gone is not called any more; 2.6.6 refuses a module that defines `training_epoch_end`,
+`validation_epoch_end` or `test_epoch_end` before it trains. The tables below are the first, for all scenarios but the
+drawn ones, and the same for the documentation. *Moved*
 is a call that comes in another order, *added* one that only the second makes; an effect is told where it begins to
 differ. After an exception, or where training ends at another time, all that does not come any more is *missing*.
 """
