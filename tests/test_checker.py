@@ -174,7 +174,7 @@ def test_hooks_nobody_knows_are_the_sequences_affair(tmp_path: Path) -> None:
     verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, rows)
     assert failing(verdicts) == {"fit.sequence"}
     reason = verdicts["fit.sequence"].reason
-    assert reason.startswith("module.on_tuesday begins where trainer.fit begins is due; in all: on_tuesday added in ")
+    assert reason.startswith("module.on_tuesday begins where trainer.fit begins is due")
 
 
 # ---- hostile headers and traces --------------------------------------------------------------------------

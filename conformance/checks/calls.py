@@ -11,7 +11,7 @@ from .base import MOST_PENDING, Check, Line, Pending, Spec, hooks_of, shown
 
 __all__ = ["Balance", "Count", "Encloses", "Never", "Order", "Receivers", "Sequence"]
 
-MOST_EVENTS = 5000  # of a run that is not the contract's
+MOST_EVENTS = 1000  # of a run that is not the contract's
 MOST_RECEIVERS = 20_000  # that are still due: as many as the oracle can be ahead of a trace
 
 
@@ -235,8 +235,8 @@ class Balance(Check):
 
 
 class Sequence(Check):
-    """The whole run is, event by event, what the contract says. From the first difference on, as far as MOST_EVENTS, it
-    is told what is to be done to the contract's run to make it this one."""
+    """The whole run is, event by event, what the contract says. If no more than MOST_EVENTS come from the first
+    difference on, it is told what is to be done to the contract's run to make it this one."""
 
     goes_on = True
 
@@ -245,6 +245,7 @@ class Sequence(Check):
         self.due: deque[Expected] = deque()
         self.contract: list[Expected] = []  # both from the first difference on
         self.trace: list[Event] = []
+        self.is_short = True
 
     def expects(self, line: Line) -> bool:
         return True
@@ -255,13 +256,15 @@ class Sequence(Check):
     def expect(self, expected: Expected) -> None:
         if self.failure is None:
             self.due.append(expected)
-        elif len(self.contract) < MOST_EVENTS:
+        elif self.is_short:
             self.contract.append(expected)
+            self.forget_if_long()
 
     def see(self, event: Event, expected: Expected | None) -> None:
         self.exercised = True
         if self.failure is not None:
-            self.trace += [event] * (len(self.trace) < MOST_EVENTS)
+            self.trace += [event] * self.is_short
+            self.forget_if_long()
             return
         wanted = self.due[0] if self.due else None
         if wanted is not None and (event.ph, event.receiver, event.hook) == (wanted.ph, wanted.receiver, wanted.hook):
@@ -270,12 +273,19 @@ class Sequence(Check):
         due = shown(wanted) if wanted else "the end of the run"
         self.fail(event.seq, f"{shown(event)} where {due} is due", due, shown(event))
         self.trace, self.contract = [event], [*self.due]
+        self.due.clear()
+        self.forget_if_long()
+
+    def forget_if_long(self) -> None:
+        """Memory does not grow with the trace."""
+        if max(len(self.trace), len(self.contract)) > MOST_EVENTS:
+            self.is_short, self.trace, self.contract = False, [], []
 
     def finish(self, whole: bool) -> None:
         if self.failure is None and self.due:
             due = shown(self.due[0])
             self.fail(None, f"the run ends where {due} is due", due, "the end of the trace")
-        elif self.failure is not None:
+        elif self.failure is not None and self.is_short:
             contract = self.contract if whole else self.contract[: len(self.trace)]
             told = in_words(edits(calls(contract), calls(self.trace)))
             failure, self.failure = self.failure, None
