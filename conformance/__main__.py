@@ -396,8 +396,7 @@ def _clauses(arguments: argparse.Namespace) -> dict[str, Clause]:
 def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
     scenarios = load_scenarios()
     if not arguments.scenario:
-        quick = getattr(arguments, "quick", False)
-        return [s for s in scenarios if not (quick and (s.processes > 1 or s.name.startswith(DRAWN_NAMES)))]
+        return [s for s in scenarios if not (arguments.quick and (s.processes > 1 or s.name.startswith(DRAWN_NAMES)))]
     wanted: dict[str, Scenario] = {}
     for pattern in arguments.scenario:
         if pattern.endswith(".toml"):

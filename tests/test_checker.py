@@ -173,8 +173,7 @@ def test_hooks_nobody_knows_are_the_sequences_affair(tmp_path: Path) -> None:
     rows = [row for place in given for row in (*odd, place)]
     verdicts = judge_all(tmp_path / "t.jsonl", PLAIN, rows)
     assert failing(verdicts) == {"fit.sequence"}
-    reason = verdicts["fit.sequence"].reason
-    assert reason.startswith("module.on_tuesday begins where trainer.fit begins is due")
+    assert verdicts["fit.sequence"].reason == "module.on_tuesday begins where trainer.fit begins is due"
 
 
 # ---- hostile headers and traces --------------------------------------------------------------------------

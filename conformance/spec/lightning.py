@@ -9,88 +9,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..experiment import Log, Scenario
+from ..experiment import Scenario
 from ..numerics import Numbers
 from .callbacks import File
-from .logged import EVALUATES, Logged, Pass, defaults, reduced, shown
+from .lightning_logged import LoggedThere
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
 from .pseudocode import Pseudocode
 
 __all__ = ["Lightning"]
 
 OF_CALL = {"fit": "training", "validate": "validating", "test": "testing", "predict": "predicting"}
-
-
-class PassThere(Pass):
-    """A step's value of an evaluation is not among the metrics. A logger is given each step's latest value again."""
-
-    loader: int | None = None  # the one whose batches come
-
-    def told(self, in_batches: bool) -> dict[str, float]:
-        """While batches come what its steps have logged, else what is of the epoch."""
-        found: dict[str, float] = {}
-        for (log, loader), _ in self.there():
-            on_step, on_epoch = defaults(log)
-            forked = on_step and on_epoch
-            if in_batches and on_step and not log.hook.startswith(EVALUATES):
-                value = self.latest(log, loader)
-                found.update({shown(log, "_step" if forked else "", loader): value, shown(log, "", loader): value})
-            elif on_epoch and not in_batches:
-                value = self.of_epoch(log, loader)
-                found.update({shown(log, "_epoch" if forked else "", loader): value, shown(log, "", loader): value})
-        return found
-
-    def of_epoch(self, log: Log, loader: int | None) -> float:
-        """A metric is not reset between loaders."""
-        values = self.values[log, loader]
-        for another in range(loader or 0) if log.metric else ():
-            values = self.values.get((log, another), []) + values
-        return reduced(log, values)
-
-    def for_loggers(self, what: str) -> dict[str, float]:
-        self.of_batch = {key for key, _ in self.there() if self.is_given(key[1])}
-        return super().for_loggers(what)
-
-    def is_given(self, loader: int | None) -> bool:
-        """Those of the loader that has the batch, and of no loader."""
-        return loader in (None, self.loader)
-
-
-class LoggedThere(Logged):
-    """What `self.log` makes known: the pass that runs is read, and what was once read stays until it is replaced. From
-    a pass's first batch to its last, batches come, and until then those of the pass around it."""
-
-    in_batches = False
-
-    def begin(self) -> None:
-        self.passes.append(PassThere())
-
-    def last_batch(self) -> None:
-        self.in_batches = False
-
-    def batches_of(self, loader: int | None, batch_idx: int) -> None:
-        """Batches of a loader come, this one now."""
-        self.in_batches = True
-        self.innermost.loader = loader
-
-    @property
-    def innermost(self) -> PassThere:
-        """The pass that runs."""
-        innermost = self.passes[-1]
-        assert isinstance(innermost, PassThere)
-        return innermost
-
-    def end(self, forget: bool = False) -> None:
-        """What the sanity check logged is known for a while, and given to no logger."""
-        self.kept.update(self.innermost.told(in_batches=False))
-        over = self.over = self.passes.pop()
-        if not forget:
-            self.hand_on(over.for_loggers("epoch"))
-
-    def known(self) -> dict[str, float]:
-        if self.passes:
-            self.kept.update(self.innermost.told(self.in_batches))
-        return dict(self.kept)
 
 
 class Lightning(Pseudocode):
@@ -278,10 +206,6 @@ class Lightning(Pseudocode):
             super().effects_of(hook)
 
     # ---- the lines that the functions name ---------------------------------------------------------
-
-    def begin_training(self) -> None:
-        """model.train()"""
-        self.put_into_mode(True)
 
     def dataloaders_of_fit(self) -> Events:
         """Before on_train_start."""

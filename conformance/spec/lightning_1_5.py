@@ -5,109 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..experiment import STEPS, Log, Scenario
+from ..experiment import STEPS, Scenario
 from ..numerics import Numbers
 from .callbacks import Callbacks, File
-from .lightning import Lightning, LoggedThere, PassThere
-from .logged import Value, reduced
+from .lightning import Lightning
+from .lightning_logged import Logged15
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
 
 __all__ = ["Lightning15"]
 
 ONCE = ("prepare_data", "setup", "teardown")  # on a data module, the last two for each stage
-
-
-class Pass15(PassThere):
-    """What was logged stays from epoch to epoch, until its hook logs again."""
-
-    def __init__(self, of_training: bool) -> None:
-        super().__init__()
-        self.of_training = of_training
-        self.elsewhere: dict[tuple[Log, int | None], list[Value]] = {}  # what other processes have logged
-
-    def told(self, in_batches: bool) -> dict[str, float]:
-        """While batches of an evaluation come, nothing."""
-        return super().told(in_batches) if self.of_training or not in_batches else {}
-
-    def of_epoch(self, log: Log, loader: int | None) -> float:
-        """That of all processes, even without sync_dist; a metric's that of all loaders."""
-        if log.metric:
-            return reduced(log, [each for key, values in self.values.items() if key[0] == log for each in values])
-        return reduced(log, self.values[log, loader] + self.elsewhere.get((log, loader), []))
-
-    def is_given(self, loader: int | None) -> bool:
-        """Those of all loaders, whichever has the batch."""
-        return True
-
-    def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:
-        """Of several loaders, not what is of none of them."""
-        return super().returns(log, loader, loaders) if loader is not None or loaders == 1 else {}
-
-
-class Logged15(LoggedThere):
-    """The hook that first logs in an epoch's first batch, or outside of batches, forgets what it has logged before: so
-    it does, too, where another hook has logged since."""
-
-    in_batches = True
-    trained: Pass15 | None = None  # the epochs of the last fit
-    is_first = True  # batch, and piece of it, or none at all
-    last_hook = ""  # that has logged
-
-    def begin(self, of_training: bool = False) -> None:
-        self.passes.append(Pass15(of_training))
-        self.start()
-
-    def start(self) -> None:
-        """An epoch or an evaluation does."""
-        self.is_first, self.last_hook = True, ""
-
-    def last_batch(self) -> None:
-        super().last_batch()
-        self.is_first = True
-
-    def batches_of(self, loader: int | None, batch_idx: int) -> None:
-        super().batches_of(loader, batch_idx)
-        self.is_first = batch_idx == 0
-
-    def log(self, log: Log, value: float, weight: int, loader: int | None, own: bool = True) -> None:
-        if self.is_first and log.hook != self.last_hook:
-            for (other, of), values in self.innermost.values.items():
-                if (other.hook, of, other.metric) == (log.hook, loader, False):
-                    values.clear()
-                    self.innermost.elsewhere.pop((other, of), None)
-        self.last_hook = log.hook
-        super().log(log, value, weight, loader, own)
-
-    def abandon(self) -> None:
-        """A fit is over, or ends early. What it has logged is read again when the next one begins."""
-        super().abandon()
-        for each in self.left:
-            assert isinstance(each, Pass15)
-            self.trained = each if each.of_training else self.trained
-
-    @property
-    def innermost(self) -> Pass15:
-        innermost = self.passes[-1]
-        assert isinstance(innermost, Pass15)
-        return innermost
-
-    def log_elsewhere(self, log: Log, value: float, weight: int, loader: int | None) -> None:
-        """Another process has logged that."""
-        values = self.innermost.elsewhere.setdefault((log, loader), [])
-        values.append(Value(value, log.batch_size or weight, self.batches))
-
-    def end_epoch(self) -> None:
-        """An epoch of training is over; what was logged in it stays, but metrics are reset."""
-        self.known()
-        self.hand_on(self.innermost.for_loggers("epoch"))
-        for (log, _), values in self.innermost.values.items():
-            if log.metric:
-                values.clear()
-        self.start()
-
-    def end(self, forget: bool = False) -> None:
-        super().end(forget)
-        self.start()
 
 
 class Lightning15(Lightning):
@@ -145,7 +52,7 @@ class Lightning15(Lightning):
         yield from self.hook("on_pretrain_routine_end")
         yield from self.sanity_check()
 
-        self.begin_training()
+        self.put_into_mode(True)
         self.logged.begin(of_training=True)
         if self.another_epoch():
             yield from self.dataloaders_of_fit()  # not where nothing starts

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..experiment import Log, Scenario
-from .lightning import Lightning, LoggedThere, PassThere
+from ..experiment import Scenario
+from .lightning import Lightning
+from .lightning_logged import Logged2
 from .oracle import Events, Expected, UserError
 
 __all__ = ["Lightning2"]
@@ -19,31 +20,6 @@ GONE = {
     "backward": ("optimizer", "optimizer_idx"),
     "on_predict_epoch_end": ("results",),
 }
-
-
-class Pass2(PassThere):
-    """What was logged per step, too, is returned as the epoch's alone; and nothing of what no logger is given."""
-
-    forks_returned = ("_epoch",)
-
-    def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:
-        return super().returns(log, loader, loaders) if log.logger else {}
-
-
-class Logged2(LoggedThere):
-    """When an evaluation is over, batches come if they did before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.came_before: list[bool] = []  # whether batches did, as each pass began
-
-    def begin(self) -> None:
-        self.passes.append(Pass2())
-        self.came_before.append(self.in_batches)
-
-    def end(self, forget: bool = False) -> None:
-        super().end(forget)
-        self.in_batches = self.came_before.pop()
 
 
 class Lightning2(Lightning):
