@@ -155,6 +155,16 @@ def test_the_sequence_clause_tells_all_edits(tmp_path: Path) -> None:
     )
 
 
+def test_a_sequence_without_an_edit_tells_its_difference_alone(tmp_path: Path) -> None:
+    """The end of a call comes after the begin of the next one: every call is there, in the same order."""
+    scenario = SCENARIOS["fit-no-callbacks"]
+    rows = conforming(scenario)
+    [(_, end)] = spans(rows, "module.on_train_end")
+    crossed = [*rows[:end], rows[end + 1], rows[end], *rows[end + 2 :]]
+    verdict = judge_rows(tmp_path / "t.jsonl", scenario, crossed, {"kind": "sequence"})
+    assert verdict.seq == end and not verdict.reason.endswith("in all: ")
+
+
 def test_instants_are_no_calls() -> None:
     events = run("fit-no-callbacks")
     instant = events[4]._replace(ph="I", hook="note")

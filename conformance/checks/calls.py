@@ -289,4 +289,5 @@ class Sequence(Check):
             contract = self.contract if whole else self.contract[: len(self.trace)]
             told = in_words(edits(calls(contract), calls(self.trace)))
             failure, self.failure = self.failure, None
-            self.fail(failure.seq, f"{failure.reason}; in all: {told}", failure.expected, failure.seen)
+            reason = f"{failure.reason}; in all: {told}" if told else failure.reason
+            self.fail(failure.seq, reason, failure.expected, failure.seen)
