@@ -87,7 +87,7 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
             checks[clause.id] = check
 
     ranks = []
-    for rank in range(scenario.processes):
+    for rank in range(scenario.recorded):
         of_rank = {clause: _of_rank(rank, check, clauses[clause]) for clause, check in checks.items()}
         ranks.append(_Lockstep(scenario, rank, declared, of_rank, contract))
     for event in reader:

@@ -233,7 +233,8 @@ class Scenario:
     With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
     make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
     With "ddp" there are `devices` processes on each of `num_nodes` nodes. A batch of the scenario is what they take
-    together: the loaders' batch_size is their share of it.
+    together: the loaders' batch_size is their share of it. With "ddp_spawn" each call starts them anew, and a trace is
+    of the process that made the call.
 
     `early_stopping` are callbacks that stop the training, `model_checkpoint` those that save it, one at most of the
     trainer's and of the module's. They are recorded as the others, and numbered after them. In the lists of either
@@ -277,8 +278,19 @@ class Scenario:
 
     @property
     def processes(self) -> int:
-        """How many there are; more than one with DDP."""
-        return int(self.option("devices")) * int(self.option("num_nodes")) if self.option("strategy") == "ddp" else 1
+        """How many train; more than one with DDP."""
+        is_ddp = self.option("strategy") in ("ddp", "ddp_spawn")
+        return int(self.option("devices")) * int(self.option("num_nodes")) if is_ddp else 1
+
+    @property
+    def spawns(self) -> bool:
+        """Whether none of them is the one that made the call."""
+        return bool(self.option("strategy") == "ddp_spawn")
+
+    @property
+    def recorded(self) -> int:
+        """Of how many processes a trace has the events."""
+        return 1 if self.spawns else self.processes
 
     @property
     def stops_by_nothing(self) -> bool:

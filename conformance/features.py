@@ -12,7 +12,7 @@ __all__ = ["applies", "features"]
 # Scenarios in which a batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
     "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate".split()
-    + "data-parallel distributed shuffled alone".split()
+    + "data-parallel distributed spawned shuffled alone".split()
 )
 
 
@@ -70,7 +70,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"data-parallel", "parts:%s" % ("uneven" if any(size % devices for size in sizes) else "even")}
         words |= {"parts:fewer"} if min(sizes) < devices else set()
     flags = {
-        "distributed": scenario.processes > 1,
+        "distributed": scenario.recorded > 1,
+        "spawned": scenario.spawns,
         "several-nodes": scenario.option("num_nodes") > 1,
         "prepares-once": not model.prepare_data_per_node,
         "own-sampler": data.distributed_sampler,

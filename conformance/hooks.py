@@ -83,6 +83,8 @@ MODULE_HOOKS = (
     "optimizer_zero_grad",
     "backward",
     "optimizer_step",
+    "add_to_queue",
+    "get_from_queue",
     *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
 )
 

@@ -180,10 +180,16 @@ class Recorder:
 
     # ---- instrumentation -------------------------------------------------------------------------
 
-    def recording(self, base: type, hooks: Iterable[str], receiver: str) -> Any:
+    def recording(
+        self, base: type, hooks: Iterable[str], receiver: str,
+        elsewhere: Optional[Tuple[Callable[..., Any], Tuple[Any, ...]]] = None
+    ) -> Any:  # fmt: skip
         """A subclass of `base` whose `hooks` are recorded; instances of a callback class say who
-        they are by an attribute `receiver`."""
+        they are by an attribute `receiver`. Where one is pickled, for another process, what comes of it is made by
+        `elsewhere`, a function and its arguments, which is given the attributes."""
         namespace = {hook: self._recorded(base, hook, receiver) for hook in hooks}
+        if elsewhere is not None:
+            namespace["__reduce__"] = lambda self: (*elsewhere, dict(vars(self)))
         return type("Recorded" + base.__name__, (base,), namespace)
 
     def _recorded(self, base: type, hook: str, receiver: str) -> Callable[..., Any]:

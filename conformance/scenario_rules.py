@@ -30,7 +30,8 @@ CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "t
 # several loaders, is needed where that is what the scenario is for.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed", "torchmetrics", "loaders-together", "early-stopping", "model-checkpoint"),
+    *("data-parallel", "distributed", "spawned", "torchmetrics", "loaders-together"),
+    *("early-stopping", "model-checkpoint"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -252,6 +253,7 @@ def _check_needs(scenario: Scenario) -> None:
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
+        (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
         (bool(scenario.early_stopping), "early_stopping", "early-stopping"),
         (bool(scenario.model_checkpoint), "model_checkpoint", "model-checkpoint"),
@@ -296,7 +298,7 @@ def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
     _one_of(where + ": given", stopping.given, ("trainer", "module"))
     of_steps = {log.name + fork for log in scenario.model.logs if log.hook in STEPS.values()
                 for fork in ("", "_step", "_epoch")}
-    if scenario.processes > 1 or (scenario.option("precision") != 32 and stopping.monitor in of_steps):
+    if scenario.recorded > 1 or (scenario.option("precision") != 32 and stopping.monitor in of_steps):
         raise ScenarioError("%s needs one process, and for a loss precision 32" % where)
     if any(each != stopping and (each.monitor, each.mode) == (stopping.monitor, stopping.mode)
            for each in scenario.early_stopping):
@@ -314,7 +316,7 @@ def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
         raise ScenarioError("%s: save_top_k=%d needs a monitor" % (where, saving.save_top_k))
     if saving.monitor and (saving.monitor not in scenario.model.names_logged or saving.monitor in ("epoch", "step")):
         raise ScenarioError("%s: monitor: nothing is logged under %.80r" % (where, saving.monitor))
-    if scenario.processes > 1 or scenario.option("precision") != 32 or _saves(scenario):
+    if scenario.recorded > 1 or scenario.option("precision") != 32 or _saves(scenario):
         raise ScenarioError("%s needs one process, precision 32, and no other saves" % where)
     if scenario.option("fast_dev_run") or scenario.model.manual:
         words = "with fast_dev_run nothing is saved, and with model.manual each trainer has steps of its own"
@@ -351,15 +353,17 @@ def _check_option(name: str, option: str, value: Any) -> None:
     elif option in ("devices", "num_nodes"):
         _natural(where, value, 1, MOST_DEVICES)
     elif option == "strategy":
-        _one_of(where, value, ("dp", "ddp"))
+        _one_of(where, value, ("dp", "ddp", "ddp_spawn"))
 
 
 def _check_parts(scenario: Scenario) -> None:
     """What goes together with batches that are split over devices."""
     name, data = scenario.name, scenario.data
-    if data.distributed_sampler and scenario.option("strategy") != "ddp":
+    if data.distributed_sampler and scenario.option("strategy") not in ("ddp", "ddp_spawn"):
         raise ScenarioError('%s: data.distributed_sampler needs trainer.strategy="ddp"' % name)
-    if scenario.option("strategy") == "ddp":
+    if scenario.spawns:
+        _check_spawned(scenario)
+    if scenario.option("strategy") in ("ddp", "ddp_spawn"):
         return _check_shares(scenario)
     if scenario.option("num_nodes") > 1:
         raise ScenarioError('%s: trainer.num_nodes=%d needs strategy="ddp"' % (name, scenario.option("num_nodes")))
@@ -395,6 +399,18 @@ def _check_shares(scenario: Scenario) -> None:
     else:
         return
     raise ScenarioError('%s: trainer.strategy="ddp" %s' % (name, words))
+
+
+def _check_spawned(scenario: Scenario) -> None:
+    """What goes together with processes that nobody records: what they have come to has to be known."""
+    given = {each.given for each in scenario.early_stopping} | {each.given for each in scenario.model_checkpoint}
+    if scenario.option("num_nodes") > 1 or scenario.when or _saves(scenario):
+        words = "one node, no `when`, and no calls that save or resume; model_checkpoint saves"
+    elif scenario.data.source == "argument" or scenario.model.callbacks or "module" in given:
+        words = "data that are no argument, and callbacks that are the trainer's"
+    else:
+        return
+    raise ScenarioError('%s: trainer.strategy="ddp_spawn" needs %s' % (scenario.name, words))
 
 
 def _check_plan(scenario: Scenario) -> None:

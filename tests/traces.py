@@ -49,7 +49,7 @@ def conforming(scenario: Scenario, contract: str = DOCUMENTATION) -> list[Row]:
     """The events of a trainer that keeps the contract, its processes in step; cleared gradients are zero in it."""
     return [
         Row(e.ph, e.receiver, e.hook, e.args, {k: "zero" if v == "clear" else v for k, v in e.fx.items()}, rank=rank)
-        for events in zip_longest(*(_waiting(scenario, rank, contract) for rank in range(scenario.processes)))
+        for events in zip_longest(*(_waiting(scenario, rank, contract) for rank in range(scenario.recorded)))
         for rank, e in enumerate(events)
         if e is not None
     ]

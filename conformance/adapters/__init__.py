@@ -5,6 +5,7 @@ A trainer is named by one of ADAPTERS, or by a class in a file of the user's own
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import sys
@@ -74,4 +75,6 @@ def _own(path: str, name: str) -> Any:
             "%s has no adapter %s%s; accepted: a class with `header` and `run`, such as one of LightningLikeAdapter"
             % (path, name, did_you_mean(name, own, cutoff=0.3))
         )
-    return kind()
+    adapter = kind()
+    adapter.again = functools.partial(_own, path, name)
+    return adapter

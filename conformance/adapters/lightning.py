@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any, Dict
 
@@ -18,6 +19,7 @@ class LightningAdapter(LightningLikeAdapter):
     def __init__(self, version: str) -> None:
         super().__init__(import_lightning(version))
         self.name, self.version = "lightning", self.api.__version__
+        self.again = functools.partial(LightningAdapter, version)
         # 1.5.10 splits batches over GPUs only, 2.6.6 not at all. To log one name of several loaders is an error.
         self.lacks += ("data-parallel", "loaders-together")
         if not self.version.startswith("1."):

@@ -11,7 +11,7 @@ import os
 import platform
 import tempfile
 from importlib.util import find_spec
-from typing import Any, Dict, Iterable, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Tuple
 
 import torch
 
@@ -20,6 +20,7 @@ from ..described import said
 from ..experiment import Scenario
 from ..hooks import CALLBACK_HOOKS, CALLS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS
 from ..recorder import Recorder
+from ..scenario import scenario_of
 from ..trace import Header, TraceWriter
 from . import model as scenario_model
 
@@ -55,6 +56,7 @@ class LightningLikeAdapter:
 
     def __init__(self, namespace: Any) -> None:
         self.api = namespace
+        self.again: Callable[[], Any] = type(self)  # makes one like this in another process
         if find_spec("torchmetrics") is None:
             self.lacks += ("torchmetrics",)
 
@@ -98,7 +100,7 @@ class LightningLikeAdapter:
         scenario = dataclasses.replace(scenario, model=dataclasses.replace(scenario.model, defines=defines))
         with tempfile.TemporaryDirectory() as folder:
             record = functools.partial(self._record, scenario, folder)
-            if scenario.processes == 1:
+            if scenario.recorded == 1:
                 record(writer)
             else:
                 from .ranks import run_in_ranks  # needs a torch that was built with processes
@@ -107,7 +109,8 @@ class LightningLikeAdapter:
 
     def _record(self, scenario: Scenario, folder: str, writer: Any) -> None:
         """What one process does."""
-        shares, rank = scenario.processes > 1, int(os.environ["RANK"]) if scenario.processes > 1 else 0
+        shares = scenario.recorded > 1
+        rank = int(os.environ["RANK"]) if shares else 0
         when = [event for event in scenario.when if event.rank in (-1, rank)]
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
         recorder.blind = self.blind
@@ -157,7 +160,7 @@ class LightningLikeAdapter:
     def build(self, scenario: Scenario, recorder: Recorder) -> Tuple[Any, Any, List[Any]]:
         """The recording module, data module (or None) and callbacks of the scenario."""
         hooks = [h for h in CALLBACK_HOOKS if hasattr(self.api.Callback, h)]
-        base_class = recorder.recording(self.api.Callback, hooks, "callback")
+        base_class = recorder.recording(self.api.Callback, hooks, "callback", (object.__new__, (self.api.Callback,)))
         callback_class: Any = type("DerivedCallback", (base_class,), {})
         callbacks = [callback_class() for _ in range(scenario.callbacks)]
         own = [
@@ -171,22 +174,32 @@ class LightningLikeAdapter:
             others[:0] = [callback for given, callback in saving if given == owner]
             others += [callback for given, callback in stopping if given == owner]
 
-        base = scenario_model.model_class(self.api.LightningModule, scenario)
+        base = self.base("module", scenario)
         if own:
-            base.configure_callbacks = lambda self: own  # type: ignore[attr-defined]
-        module = recorder.recording(base, self._module_hooks(base, scenario), "module")()
+            base.configure_callbacks = lambda self: own
+        again = self.again, "module", scenario.to_dict()
+        module = recorder.recording(base, self._module_hooks(base, scenario), "module", (_unrecorded, again))()
         datamodule = None
         if scenario.data.source == "datamodule":
-            base = scenario_model.datamodule_class(self.api.LightningDataModule, scenario)
+            base = self.base("datamodule", scenario)
             hooks = [h for h in DATA_HOOKS if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
-            datamodule = recorder.recording(base, _overridable(hooks, scenario), "datamodule")()
+            again = self.again, "datamodule", scenario.to_dict()
+            hooks = _overridable(hooks, scenario)
+            datamodule = recorder.recording(base, hooks, "datamodule", (_unrecorded, again))()
         return module, datamodule, callbacks
+
+    def base(self, receiver: str, scenario: Scenario) -> Any:
+        """The class of the scenario's module or data module, which records nothing."""
+        if receiver == "datamodule":
+            return scenario_model.datamodule_class(self.api.LightningDataModule, scenario)
+        return scenario_model.model_class(self.api.LightningModule, scenario)
 
     def stopping(self, scenario: Scenario, recorder: Recorder, hooks: List[str]) -> List[Tuple[str, Any]]:
         """The recording callbacks, of one class, that stop the training; each with whom it is given to."""
         if not scenario.early_stopping:
             return []
-        kind = recorder.recording(self.api.callbacks.EarlyStopping, hooks, "callback")
+        base = self.api.callbacks.EarlyStopping
+        kind = _named_as(base, recorder.recording(base, hooks, "callback", (object.__new__, (base,))))
         given = [dataclasses.asdict(each) for each in scenario.early_stopping]
         return [(each.pop("given"), kind(**each)) for each in given]
 
@@ -194,7 +207,8 @@ class LightningLikeAdapter:
         """Likewise, that save checkpoints."""
         if not scenario.model_checkpoint:
             return []
-        kind = recorder.recording(self.api.callbacks.ModelCheckpoint, hooks, "callback")
+        base = self.api.callbacks.ModelCheckpoint
+        kind = _named_as(base, recorder.recording(base, hooks, "callback", (object.__new__, (base,))))
         made = []
         for each in map(dataclasses.asdict, scenario.model_checkpoint):
             given, every = each.pop("given"), each.pop("every_n_train_steps")
@@ -226,6 +240,17 @@ class LightningLikeAdapter:
             stage = {"validate": "val"}.get(function, function)
             given["dataloaders"] = scenario_model.loaders(scenario, stage)
         return lambda: getattr(trainer, function)(module, **given)
+
+
+def _unrecorded(adapter: Callable[[], Any], receiver: str, scenario: Mapping[str, Any]) -> Any:
+    """The module or data module in a process that a trainer has spawned."""
+    return adapter().base(receiver, scenario_of(scenario))()
+
+
+def _named_as(base: type, kind: Any) -> Any:
+    """A class of the same name, by which trainers know in a checkpoint, or in another process, whose state is whose."""
+    kind.__qualname__, kind.__module__ = base.__qualname__, base.__module__
+    return kind
 
 
 def _overridable(hooks: List[str], scenario: Scenario) -> List[str]:

@@ -7,6 +7,7 @@ finds nothing to do. Each one states what went missing; none touches what a trai
 
 from __future__ import annotations
 
+import atexit
 import collections
 import collections.abc
 import contextlib
@@ -115,7 +116,7 @@ def _pretend_tensorboard() -> list[str]:
 
 
 def _after_import() -> None:
-    """Enums of strings format as their value, as they did until Python 3.12 (3.11 in part)."""
+    # Enums of strings format as their value, as they did until Python 3.12 (3.11 in part).
     enums: Any = importlib.import_module("pytorch_lightning.utilities.enums")
     kinds = [enums.LightningEnum]
     while kinds:
@@ -124,6 +125,14 @@ def _after_import() -> None:
         members = list(kind)
         if members and format(members[0]) != members[0].value:
             kind.__format__ = _format_value
+    # A process that 1.x has spawned ends with its group of processes still there, for which torch 2 may abort it.
+    atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    distributed: Any = importlib.import_module("torch.distributed")
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _format_value(self: Any, spec: str) -> str:

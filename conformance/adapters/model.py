@@ -155,7 +155,7 @@ def loaders(scenario: Scenario, stage: str) -> Any:
         size = scenario.data.batch_size // scenario.processes  # the others' batches are the rest
         settings: Dict[str, Any] = {"batch_size": size, "collate_fn": _collate(scenario.data.batch)}
         if scenario.data.distributed_sampler and stage == "train":
-            rank = int(os.environ["RANK"])
+            rank = None if scenario.spawns else int(os.environ["RANK"])  # before there is a group
             settings["sampler"] = DistributedSampler(rows, scenario.processes, rank, shuffle=False)
         made.append(DataLoader(rows, shuffle=scenario.data.shuffle and stage == "train", **settings))
     if stage == "train" and scenario.data.train_loaders:

@@ -8,9 +8,10 @@ from typing import Any
 from ..experiment import STEPS, Scenario
 from ..numerics import Numbers
 from .callbacks import Callbacks, File
-from .lightning import Lightning
+from .lightning import OF_CALL, Lightning
 from .lightning_logged import Logged15
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
+from .pseudocode import Pseudocode
 
 __all__ = ["Lightning15"]
 
@@ -28,6 +29,8 @@ class Lightning15(Lightning):
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
+        if scenario.spawns and "fit" in scenario.calls:
+            return "what is trained by processes that all change the same memory"
         overfits = scenario.option("overfit_batches") and scenario.data.train_loaders and "predict" in scenario.calls
         return "what predict is given of several training loaders" if overfits else super().leaves_open(scenario)
 
@@ -395,6 +398,14 @@ class Lightning15(Lightning):
         if receiver == "datamodule":
             self.called_once.add((hook, args.get("stage", "")))
         return (yield from super().span(receiver, hook, inside, args))
+
+    def bring_back(self, first: Pseudocode, function: str) -> Events:
+        """The trainer that made the call has begun it, and predicts nothing."""
+        self.called, self.callbacks, self.runs = function, self.callbacks_of("trainer"), OF_CALL[function]
+        yield from self.configure_callbacks()
+        yield from self.hook("prepare_data")
+        yield from self.hook("setup", stage=function)
+        yield from super().bring_back(first, function)
 
     def made(self, function: str) -> dict[str, Any]:
         """A call that Ctrl-C has ended returns None."""

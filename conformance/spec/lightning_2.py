@@ -9,6 +9,7 @@ from ..experiment import Scenario
 from .lightning import Lightning
 from .lightning_logged import Logged2
 from .oracle import Events, Expected, UserError
+from .pseudocode import Pseudocode
 
 __all__ = ["Lightning2"]
 
@@ -210,6 +211,13 @@ class Lightning2(Lightning):
         yield from super().dataloaders_of_fit()
         if self.validates() and self.options["check_val_every_n_epoch"] == 1:
             yield from self.within("val_loop", self.dataloader("val"))
+
+    def bring_back(self, first: Pseudocode, function: str) -> Events:
+        """What was logged joins what was; where the trainer is is not brought back, and weights by a fit only."""
+        self.logged.kept |= first.logged.known()
+        if function == "fit":
+            self.take_weights(first)
+        yield from ()
 
     def begin_evaluation(self, stage: str) -> Events:
         self.grad_enabled = False  # before the loaders are asked for

@@ -10,13 +10,17 @@ Where the text is silent, the rule applied is a row of `docs/interpretations.md`
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from ..hooks import TRANSFERS
 from .batch import Batch
 from .callbacks import Callbacks
-from .oracle import Events, UserError
+from .oracle import Events, Expected, UserError
 
 __all__ = ["Pseudocode"]
 
@@ -287,6 +291,9 @@ class Pseudocode(Batch, Callbacks):
         if function == "save":
             yield from self.save()
             return
+        if self.s.spawns:
+            yield from self.call_elsewhere(function)
+            return
         if function == "resume":
             self.new_trainer()
         resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
@@ -315,6 +322,33 @@ class Pseudocode(Batch, Callbacks):
         with suppress(UserError):
             for function in self.s.calls:
                 yield from self.call(function)
+
+    def call_elsewhere(self, call: str) -> Events:
+        """The processes that a call spawns run the function; this one has what process 0 has come to, but for
+        predictions. [R107]"""
+        function, first = call.partition("-")[0], self.process_zero
+        yield self.event("B", "trainer", function, {})
+        deque(first.call(call), maxlen=0)
+        yield from self.bring_back(first, function)
+        yield self.event("E", "trainer", function, first.returned(function))
+
+    @cached_property
+    def process_zero(self) -> Pseudocode:
+        """The first of the processes, over all calls."""
+        return type(self)(replace(self.s, trainer={**self.s.trainer, "strategy": "ddp"}))
+
+    def bring_back(self, first: Pseudocode, function: str) -> Events:
+        """The weights, where the trainer is, and by the queue what was logged. In which order, nobody says."""
+        for ph in ("B", "E"):
+            yield Expected(ph, "module", "get_from_queue", {}, {}, self.scope)
+        self.epoch, self.step = first.epoch, first.step
+        self.logged.kept = first.logged.known()
+        self.take_weights(first)
+
+    def take_weights(self, first: Pseudocode) -> None:
+        """Those of another process, which may be new."""
+        self.updates += self.numbers.layers != first.numbers.layers
+        self.numbers.layers = deepcopy(first.numbers.layers)
 
     def decides(self, own: float) -> float:
         """That of process 0 [R102], whose schedulers step as this one's."""
@@ -354,11 +388,15 @@ class Pseudocode(Batch, Callbacks):
         handed = {} if self.options["fast_dev_run"] else self.logged.handed
         given = [(name, value) for name, values in sorted(handed.items()) for value in values]
         made = {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
-        if function in ("validate", "test"):
-            over, stage = self.logged.over, {"validate": "val"}.get(function, function)
-            told = over.returned(len(self.s.loaders(stage))) if over else []
-            made |= {"returned_names": [name for name, _ in told], "returned_values": [value for _, value in told]}
-        return dict(made)
+        return {**made, **self.returned(function)}
+
+    def returned(self, function: str) -> dict[str, Any]:
+        """What the call returns, of what was logged; another's predictions not."""
+        if function not in ("validate", "test"):
+            return {"results": "none"} if function == "predict" else {}
+        over, stage = self.logged.over, {"validate": "val"}.get(function, function)
+        told = over.returned(len(self.s.loaders(stage))) if over else []
+        return {"returned_names": [name for name, _ in told], "returned_values": [value for _, value in told]}
 
     def closing(self, hook: str, **args: Any) -> Events:
         """After an exception: what a closing hook raises itself does not hide the first one."""
