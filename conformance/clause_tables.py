@@ -9,8 +9,8 @@ A clause is a table `[[clause]]`. Where many are alike, one table stands for sev
         { hooks = ["on_train_end", "on_fit_end", ...] },   # FAMILY.on_train_end-then-on_fit_end: "... comes before ..."
     ]
 
-What is to be otherwise, a table says: `id`, `level` (MUST), `sentence`, `source`; a line's `per`; and `given` and an
-order's `point`, which are keys of the check.
+What is to be otherwise, a table says: `id`, `level` (MUST, or the family's word), `sentence`, `source`; a line's `per`;
+and `given` and an order's `point`, which are keys of the check.
 
 A file is the family's that it is named after, unless it has tables `words.FAMILY`, one for each of its families. Then
 `{word}` in a string is the family's word, `{family}` its name, and a table of families in place of a string, `{ val =
@@ -152,6 +152,7 @@ def _hooks(row: Row, own_key: str) -> list[str]:
 def _spelled(row: Row, words: Row, slug: str, sentence: str, check: Row) -> dict[str, Any]:
     """The `[[clause]]`: what the table says, and the rest as it is where nothing is said."""
     source = _word({**words, **row}, "source")
-    plain = {"id": f"{words['family']}.{slug}", "level": "MUST", "sentence": sentence, "source": source}
+    level = words.get("level", "MUST")
+    plain = {"id": f"{words['family']}.{slug}", "level": level, "sentence": sentence, "source": source}
     said = {key: row[key] for key in SAID if key in row}
     return {**plain, **said, "check": {**check, **{key: row[key] for key in ("point", "given") if key in row}}}

@@ -58,7 +58,10 @@ def clause_list(clauses: Mapping[str, Clause]) -> str:
         f"{len(excluded)} that are not,\n[with the reason](#not-checked). The source is the section of the "
         "documentation that says so; where it is silent, the\nreading is an "
         "[interpretation](interpretations.md). `python -m conformance spec ID` shows a clause's check, its\n"
-        "mutant, and how the releases depart from it.\n",
+        "mutant, and how the releases depart from it.\n\n"
+        "A clause is a MUST where the documentation's prose or pseudocode says so, and a SHOULD where it is silent, "
+        "hedged or\nat odds with itself, so that a trainer may be right in another way. A run that fails no MUST but "
+        "known departures ends\nwith exit status 0.\n",
     ]
     listed = dict.fromkeys([*FAMILIES, *(clause.family for clause in clauses.values())])
     for family in listed:
