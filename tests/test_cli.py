@@ -71,7 +71,7 @@ def test_check_fails_for_a_must_only(trace: Path, broken: Path, capsys: pytest.C
     renamed = trace.with_name("renamed.jsonl")
     renamed.write_text(trace.read_text().replace('"on_train_end"', '"on_epoch_end"'))
     assert main(["check", str(renamed)]) == 1
-    assert "fit.on_train_end" in capsys.readouterr().out
+    assert "train.on_epoch_end  MUST" in capsys.readouterr().out
 
 
 def test_check_needs_neither_torch_nor_a_trainer(trace: Path) -> None:
