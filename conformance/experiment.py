@@ -55,8 +55,8 @@ class Data:
     which a row's x differs and its y does not.
 
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
-    they lie: a "list", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first of them
-    and b with the others. `shuffle` has the training loaders give their rows in a random order, which only
+    they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first
+    of them and b with the others. `shuffle` has the training loaders give their rows in a random order, which only
     `overfit_batches` undoes, or which with DDP is as good as any. With `distributed_sampler` they come with torch's
     DistributedSampler, which deals without shuffling, in place of the one that the trainer would put in.
     """

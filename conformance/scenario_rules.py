@@ -184,7 +184,7 @@ def _check_data(scenario: Scenario) -> None:
 def _check_train_loaders(scenario: Scenario) -> None:
     """What goes together with several training loaders, and with shuffling."""
     name, data = scenario.name, scenario.data
-    _one_of(name + ": data.structure", data.structure, ("list", "dict", "nested"))
+    _one_of(name + ": data.structure", data.structure, ("list", "tuple", "dict", "nested"))
     for batches in data.train_loaders:
         _natural(name + ": data.train_loaders", batches, 1)
     if len(data.train_loaders) > MOST_LOADERS or (data.structure == "nested" and len(data.train_loaders) == 1):

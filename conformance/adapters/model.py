@@ -164,10 +164,10 @@ def loaders(scenario: Scenario, stage: str) -> Any:
 
 
 def _structured(loaders: List[Any], structure: str) -> Any:
-    """Loaders in a list, a dict, or a dict of two lists."""
+    """Loaders in a list, a tuple, a dict, or a dict of two lists."""
     if structure == "nested":
         return {"a": loaders[:1], "b": loaders[1:]}
-    return dict(zip("abcdefgh", loaders)) if structure == "dict" else loaders
+    return dict(zip("abcdefgh", loaders)) if structure == "dict" else tuple(loaders) if structure == "tuple" else loaders
 
 
 def model_class(base: type, scenario: Scenario) -> type:

@@ -87,7 +87,7 @@ class Plan(Oracle):
         each = [f"train/{index}/{batch_idx % n}" for index, n in enumerate(self.s.loaders("train"))]
         if not self.s.data.train_loaders:
             return each[0]
-        if self.s.data.structure == "list":
+        if self.s.data.structure in ("list", "tuple"):
             return f"[{','.join(each)}]"
         if self.s.data.structure == "nested":
             each = [f"[{each[0]}]", f"[{','.join(each[1:])}]"]
