@@ -121,11 +121,11 @@ class Model:
 
     `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
     output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
-    included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for
-    one of the type of the trainer's, "base" for one of the type that theirs is derived from. With `frozen` the layers'
-    biases do not require gradients, ever; with `layer_in_eval` the first layer is put into eval mode, when it is made
-    and in each on_train_epoch_start. `logs` are calls of `self.log`; true is short for the steps' losses, as
-    "train_loss" and "eval_loss".
+    included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for one of
+    the type of the trainer's, "base" for one of the type that theirs is derived from. With `frozen` the layers'
+    biases do not require gradients, ever; with `shared` two of them are one, which both optimizers train; with
+    `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start. `logs`
+    are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
     the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs. With `manual`
@@ -150,6 +150,7 @@ class Model:
     callbacks: Tuple[str, ...] = ()
     starts_in_eval: bool = False
     frozen: bool = False
+    shared: bool = False
     layer_in_eval: bool = False
     logs: Tuple[Log, ...] = ()
     optimizers: int = 1

@@ -88,6 +88,7 @@ class Numbers:
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.scenario, self.rank = scenario, rank
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
+        self._share(self.layers)
         self.set_gradients(None)
         self.configure()
 
@@ -97,6 +98,13 @@ class Numbers:
         self._moments: list[tuple[list[float], ...] | None] = [None for _ in self.layers]
         self._updates = [0 for _ in self.layers]
         self._best = [inf for _ in self.layers]  # of the values that a plateau scheduler was given
+
+    def _share(self, values: Sequence[list[float] | None], optimizer_idx: int = 0) -> None:
+        """What the layer of one optimizer has of a shared bias, that of the other has."""
+        own = values[optimizer_idx]
+        for other in values if self.scenario.model.shared else ():
+            if other is not None:
+                other[-1] = own[-1] if own else 0.0
 
     @property
     def weights(self) -> list[float]:
@@ -183,13 +191,18 @@ class Numbers:
         if not averages and self.scenario.processes > 1:
             alone = self._gradient(batch, window, parts[self.rank], divided_by)
             self.own[optimizer_idx] = [sum(column) for column in zip(own or [0.0] * len(alone), alone)]
+        if self.scenario.model.shared:
+            for gradients in (self.gradients, self.own):
+                gradients[:] = [each or [0.0] * len(before) for each in gradients]
+                self._share(gradients, optimizer_idx)
         self._add_up()
 
     def _gradient(self, batch: str, window: Window, part: range | None, divided_by: float) -> list[float]:
         """Of the mean of the squared errors, by each weight of a layer and its bias."""
         errors, rows = self.errors(batch, window, part), self.rows(batch, window, part)
         pairs = [list(zip(errors, column)) for column in zip(*(x for x, _ in rows))]
-        return self._kept([2 * sum(error * x for error, x in pair) / len(rows) / divided_by for pair in pairs])
+        steps = [2 * sum(error * x for error, x in pair) / len(rows) / divided_by for pair in pairs]
+        return self._kept([*steps[:-1], steps[-1] * (1 + self.scenario.model.shared)])
 
     def _kept(self, steps: list[float]) -> list[float]:
         """Without what would change a frozen bias."""
@@ -208,6 +221,8 @@ class Numbers:
     def zero_grad(self, optimizer_idx: int = 0) -> None:
         """Clear the gradients of one optimizer's layer."""
         self.gradients[optimizer_idx] = self.own[optimizer_idx] = None
+        self._share(self.gradients, optimizer_idx)
+        self._share(self.own, optimizer_idx)
         self._add_up()
 
     def update(self, optimizer_idx: int = 0) -> bool:
@@ -221,6 +236,7 @@ class Numbers:
         layer, rate = self.layers[optimizer_idx], self.rates[optimizer_idx]
         steps = change(optimizer_idx, gradient)
         self.layers[optimizer_idx] = [weight - rate * step for weight, step in zip(layer, steps)]
+        self._share(self.layers, optimizer_idx)
         return any(steps)
 
     def schedule(self, optimizer_idx: int = 0, value: float | None = None) -> None:

@@ -213,6 +213,9 @@ def _check_model(name: str, model: Model) -> None:
     _one_of(name + ": model.optimizers", model.optimizers, (1, 2))
     if model.optimizers > 1 and model.optimizer == "none":
         raise ScenarioError('%s: model.optimizers=%d, and model.optimizer="none"' % (name, model.optimizers))
+    if model.shared and (model.optimizers == 1 or model.optimizer != "sgd" or model.frozen or model.overrides):
+        words = 'two model.optimizers, "sgd", biases that are not frozen, and no model.overrides'
+        raise ScenarioError("%s: model.shared needs %s" % (name, words))
     if model.frequencies and len(model.frequencies) != model.optimizers:
         count = len(model.frequencies)
         raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
@@ -359,6 +362,8 @@ def _check_option(name: str, option: str, value: Any) -> None:
 def _check_parts(scenario: Scenario) -> None:
     """What goes together with batches that are split over devices."""
     name, data = scenario.name, scenario.data
+    if scenario.model.shared and (scenario.option("strategy") or scenario.option("accumulate_grad_batches") > 1):
+        raise ScenarioError("%s: model.shared needs an update after each batch, and no strategy" % name)
     if data.distributed_sampler and scenario.option("strategy") not in ("ddp", "ddp_spawn"):
         raise ScenarioError('%s: data.distributed_sampler needs trainer.strategy="ddp"' % name)
     if scenario.spawns:

@@ -167,7 +167,9 @@ def _structured(loaders: List[Any], structure: str) -> Any:
     """Loaders in a list, a tuple, a dict, or a dict of two lists."""
     if structure == "nested":
         return {"a": loaders[:1], "b": loaders[1:]}
-    return dict(zip("abcdefgh", loaders)) if structure == "dict" else tuple(loaders) if structure == "tuple" else loaders
+    if structure == "tuple":
+        return tuple(loaders)
+    return dict(zip("abcdefgh", loaders)) if structure == "dict" else loaders
 
 
 def model_class(base: type, scenario: Scenario) -> type:
@@ -188,6 +190,8 @@ def model_class(base: type, scenario: Scenario) -> type:
                 layer.bias.fill_(bias)
             layer.bias.requires_grad_(not scenario.model.frozen)
             self.layers.append(layer)
+        if scenario.model.shared:
+            self.layers[1].bias = self.layers[0].bias
         if any(log.metric for log in scenario.model.logs):
             kind = import_module("torchmetrics").MeanSquaredError
             self.measures = nn.ModuleList(kind() if log.metric else nn.Identity() for log in scenario.model.logs)
