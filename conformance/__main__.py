@@ -22,7 +22,7 @@ from .checker import judge_file
 from .clauses import Clause, ClauseError, load_clauses
 from .compare import CompareError
 from .near import did_you_mean
-from .profiles import DOCUMENTATION, PROFILES, departures, notes_of, read_departures, stale
+from .profiles import DOCUMENTATION, PROFILES, departures, in_words_of, notes_of, read_departures, stale
 from .readings import PAGE, readings, resting_on
 from .report import print_summary, to_json, to_junit, write_html
 from .runner import HarnessError, produce_traces, run_trainer
@@ -384,9 +384,9 @@ def _matching(pattern: str, clauses: Mapping[str, Clause]) -> dict[str, Clause]:
 
 
 def _clauses(arguments: argparse.Namespace) -> dict[str, Clause]:
-    clauses = load_clauses()
+    clauses = in_words_of(arguments.profile, load_clauses())
     if not arguments.clause:
-        return dict(clauses)
+        return clauses
     wanted: dict[str, Clause] = {}
     for pattern in arguments.clause:
         wanted.update(_matching(pattern, clauses))

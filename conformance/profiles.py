@@ -9,15 +9,18 @@ departure is a finding, and its note explains it; under the release's own it is 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from .clauses import SPEC, ClauseError, load_clauses, read_tables
+from .clauses import SPEC, Clause, ClauseError, load_clauses, read_tables
 from .near import did_you_mean
 from .spec.contracts import CONTRACTS, DOCUMENTATION
 from .verdicts import Note, Status, TrainerRun
 
-__all__ = ["DOCUMENTATION", "PROFILES", "departures", "notes_of", "profile_of", "read_departures", "stale"]
+__all__ = [
+    "DOCUMENTATION", "PROFILES", "departures", "in_words_of", "notes_of", "profile_of", "read_departures", "stale"
+]  # fmt: skip
 
 PROFILES = tuple(CONTRACTS)
 
@@ -32,6 +35,16 @@ def profile_of(trainer: str) -> str:
 def notes_of(trainer: str, contract: str) -> Mapping[str, Note]:
     """What explains a trainer's failures: of the documentation's contract the departures on record, of another none."""
     return departures(profile_of(trainer)) if contract == DOCUMENTATION else {}
+
+
+def in_words_of(profile: str, clauses: Mapping[str, Clause]) -> dict[str, Clause]:
+    """The clauses, each with what the profile has instead, where it departs, behind the documentation's sentence."""
+    notes = departures(profile)
+    return {
+        name: replace(clause, sentence=f"{clause.sentence} {profile} departs: {notes[name].text}")
+        if name in notes else clause
+        for name, clause in clauses.items()
+    }  # fmt: skip
 
 
 @cache

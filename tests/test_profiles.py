@@ -10,7 +10,7 @@ from traces import conforming, write
 from conformance import profiles as module
 from conformance.checker import judge_file
 from conformance.clauses import ClauseError, load_clauses
-from conformance.profiles import DOCUMENTATION, PROFILES, departures, notes_of, profile_of, stale
+from conformance.profiles import DOCUMENTATION, PROFILES, departures, in_words_of, notes_of, profile_of, stale
 from conformance.scenario import load_scenarios
 from conformance.verdicts import Note, Status, TrainerRun, Verdict
 from conformance.worlds import RELEASES
@@ -131,3 +131,11 @@ def test_a_malformed_file_names_itself_and_the_fix(
 def test_an_unknown_profile() -> None:
     with pytest.raises(ClauseError, match=r"no profile 'lightning-1'; there are doc-2021-08, .*did you mean"):
         departures("lightning-1")
+
+
+def test_under_a_releases_profile_a_clause_says_what_is_due_instead() -> None:
+    told = in_words_of("lightning-2", load_clauses())
+    instead = departures("lightning-2")["ddp.samples"].text
+    assert told["ddp.samples"].sentence == f"{load_clauses()['ddp.samples'].sentence} lightning-2 departs: {instead}"
+    assert told["fit.setup"] is load_clauses()["fit.setup"]
+    assert in_words_of(DOCUMENTATION, load_clauses()) == load_clauses()
