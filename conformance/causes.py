@@ -25,8 +25,11 @@ __all__ = ["Cause", "causes"]
 
 # From what says just what is wrong to what sums a run up. A call that is missing or one too many comes before what that
 # does to the order, to arguments and to the state.
-NARROWEST = "balance never count encloses order argument waits parts shares anew updates changes effect logged handed"
-KINDS = {kind: rank for rank, kind in enumerate([*NARROWEST.split(), "repeats", "receivers", "state", "sequence"])}
+NARROWEST = (
+    "balance never count encloses order argument waits parts shares anew again updates changes effect logged handed "
+    "repeats receivers state sequence"
+)
+KINDS = {kind: rank for rank, kind in enumerate(NARROWEST.split())}
 
 SHIFTING = frozenset({"balance", "never", "count", "encloses", "order", "sequence"})
 # The clauses about what the user's call raises: they come first.

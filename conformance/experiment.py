@@ -55,10 +55,10 @@ class Data:
     which a row's x differs and its y does not.
 
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
-    they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the first
-    of them and b with the others. `shuffle` has the training loaders give their rows in a random order, which only
-    `overfit_batches` undoes, or which with DDP is as good as any. With `distributed_sampler` they come with torch's
-    DistributedSampler, which deals without shuffling, in place of the one that the trainer would put in.
+    they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the
+    first of them and b with the others. `shuffle` has the training loaders give their rows in a random order, which
+    nobody undoes but `overfit_batches`. With `distributed_sampler` they come with torch's DistributedSampler, which
+    deals without shuffling, in place of the one that the trainer would put in.
     """
 
     train: int = 3
@@ -276,6 +276,11 @@ class Scenario:
     def data_parallel(self) -> bool:
         """Whether each batch is split over the devices."""
         return bool(self.option("strategy") == "dp")
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether nobody knows which samples come when."""
+        return self.data.shuffle and not self.option("overfit_batches")
 
     @property
     def processes(self) -> int:

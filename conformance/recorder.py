@@ -52,6 +52,7 @@ class Recorder:
         self, writer: Any, when: Iterable[When] = (), nesting: int = 0, in_parts: bool = False, in_shares: bool = False
     ) -> None:
         self.writer, self.nesting, self.in_parts, self.in_shares = writer, nesting, in_parts, in_shares
+        self.tells_samples = in_shares  # which ones a hook gets
         self.blind = False  # reading effects where a user's call ends only, to see that elsewhere it changes nothing
         self.module: Any = None
         self.running: Any = None  # the module whose hook runs, where that is a copy of it
@@ -243,7 +244,7 @@ class Recorder:
                     args.update(handled(value))
                 if self.in_parts:
                     args["batch"], args["rows"] = identify_part(value)
-                elif self.in_shares:
+                elif self.tells_samples:
                     args["batch"], args["samples"] = identify_samples(value)
                 else:
                     args["batch"] = combined(value, one, self.nesting)

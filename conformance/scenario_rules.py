@@ -192,10 +192,11 @@ def _check_train_loaders(scenario: Scenario) -> None:
         raise ScenarioError("%s: %d data.train_loaders; %s" % (name, len(data.train_loaders), accepted))
     if data.train_loaders and (data.batch != "tuple" or scenario.model.truncated_bptt_steps):
         raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
-    dealt = scenario.option("strategy") == "ddp" and not data.distributed_sampler
-    if data.shuffle and not (data.sized and (dealt or scenario.option("overfit_batches"))):
-        words = "overfit_batches, or DDP without a sampler, and loaders with a length"
-        raise ScenarioError("%s: data.shuffle needs %s" % (name, words))
+    if data.shuffle and (not data.sized or data.distributed_sampler):
+        raise ScenarioError("%s: data.shuffle needs loaders with a length, and no sampler" % name)
+    if scenario.shuffles and (scenario.data_parallel or scenario.data.time or data.train_loaders):
+        words = "one training loader, no data.time, and no trainer.strategy \"dp\""
+        raise ScenarioError("%s: data.shuffle without overfit_batches needs %s" % (name, words))
 
 
 def _check_model(name: str, model: Model) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from traces import Row, conforming, drop, judge_rows, spans
 
+from conformance import causes
 from conformance.checks import KINDS, CheckError, build
 from conformance.clauses import load_clauses
 from conformance.hooks import HOOKS
@@ -598,6 +599,21 @@ def test_anew() -> None:
     assert epochs(["0/0", "0/1"], ["0/0", "0/1"], ["0/1", "0/0"]) == told
 
 
+def test_again() -> None:
+    check, begins = {"kind": "again", "hook": "training_step"}, (0, "B", "trainer.fit", {})
+
+    def fits(*orders: list[str]) -> str:
+        return seen_by(check, *(call for order in orders for call in (begins, *(
+            (0, "B", "module.training_step", {"batch_idx": 2 + place, "samples": [sample]})
+            for place, sample in enumerate(order)
+        ))))  # fmt: skip
+
+    assert fits(["0/0", "0/1"], ["0/0", "0/1", "1/0"]) == ""
+    told = "batch 3 of epoch 0 has the samples ['1/1'], where it had ['0/1'] before"
+    assert fits(["0/0", "0/1"], ["0/0", "1/1"]) == told
+    assert fits(["0/0", "0/1"], ["0/0"], ["0/0", "1/1"]) == "", "only the call before is looked at"
+
+
 def test_state_in_its_functions_and_in_all(judge: Judge) -> None:
     check = {"kind": "state", "fields": ["global_step"], "scopes": ["train_loop"]}
     given = rows()
@@ -676,4 +692,5 @@ def test_a_malformed_check_is_refused(check: dict[str, Any], message: str) -> No
 
 def test_every_kind_is_used_and_tested_here() -> None:
     assert {clause.kind for clause in load_clauses().values() if not clause.excluded} == set(KINDS)
+    assert set(causes.KINDS) == set(KINDS)
     assert all(f"def test_{kind}" in Path(__file__).read_text(encoding="utf-8") for kind in KINDS)

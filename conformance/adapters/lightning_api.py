@@ -113,7 +113,7 @@ class LightningLikeAdapter:
         rank = int(os.environ["RANK"]) if shares else 0
         when = [event for event in scenario.when if event.rank in (-1, rank)]
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
-        recorder.blind = self.blind
+        recorder.blind, recorder.tells_samples = self.blind, shares or scenario.shuffles
         recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
         torch.manual_seed(0)
         try:

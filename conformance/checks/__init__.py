@@ -14,7 +14,7 @@ from typing import Any
 
 from .base import Check, CheckError, Failure, Line, Spec, shown
 from .calls import Balance, Count, Encloses, Never, Order, Receivers, Sequence
-from .effects import Anew, Argument, Changes, Effect, Handed, Logged, Parts, Shares, Updates, Waits
+from .effects import Again, Anew, Argument, Changes, Effect, Handed, Logged, Parts, Shares, Updates, Waits
 from .state import Repeats, State
 
 __all__ = ["CONDITIONS", "KINDS", "Check", "CheckError", "Failure", "Line", "Spec", "build", "shown"]
@@ -33,6 +33,7 @@ KINDS: Mapping[str, type[Check]] = {
     "parts": Parts,
     "shares": Shares,
     "anew": Anew,
+    "again": Again,
     "waits": Waits,
     "state": State,
     "repeats": Repeats,

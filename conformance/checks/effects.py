@@ -12,7 +12,7 @@ from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
 
-__all__ = ["Anew", "Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Shares", "Updates", "Waits"]
+__all__ = ["Again", "Anew", "Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Shares", "Updates", "Waits"]
 
 # What a program may know nothing of, beside what only formulas tell: it is judged where it was recorded.
 TOLD = ("outputs_keys", "outputs_graph", "returned_names", "returned_values")
@@ -305,6 +305,33 @@ class Anew(Check):
 
     def finish(self, whole: bool) -> None:
         self.judge(None)
+
+
+class Again(Check):
+    """What a `hook` gets as `samples` at a batch of an epoch, it got there in the call of fit before, if there was one:
+    of the first 1,000 batches."""
+
+    def __init__(self, hook: str) -> None:
+        super().__init__()
+        self.hook, self.needed, self.hooks = hook, frozenset({hook}), frozenset({hook, "fit"})
+        self.before: dict[tuple[int, int], Any] = {}
+        self.now: dict[tuple[int, int], Any] = {}
+
+    def sees(self, line: Line) -> bool:
+        return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        if event.hook == "fit":
+            self.before, self.now = self.now, {}
+            return
+        place, samples = (event.fx.get("current_epoch", 0), event.args.get("batch_idx", 0)), event.args.get("samples")
+        if len(self.now) < 1000:
+            self.now[place] = samples
+        if place in self.before:
+            self.exercised = True
+            if samples != self.before[place]:
+                self.fail(event.seq, f"batch {place[1]} of epoch {place[0]} has the samples {samples}, where it had "
+                          f"{self.before[place]} before", "the same samples", shown(event))
 
 
 class Waits(AtHooks):

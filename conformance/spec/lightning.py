@@ -33,6 +33,8 @@ class Lightning(Pseudocode):
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
+        if scenario.shuffles and "resume" in scenario.calls:
+            return "in which order a loader that shuffles goes on"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
         if not alone and scenario.model.monitor and scenario.processes > 1:
             rates = [cls(scenario, rank).all_rates() for rank in range(scenario.processes)]

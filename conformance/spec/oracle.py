@@ -177,7 +177,7 @@ class Oracle:
     @property
     def shuffles(self) -> bool:
         """Whether nobody knows which samples come when."""
-        return self.s.data.shuffle and not self.options["overfit_batches"]
+        return self.s.shuffles
 
     @property
     def averages_at_will(self) -> bool:
@@ -210,7 +210,7 @@ class Oracle:
     def rows_of(self, batch: str) -> dict[str, Any]:
         """With DP, the rows of the batch that a hook is given: those of a part, or all. With DDP, the samples that
         this process has of it."""
-        if self.s.processes > 1:
+        if self.s.processes > 1 or self.s.shuffles:
             return {"samples": self.numbers.samples_of(batch)}
         rows = range(self.numbers.size(batch)) if self.part is None else self.part
         return {"rows": list(rows)} if self.s.data_parallel else {}
