@@ -1,6 +1,6 @@
 """Profiles: which contract a trainer is held against, and how those of the releases depart from the documentation's.
 
-`doc-2021-08` is the documentation. `lightning-1.5` and `lightning-2` are what those releases do instead: as
+`doc-2021-08` is the documentation. `lightning-1.5`, `lightning-1.9` and `lightning-2` are what those releases do: as
 pseudocode of their own (`spec/lightning*.py`), against which a trainer can be judged as against the documentation,
 and in words, `spec/profiles/<name>.toml`, each departure with its evidence. Under the documentation's profile a
 departure is a finding, and its note explains it; under the release's own it is what is due.
@@ -27,9 +27,9 @@ PROFILES = tuple(CONTRACTS)
 
 def profile_of(trainer: str) -> str:
     """The profile that describes a trainer; the documentation's for one that has none of its own."""
-    if trainer.startswith("lightning@1.5."):
-        return "lightning-1.5"
-    return "lightning-2" if trainer.startswith("lightning@2.") else DOCUMENTATION
+    name, _, version = trainer.partition("@")
+    fits = (of for of in PROFILES if name == "lightning" and f"{version}.".startswith(of.partition("-")[2] + "."))
+    return next(fits, DOCUMENTATION)
 
 
 def notes_of(trainer: str, contract: str) -> Mapping[str, Note]:
@@ -59,18 +59,27 @@ def departures(profile: str) -> Mapping[str, Note]:
 
 
 def read_departures(path: Path) -> Mapping[str, Note]:
-    """Known departures out of a file, by clause: tables `[[departure]]` with `clauses`, `note` and `evidence`. Raises
-    ClauseError naming the file and the departure for a malformed one, an unknown clause, and one that comes twice."""
+    """Known departures out of a file, by clause: tables `[[departure]]` with `clauses`, `note` and `evidence`, or with
+    `clauses`, `as` and `measured`, of those that another profile has word for word: what was seen there was seen again,
+    on what is `measured`. Raises ClauseError naming the file and the departure for a malformed one, an unknown clause,
+    and one that comes twice."""
     notes: dict[str, Note] = {}
     for number, row in enumerate(read_tables(path, "departure"), 1):
-        if missing := {"clauses", "note", "evidence"} - row.keys():
+        others = departures(row["as"]) if "as" in row else {}
+        if missing := ({"clauses", "measured"} if "as" in row else {"clauses", "note", "evidence"}) - row.keys():
             raise ClauseError(f"{path.name}: departure {number} lacks {', '.join(sorted(missing))}")
         for clause in row["clauses"]:
             if clause not in load_clauses():
                 raise ClauseError(f"{path.name}: no clause {clause!r}{did_you_mean(clause, load_clauses())}")
             if clause in notes:
                 raise ClauseError(f"{path.name}: clause {clause!r} is explained twice")
-            notes[clause] = Note(clause, row["note"], row["evidence"], row.get("torch", ""))
+            if "as" not in row:
+                notes[clause] = Note(clause, row["note"], row["evidence"], row.get("torch", ""))
+            elif clause in others:
+                seen = others[clause].evidence.partition(": ")[2]
+                notes[clause] = replace(others[clause], evidence=f"Measured on {row['measured']}: {seen}")
+            else:
+                raise ClauseError(f"{path.name}: {row['as']} does not explain {clause!r}")
     return notes
 
 

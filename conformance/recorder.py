@@ -124,8 +124,9 @@ class Recorder:
         self.module, self.trainer = module, trainer
         self._optimizers, self._params = [], []
 
-    def logger(self, base: type) -> Any:
-        """A logger of the trainer's kind, that remembers what it is given; but for the number of the epoch."""
+    def logger(self, base: type, gathers: bool = False) -> Any:
+        """A logger of the trainer's kind, that remembers what it is given; but for the number of the epoch. `gathers`:
+        by its default the trainer's waits for what else belongs to the step."""
         handed = self._handed = {}
 
         def log_metrics(_: Any, metrics: Mapping[str, Any], step: Optional[int] = None) -> None:
@@ -135,7 +136,9 @@ class Recorder:
         def log_hyperparams(_: Any, *given: Any, **more: Any) -> None:
             pass
 
-        body = {"log_metrics": log_metrics, "agg_and_log_metrics": log_metrics, "log_hyperparams": log_hyperparams}
+        body: Dict[str, Any] = {"log_metrics": log_metrics, "log_hyperparams": log_hyperparams}
+        if gathers:
+            body["agg_and_log_metrics"] = log_metrics
         return type("RecordingLogger", (base,), {**body, "name": "recording", "version": 0, "experiment": None})()
 
     def event(self, ph: str, receiver: str, hook: str, args: Dict[str, Any]) -> None:

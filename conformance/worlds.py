@@ -110,6 +110,21 @@ RELEASES: Mapping[str, Release] = {
             standins=True,
         ),
         Release(
+            name="lightning@1.9.5",
+            version="1.9.5",
+            pins=(
+                "pytorch-lightning==1.9.5",
+                "lightning-utilities==0.15.3",
+                "torchmetrics==0.11.4",
+                "fsspec==2023.4.0",
+                "PyYAML==6.0.3",
+                "tqdm==4.66.5",
+                "packaging==24.2",
+                "typing-extensions==4.16.0",
+            ),
+            standins=True,
+        ),
+        Release(
             name="lightning@2.6.6",
             version="2.6.6",
             pins=(

@@ -157,6 +157,18 @@ def test_what_an_evaluation_returned_is_told_at_its_end(recording: Recording) ->
     assert told == [([], []), ([], []), (["0/a", "0/b", "1/a"], [0.5, 2.0, 1.0]), (None, None), (None, None)]
 
 
+@pytest.mark.parametrize("gathers", [True, False])
+def test_a_logger_has_the_way_to_gather_only_where_the_trainers_gathers(recording: Recording, gathers: bool) -> None:
+    """pytorch-lightning 1.5 hands values to it, and 1.9 refuses a logger that has its own."""
+    def refused(self: object, metrics: object, step: int) -> None:
+        raise AssertionError
+
+    logger = recording.recorder.logger(type("Base", (), {"agg_and_log_metrics": refused}), gathers)
+    with contextlib.nullcontext() if gathers else pytest.raises(AssertionError):
+        logger.agg_and_log_metrics({"a": 1.0, "epoch": 0}, 0)
+    assert recording.recorder._handed == ({"a": [1.0]} if gathers else {})
+
+
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), SystemExit(3)])
 def test_an_exception_ends_its_spans_and_passes_on_unchanged(recording: Recording, error: BaseException) -> None:
     module = recording.module("training_step")

@@ -1,6 +1,6 @@
 """The page of what changes from one contract to another; `python -m tests.upgrading` writes `docs/upgrading.md`.
 
-Both releases have to be prepared. The tables are what `python -m conformance compare` says of them.
+The releases have to be prepared. The tables are what `python -m conformance compare` says of them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "upgrading.md"
 
-OLD, NEW = "lightning@1.5.10", "lightning@2.6.6"
+OLD, BETWEEN, NEW = "lightning@1.5.10", "lightning@1.9.5", "lightning@2.6.6"
 COMPARED = {
+    "From 1.5.10 to 1.9.5": (OLD, BETWEEN),
+    "From 1.9.5 to 2.6.6": (BETWEEN, NEW),
     "From 1.5.10 to 2.6.6": (OLD, NEW),
     "From the documentation to 1.5.10": ("refimpl", OLD),
+    "From the documentation to 1.9.5": ("refimpl", BETWEEN),
     "From the documentation to 2.6.6": ("refimpl", NEW),
 }
 HEAD = f"""<!-- Written by `python -m tests.upgrading`; a test compares it. -->
 # Upgrading: what changes
 
-There are three contracts, and a trainer for each: `doc-2021-08`, the documentation, which `refimpl` keeps;
-`lightning-1.5`, which {OLD} keeps; `lightning-2`, which {NEW} keeps, each event by event on every scenario that
-it can run. They are pseudocode alike: [the documentation's](../conformance/spec/pseudocode.py),
-[what both releases do instead](../conformance/spec/lightning.py), and what [1.5](../conformance/spec/lightning_1_5.py)
-and [2](../conformance/spec/lightning_2.py) do alone. Any trainer can be held against any of them:
+There are four contracts, and a trainer for each: `doc-2021-08`, the documentation, which `refimpl` keeps;
+`lightning-1.5`, which {OLD} keeps; `lightning-1.9`, which {BETWEEN} keeps; `lightning-2`, which {NEW}
+keeps, each event by event on every scenario that it can run. They are pseudocode alike:
+[the documentation's](../conformance/spec/pseudocode.py), what [all releases](../conformance/spec/lightning.py) do
+instead, what [1.5 and 1.9](../conformance/spec/lightning_1.py) and [1.9 and 2](../conformance/spec/lightning_later.py)
+do, and what [1.5](../conformance/spec/lightning_1_5.py), [1.9](../conformance/spec/lightning_1_9.py) and
+[2](../conformance/spec/lightning_2.py) do alone. Any trainer can be held against any of them:
 
 ```sh
 python -m conformance --profile lightning-2 run lightning@2.6.6     # no failures
@@ -49,8 +54,10 @@ python -m conformance compare {OLD} {NEW} --module my_model.py:MyModel   # only 
 ```
 
 The second reads the file, and leaves out hooks that the class does not define and moves that no two of its hooks can
-tell. A hook that is gone is not called any more; 2.6.6 refuses a module that defines `training_epoch_end`,
-`validation_epoch_end` or `test_epoch_end` before it trains. The tables below are the first, for all scenarios but the
+tell. A hook that is gone is not called any more. 1.9.5 refuses a module or callback that defines `on_epoch_start`,
+`on_epoch_end`, `on_pretrain_routine_start` or `on_pretrain_routine_end`, and a data module that defines
+`on_save_checkpoint` or `on_load_checkpoint`, before it trains; 2.6.6 one of `training_epoch_end`,
+`validation_epoch_end` or `test_epoch_end`. The tables below are the first, for all scenarios but the
 drawn ones and those of DDP, where the releases shuffle; and the same for the documentation. *Moved* is a call that
 comes in another order, *added* one that only the second makes; an effect is told where it begins to differ. After an
 exception, or where training ends at another time, all that does not come any more is *missing*.
@@ -60,7 +67,7 @@ exception, or where training ends at another time, all that does not come any mo
 def page(folder: Path) -> str:
     """The page, of traces that are made in the folder. Raises ReleaseMissing."""
     scenarios = [s for s in load_scenarios() if s.processes == 1 and not s.name.startswith(DRAWN_NAMES)]
-    for trainer in ("refimpl", OLD, NEW):
+    for trainer in ("refimpl", OLD, BETWEEN, NEW):
         for scenario, error in produce_traces(trainer, scenarios, folder / trainer):
             assert error is None, (trainer, scenario.name, error)
     parts = [HEAD]

@@ -38,6 +38,7 @@ def _lightning(version: str) -> Callable[[], Any]:
 ADAPTERS: Dict[str, Callable[[], Any]] = {
     "refimpl": _refimpl,
     "lightning@2.6.6": _lightning("2.6.6"),
+    "lightning@1.9.5": _lightning("1.9.5"),
     "lightning@1.5.10": _lightning("1.5.10"),
 }
 

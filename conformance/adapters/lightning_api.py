@@ -53,6 +53,7 @@ class LightningLikeAdapter:
     version = ""
     lacks: Tuple[str, ...] = ()  # of what a scenario can need
     blind = False  # see Recorder
+    data_hooks: Tuple[str, ...] = DATA_HOOKS  # that a data module may override
 
     def __init__(self, namespace: Any) -> None:
         self.api = namespace
@@ -151,8 +152,12 @@ class LightningLikeAdapter:
             options["max_epochs"] += epochs
         if scenario.model.logs and scenario.processes == 1:
             loggers = self.api.loggers
-            base = getattr(loggers, "Logger", None) or loggers.LightningLoggerBase  # as it was called in 1.x
-            options.update(logger=recorder.logger(base), log_every_n_steps=1)
+            base = getattr(loggers, "Logger", None)
+            if base is None:  # as it was called until 1.6
+                logger = recorder.logger(loggers.LightningLoggerBase, gathers=True)
+            else:
+                logger = recorder.logger(base)
+            options.update(logger=logger, log_every_n_steps=1)
         trainer = self.api.Trainer(callbacks=callbacks, **options)
         recorder.begin_anew(module, trainer)
         return trainer, module, datamodule
@@ -182,7 +187,7 @@ class LightningLikeAdapter:
         datamodule = None
         if scenario.data.source == "datamodule":
             base = self.base("datamodule", scenario)
-            hooks = [h for h in DATA_HOOKS if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
+            hooks = [h for h in self.data_hooks if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
             again = self.again, "datamodule", scenario.to_dict()
             hooks = _overridable(hooks, scenario)
             datamodule = recorder.recording(base, hooks, "datamodule", (_unrecorded, again))()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..experiment import Scenario
 from .lightning_1_5 import Lightning15
+from .lightning_1_9 import Lightning19
 from .lightning_2 import Lightning2
 from .oracle import Expected
 from .pseudocode import Pseudocode
@@ -17,6 +18,7 @@ DOCUMENTATION = "doc-2021-08"
 CONTRACTS: Mapping[str, type[Pseudocode]] = {
     DOCUMENTATION: Pseudocode,
     "lightning-1.5": Lightning15,
+    "lightning-1.9": Lightning19,
     "lightning-2": Lightning2,
 }
 

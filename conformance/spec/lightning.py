@@ -29,6 +29,7 @@ class Lightning(Pseudocode):
     logged: LoggedThere
     runs: str | None = None  # the stage of the call that does
     left: str | None = None  # the one that an exception has left
+    surfaces = False  # an exception that was raised in on_exception
     stays = False  # whether the trainer stays in it when the call is over
 
     @classmethod
@@ -143,10 +144,14 @@ class Lightning(Pseudocode):
         self.forget_logged()
         loop = {"validate": self.val_loop, "test": self.test_loop, "predict": self.predict_loop}[function]
         stage = {"validate": "val"}.get(function, function)
-        takes_batches = any(self.loaders(stage))  # else the loop does not begin
+        takes_batches = any(self.loaders(stage)) or self.is_too_little(stage)  # else the loop does not begin
         yield from self.within(loop.__name__, loop() if takes_batches else self.without_batches(stage))
         self.opened = False
         yield from self.hook("teardown", stage=function)
+
+    def is_too_little(self, stage: str) -> bool:
+        """Whether what a limit leaves of a loader's batches is an error."""
+        return False
 
     def without_batches(self, stage: str) -> Events:
         """What an evaluation does whose limit is 0: gradients are cleared."""
@@ -268,10 +273,16 @@ class Lightning(Pseudocode):
             yield from self.hook("on_exception")
             self.stays = False
         except UserError as another:
-            self.take_note_of(another, raised)
+            raised.text, self.surfaces = another.text, True
 
-    def take_note_of(self, another: UserError, raised: UserError) -> None:
-        """What is raised in on_exception hides nothing."""
+    def is_swallowed(self, raised: UserError) -> bool:
+        """What is raised in on_exception takes the place of what was, and surfaces whatever it is."""
+        surfaces, self.surfaces = self.surfaces, False
+        return not surfaces and self.swallows(raised)
+
+    def swallows(self, raised: UserError) -> bool:
+        """Whether the caller does not get to see what was raised elsewhere."""
+        return super().is_swallowed(raised)
 
     def stage_after(self, raised: UserError) -> str | None:
         """That in which it was raised."""
@@ -312,11 +323,16 @@ class Lightning(Pseudocode):
         may = self.called == "fit" and not self.in_sanity_check and not self.options["fast_dev_run"]
         return may and hook in ("on_train_batch_end", "on_train_epoch_end", "on_validation_end", "on_train_end")
 
+    @property
+    def has_validated(self) -> bool:
+        """Whether a validation is over, be it of the sanity check."""
+        return ("module", "on_validation_end") in self.calls_seen
+
     def save_best(self, receiver: str) -> Events:
         """At once, if the value is among the best; if it is not there, that is an error once a validation has run."""
         saving, files, known = self.saving[receiver], self.files[receiver], self.logged.known()
         if saving.monitor not in ("", *known):
-            if ("module", "on_validation_end") in self.calls_seen:
+            if self.has_validated:
                 raise UserError(OWN_WORDS)
         elif files.takes(saving, self.score(saving)):
             files.take(saving, self.score(saving), self.written())
@@ -345,8 +361,6 @@ class Lightning(Pseudocode):
         """The training's state, after on_fit_start; what was logged or accumulated is lost."""
         if self.resuming:
             self.epoch, self.step = self.resuming["epoch"], self.resuming["step"]
-            if self.resuming["batches_done"] == self.loaders("train")[0]:  # the epoch is over
-                self.epoch, self.resuming["batches_done"] = self.epoch + 1, 0
             self.numbers.rates = self.resuming["numbers"].rates
 
     def rejoin(self) -> int:
@@ -373,6 +387,6 @@ class Lightning(Pseudocode):
     def limited(self, stage: str, batches: int) -> int:
         """overfit_batches limits the validation, too, and rules over fast_dev_run."""
         overfits = self.options["overfit_batches"]
-        if not overfits or self.called != "fit" or stage not in ("train", "val"):
+        if not overfits or stage not in ("train", "val"):
             return super().limited(stage, batches)
         return min(batches, overfits) if isinstance(overfits, int) else int(batches * overfits)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..experiment import Scenario
-from .lightning import Lightning
+from .lightning_later import WITHOUT_LOADER, Later
 from .lightning_logged import Logged2
 from .oracle import Events, Expected, UserError
-from .pseudocode import Pseudocode
 
 __all__ = ["Lightning2"]
 
 # Arguments that hooks do not have any more: automatic optimization knows one optimizer.
 GONE = {
-    **dict.fromkeys(("on_train_batch_start", "on_train_batch_end"), ("dataloader_idx",)),
+    **WITHOUT_LOADER,
     "optimizer_step": ("optimizer_idx", "on_tpu", "using_native_amp", "using_lbfgs"),
     **dict.fromkeys(("optimizer_zero_grad", "on_before_optimizer_step"), ("optimizer_idx",)),
     "backward": ("optimizer", "optimizer_idx"),
@@ -23,15 +21,17 @@ GONE = {
 }
 
 
-class Lightning2(Lightning):
+class Lightning2(Later):
     """The pseudocode of 2.x."""
 
     log_type = Logged2
+    gone = GONE
+    asks_in = "val_loop"
 
     absent = frozenset(
         {
-            *("on_post_move_to_device", "on_pretrain_routine_start", "on_pretrain_routine_end", "on_epoch_start"),
-            *("on_epoch_end", "on_predict_model_train", "tbptt_split_batch"),
+            *Later.absent,
+            "tbptt_split_batch",
             *(f"{step}_{end}" for step in ("training", "validation", "test") for end in ("step_end", "epoch_end")),
         }
     )
@@ -102,7 +102,7 @@ class Lightning2(Lightning):
                 break
         self.last_batch()
         yield from self.hook("on_train_epoch_end")
-        if self.batches_done == batches:
+        if self.batches_done == batches and not goes_on:
             yield from self.step_epochs_schedulers(of_plateaus=True)
         self.logged.end()
         self.logged.begin()
@@ -126,33 +126,22 @@ class Lightning2(Lightning):
         return "dict" if output in ("tensor", "none") else output
 
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
-        gone = GONE.get(hook, ())
         stage = next((s for s in ("validation", "test", "predict") if hook.startswith(f"on_{s}_batch_")), None)
         if stage and len(self.loaders({"validation": "val"}.get(stage, stage))) == 1:
-            gone = ("dataloader_idx",)
-        return super().event(ph, receiver, hook, {name: value for name, value in args.items() if name not in gone})
+            args = {name: value for name, value in args.items() if name != "dataloader_idx"}
+        return super().event(ph, receiver, hook, args)
 
     def receivers(self, hook: str) -> list[str]:
-        """A data module has no part in checkpoints."""
-        if hook == "on_load_checkpoint":
-            return ["module"]
-        if hook == "on_save_checkpoint":
-            return [*self.callbacks, "module"]
+        found = super().receivers(hook)
         if hook == "on_train_epoch_end":  # where those that monitor come last
-            return sorted(super().receivers(hook), key=lambda who: who in self.stopping or who in self.saving)
-        return super().receivers(hook)
+            return sorted(found, key=lambda who: who in self.stopping or who in self.saving)
+        return found
 
-    def is_swallowed(self, raised: UserError) -> bool:
+    def swallows(self, raised: UserError) -> bool:
         """Ctrl-C ends the process."""
         if raised.text.startswith("KeyboardInterrupt"):
             raised.text, self.stays = "SystemExit: 1", True
         return False
-
-    def load(self) -> Events:
-        """Callbacks are told when the weights are there."""
-        yield from super().load()
-        for callback in self.callbacks if self.resuming else ():
-            yield from self.span(callback, "on_load_checkpoint", None, {})
 
     def look_to_save(self, receiver: str, hook: str) -> Events:
         """In the hook: not twice at a step, nor at step 0. The last is saved with one of the best only, but for every
@@ -178,46 +167,17 @@ class Lightning2(Lightning):
         elif hook == "on_train_end" and files.saved_at == -1:
             yield from self.save_last(receiver)
 
-    def ends_epochs(self) -> bool:
-        """Whether it is a training epoch's end that a checkpoint is saved at: where there is no validation, or one."""
-        if self.options["check_val_every_n_epoch"] != 1:
-            return False
-        return not self.validates() or bool(self.options["val_check_interval"] == 1.0)
-
-    def validates_epoch(self) -> bool:
-        """Whether this epoch has validations."""
-        return self.validates() and (self.epoch + 1) % self.options["check_val_every_n_epoch"] == 0
-
     def load_tested(self) -> Events:
         """Callbacks are told, too."""
         yield from super().load_tested()
         for callback in self.callbacks if self.tested else ():
             yield from self.span(callback, "on_load_checkpoint", None, {})
 
-    def optimizer_done(self) -> None:
-        """global_step counts the optimizer's steps, each when it is over."""
-        self.step, self.uncounted = self.step + 1, 0
-
-    def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
-        yield from super().optimizer_update(closure, optimizer_idx)
-        if self.s.model.manual:
-            self.optimizer_done()
-
-    def may_stop(self, running: int = 0) -> bool:
-        return super().may_stop()
-
-    def dataloaders_of_fit(self) -> Events:
-        """The validation loaders, too, if they are needed in the first epoch."""
-        yield from super().dataloaders_of_fit()
-        if self.validates() and self.options["check_val_every_n_epoch"] == 1:
-            yield from self.within("val_loop", self.dataloader("val"))
-
-    def bring_back(self, first: Pseudocode, function: str) -> Events:
-        """What was logged joins what was; where the trainer is is not brought back, and weights by a fit only."""
-        self.logged.kept |= first.logged.known()
-        if function == "fit":
-            self.take_weights(first)
-        yield from ()
+    def dataloader(self, stage: str) -> Events:
+        """Where a checkpoint is of an epoch's last batch, it is the next epoch from then on."""
+        yield from super().dataloader(stage)
+        if stage == "train" and self.resuming.get("batches_done") == self.loaders(stage)[0]:
+            self.epoch, self.resuming["batches_done"] = self.epoch + 1, 0
 
     def begin_evaluation(self, stage: str) -> Events:
         self.grad_enabled = False  # before the loaders are asked for

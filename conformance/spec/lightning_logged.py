@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..experiment import Log
 from .logged import EVALUATES, Logged, Pass, Value, defaults, reduced, shown
 
-__all__ = ["Logged2", "Logged15", "LoggedThere", "PassThere"]
+__all__ = ["Logged2", "Logged15", "Logged19", "LoggedThere", "PassThere"]
 
 
 class PassThere(Pass):
@@ -197,3 +197,34 @@ class Logged2(LoggedThere):
     def end(self, forget: bool = False) -> None:
         super().end(forget)
         self.in_batches = self.came_before.pop()
+
+
+class Pass19(Pass2):
+    """Between two loaders nothing is known but what is of the one that is over."""
+
+    between = False
+
+    def told(self, in_batches: bool) -> dict[str, float]:
+        told = super().told(in_batches)
+        if in_batches or not self.between:
+            return told
+        return {name: value for name, value in told.items() if name.endswith(f"/dataloader_idx_{self.loader}")}
+
+
+class Logged19(LoggedThere):
+    """Until the first ones are over, and from the beginning of each epoch of training, batches come."""
+
+    in_batches = True
+
+    def begin(self) -> None:
+        self.passes.append(Pass19())
+
+    def last_batch(self) -> None:
+        super().last_batch()
+        self.innermost.between = False
+
+    @property
+    def innermost(self) -> Pass19:
+        innermost = self.passes[-1]
+        assert isinstance(innermost, Pass19)
+        return innermost

@@ -1,0 +1,201 @@
+"""What pytorch-lightning 1.5 and 1.9 both do instead of what the documentation says, and 2 does not: several optimizers
+and pieces of batches, and what becomes of their outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..experiment import Scenario
+from .lightning import Lightning
+from .oracle import KEYS, OWN_WORDS, Events, UserError
+
+__all__ = ["Lightning1"]
+
+
+class Lightning1(Lightning):
+    """The pseudocode of 1.x, as far as both have it."""
+
+    keeps_graph = False  # what lies deeper in outputs than the loss
+
+    @classmethod
+    def leaves_open(cls, scenario: Scenario) -> str:
+        if scenario.spawns and "fit" in scenario.calls:
+            return "what is trained by processes that all change the same memory"
+        return super().leaves_open(scenario)
+
+    def __init__(self, scenario: Scenario, rank: int = 0) -> None:
+        super().__init__(scenario, rank)
+        self.batches_of_all = -1  # the number of the batch that runs, over all epochs and fits
+        self.validations = 0  # that are over
+        self.pieces_made: list[set[int]] = []  # for each piece of a batch, the optimizers whose step has made a loss
+        self.made_before: list[list[set[int]]] = []  # in the epoch's batches
+
+    # ---- a batch -----------------------------------------------------------------------------------
+
+    def optimizer_blocks(self, where: dict[str, Any]) -> Events:
+        """Frequencies count batches, and their cycle begins anew in each epoch."""
+        self.pieces_made = []
+        self.owners = self.whose_turn(where["batch_idx"])
+        if self.s.model.manual:
+            output = yield from self.manual_step(where)
+            self.pieces_made = [{0}] if output != "none" else []
+        elif self.s.model.truncated_bptt_steps:
+            yield from self.piece_by_piece(where)
+        else:
+            yield from self.each_in_turn(where)
+        return self.form_of_batch()
+
+    def piece_by_piece(self, where: dict[str, Any]) -> Events:
+        """In the batch that closes a window, each piece is an update. All optimizers share the hidden states."""
+        size, pieces = self.s.model.truncated_bptt_steps, self.pieces()
+        yield from self.hook("tbptt_split_batch", batch=where["batch"], split_size=size)
+        self.hiddens = {0: "none"}
+        for self.piece in pieces:
+            self.piece_begins()
+            yield from self.each_in_turn(where)
+        self.piece = None
+
+    def piece_begins(self) -> None:
+        """Another piece of the batch is next."""
+
+    def each_in_turn(self, where: dict[str, Any]) -> Events:
+        """The block of each owner, while only its parameters require gradients."""
+        made, several = set(), self.s.model.optimizers > 1
+        for optimizer_idx in self.owners:
+            self.optimizer_idx = optimizer_idx if several else None
+            of = {"optimizer_idx": optimizer_idx} if several else {}
+            output = yield from self.optimizer_block({**where, **of}, optimizer_idx)
+            made |= {optimizer_idx} if output != "none" else set()
+        self.optimizer_idx = None
+        self.pieces_made += [made] if made else []
+
+    def training_step(self, where: dict[str, Any]) -> Events:
+        """With truncated_bptt_steps, None is an error: hidden states are missed."""
+        if not self.s.model.truncated_bptt_steps:
+            return (yield from super().training_step(where))
+        before = self.hiddens[0]
+        told = yield from super().training_step({**where, "hiddens": before})
+        if self.output == "none":
+            raise UserError(OWN_WORDS)
+        self.hiddens[0] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
+        return told
+
+    @property
+    def splits_keys(self) -> bool:
+        """Whether the module's own tbptt_split_batch is missed: the default one makes no pieces of a dict's values."""
+        is_split = self.s.model.truncated_bptt_steps > 0 and "own-split" not in self.s.model.overrides
+        return is_split and self.s.data.batch == "dict"
+
+    def leave_toggled(self) -> None:
+        """What is toggled stays so."""
+
+    @property
+    def refuses_none(self) -> bool:
+        """With several processes all may return it."""
+        return False
+
+    def whose_turn(self, batch: int) -> list[int]:
+        """The optimizers that frequencies give the batch to."""
+        cycle = [index for index, times in enumerate(self.frequencies) for _ in range(times)]
+        return [cycle[batch % len(cycle)]] if cycle else self.everybody
+
+    # ---- outputs -----------------------------------------------------------------------------------
+
+    @property
+    def sides(self) -> int:
+        """Of how many optimizers there are lists: of all, whoever's turn it is."""
+        return 1 if self.s.model.manual else self.s.model.optimizers
+
+    def form_of_batch(self) -> str:
+        """A list for each optimizer of what its pieces have made, where either are several; nothing is an empty
+        list."""
+        counts = [sum(idx in made for made in self.pieces_made) for idx in range(self.sides)]
+        if not self.pieces_made:
+            return "list:0"
+        if self.sides == len(self.pieces_made) == 1:
+            return "dict"
+        return f"list:{sum(counts)}" if 1 in (self.sides, len(self.pieces_made)) else self.counted(counts)
+
+    def form_of_epoch(self) -> str:
+        """A list for each optimizer of a list for each batch of what its pieces have made, but for lists that would be
+        of one only."""
+        batches, sides = self.made_before, range(self.sides)
+        pieces = max(map(len, batches))
+        by_batch = [[sum(idx in made for made in batch) for batch in batches] for idx in sides]
+        if self.sides > 1 and len(batches) > 1:
+            return self.counted([len(each) if pieces > 1 else sum(each) for each in by_batch])
+        if pieces > 1 and len(batches) > 1:
+            return self.counted(by_batch[0])
+        if pieces > 1 and self.sides > 1:
+            return self.counted([sum(each) for each in by_batch])
+        return f"list:{sum(sum(each) for each in by_batch)}"
+
+    @staticmethod
+    def counted(lists: list[int]) -> str:
+        """The form of lists so long."""
+        return "lists:" + ",".join(map(str, lists))
+
+    def held(self, hook: str, outputs: str) -> dict[str, Any]:
+        """In training dicts, with the loss for a tensor."""
+        if hook not in ("on_train_batch_end", "training_epoch_end"):
+            return super().held(hook, outputs)
+        is_dict = (self.s.model.returns == "dict") != self.s.defines("training_step_end")
+        there = any(self.pieces_made if hook == "on_train_batch_end" else self.made_before)
+        keys = KEYS[1] if is_dict else ["loss"]
+        deeper = self.keeps_graph and self.s.model.returns == "dict" and is_dict
+        return {"outputs_keys": keys if there else [], "outputs_graph": deeper and there}
+
+    def pass_scheduler(self, optimizer_idx: int) -> Events:
+        """Not after an optimizer's update, but when all are done."""
+        yield from ()
+
+    def step_schedulers(self, interval: str, of_plateaus: bool) -> Events:
+        """Those with the interval, on a plateau or not, of the optimizers whose turn it is by the number of the batch
+        over all epochs, in the order in which they are given; their frequency counts epochs, or the batches of each
+        epoch anew."""
+        model = self.s.model
+        if model.scheduler != interval or model.manual or bool(model.monitor) != of_plateaus:
+            return
+        if interval == "step" and not self.updating:
+            return
+        done = self.epoch + 1 if interval == "epoch" else self.batches_done
+        if done % model.scheduler_frequency == 0:
+            owners = self.whose_turn(self.batches_of_all)
+            for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
+                yield from self.step_scheduler(optimizer_idx)
+
+    # ---- evaluations -------------------------------------------------------------------------------
+
+    @property
+    def has_validated(self) -> bool:
+        """That of the sanity check does not count."""
+        return self.validations > 0
+
+    def val_loop(self, at_most: int | None = None) -> Events:
+        yield from super().val_loop(at_most)
+        self.validations += not self.in_sanity_check
+
+    def new_trainer(self) -> None:
+        super().new_trainer()
+        self.validations = 0
+
+    def begin_evaluation(self, stage: str) -> Events:
+        yield from self.dataloader(stage)
+        self.grad_enabled = False
+
+    def into_eval(self, name: str) -> Events:
+        """Then gradients are cleared, in the midst of a window, too."""
+        yield from super().into_eval(name)
+        self.clear_gradients()
+
+    def effects_of(self, hook: str) -> None:
+        """There is no hook on_predict_model_train."""
+        if hook != "on_predict_model_train":
+            super().effects_of(hook)
+
+    # ---- an exception ------------------------------------------------------------------------------
+
+    def made(self, function: str) -> dict[str, Any]:
+        """A call that Ctrl-C has ended returns None."""
+        made = super().made(function)
+        return {name: value for name, value in made.items() if not (self.stays and name.startswith("returned"))}
