@@ -120,7 +120,7 @@ WANTED = {
 def test_the_draws_come_to_what_they_are_for() -> None:
     seen: set[str] = set()
 
-    @settings(max_examples=500)
+    @settings(max_examples=1000)
     @given(scenarios())
     def look(scenario: Scenario) -> None:
         for due in expected(scenario):
