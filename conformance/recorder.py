@@ -87,6 +87,8 @@ class Recorder:
         self._depth -= 1
         if receiver == "trainer" and hook == "predict":
             args = dict(args, results=describe(result))
+        elif hook in ("validate", "test") and not isinstance(result, list):
+            args = dict(args, returned_names=describe(result))
         elif is_run and isinstance(result, list) and all(isinstance(each, Mapping) for each in result):
             told = {"%d/%s" % (i, name): _rounded(each[name]) for i, each in enumerate(result) for name in each}
             args = dict(args, returned_names=sorted(told), returned_values=[told[name] for name in sorted(told)])

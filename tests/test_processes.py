@@ -116,7 +116,7 @@ def test_what_breaks_or_hangs_in_a_process_is_told(tmp_path: Path, monkeypatch: 
     ({"trainer": {"num_nodes": 2}, "needs": ()}, 'trainer.num_nodes=2 needs strategy="ddp"'),
     ({"trainer": {"devices": 2}, "needs": ()}, "trainer.devices=2 needs a strategy"),
     ({"trainer": {}, "data": Data(distributed_sampler=True)}, 'data.distributed_sampler needs trainer.strategy="ddp"'),
-    ({"data": Data(batch_size=4, last=4, shuffle=True, distributed_sampler=True)}, "or DDP without a sampler"),
+    ({"data": Data(batch_size=4, last=4, shuffle=True, distributed_sampler=True)}, "no sampler"),
     ({"when": (When("training_step", "raise", rank=2),)}, "when.rank: 2; at most 1 is accepted"),
     ({"when": (When("setup", "raise", rank=1),)}, "when.rank: raise: hook: 'setup' is none of 'on_train_batch_start'"),
     ({"when": (When("training_step", "interrupt", rank=1),)}, "when.rank: do: 'interrupt' is none of 'raise', 'stop'"),

@@ -154,7 +154,7 @@ def test_what_an_evaluation_returned_is_told_at_its_end(recording: Recording) ->
     for each in returned:
         recording.recorder.span("trainer", "validate", lambda each=each: each, {})
     told = [(e.args.get("returned_names"), e.args.get("returned_values")) for e in recording.events() if e.ph == "E"]
-    assert told == [([], []), ([], []), (["0/a", "0/b", "1/a"], [0.5, 2.0, 1.0]), (None, None), (None, None)]
+    assert told == [([], []), ([], []), (["0/a", "0/b", "1/a"], [0.5, 2.0, 1.0]), (None, None), ("none", None)]
 
 
 @pytest.mark.parametrize("gathers", [True, False])
