@@ -183,7 +183,8 @@ def test_a_mutant_that_cannot_be_imported_is_noticed(reach: Reach) -> None:
 
 @pytest.mark.slow
 def test_of_a_drawn_sample_none_survives_without_a_reason() -> None:
-    report = survey(load_clauses(), load_scenarios(), sample=20, seed=1, processes=1)
+    scenarios = [scenario for scenario in load_scenarios() if not scenario.spawns]  # which take long
+    report = survey(load_clauses(), scenarios, sample=20, seed=1, processes=1)
     assert [str(mutant) for mutant in report.survivors] == []
     assert report.noticed.total() > 10
 
