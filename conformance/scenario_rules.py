@@ -194,6 +194,10 @@ def _check_train_loaders(scenario: Scenario) -> None:
         raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
     if data.shuffle and (not data.sized or data.distributed_sampler):
         raise ScenarioError("%s: data.shuffle needs loaders with a length, and no sampler" % name)
+    watches = scenario.model.monitor or scenario.early_stopping or any(s.monitor for s in scenario.model_checkpoint)
+    if scenario.shuffles and (watches or scenario.model.optimizer == "lbfgs"):
+        words = 'nothing that monitors a value, and no "lbfgs": nobody knows the numbers'
+        raise ScenarioError("%s: data.shuffle without overfit_batches needs %s" % (name, words))
     if scenario.shuffles and (scenario.data_parallel or scenario.data.time or data.train_loaders):
         words = "one training loader, no data.time, and no trainer.strategy \"dp\""
         raise ScenarioError("%s: data.shuffle without overfit_batches needs %s" % (name, words))
@@ -400,8 +404,6 @@ def _check_shares(scenario: Scenario) -> None:
         words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and no time'
     elif model.optimizer == "lbfgs" or scenario.option("overfit_batches"):
         words = 'needs an optimizer other than "lbfgs", and no overfit_batches'
-    elif model.monitor and data.shuffle:
-        words = "with a model.monitor needs data that are not shuffled"
     else:
         return
     raise ScenarioError('%s: trainer.strategy="ddp" %s' % (name, words))

@@ -31,7 +31,7 @@ from conformance.trace import Event, open_trace
 from conformance.verdicts import Status
 
 ADAPTER = RefimplAdapter()
-DRAWS = int(os.environ.get("CONFORMANCE_DRAWS", "150"))  # 2,000 before a release
+DRAWS = int(os.environ.get("CONFORMANCE_DRAWS", "100"))  # 2,000 before a release
 
 
 def differs(event: Event | None, due: Expected | None) -> str:

@@ -313,7 +313,7 @@ class Again(Check):
 
     def __init__(self, hook: str) -> None:
         super().__init__()
-        self.hook, self.needed, self.hooks = hook, frozenset({hook}), frozenset({hook, "fit"})
+        self.needed, self.hooks = frozenset({hook}), frozenset({hook, "fit"})
         self.before: dict[tuple[int, int], Any] = {}
         self.now: dict[tuple[int, int], Any] = {}
 
