@@ -1,8 +1,8 @@
 """Import a Lightning release in the world it finds itself in, however much younger than it.
 
 This file runs beside the release, so it keeps to Python 3.8's syntax and the standard library.
-In the period world of 1.5.10 (Python 3.9, torch 1.10), and for 2.x anywhere, every repair here
-finds nothing to do. Each one states what went missing; none touches what a training loop does.
+In the period world of 1.5.10 (Python 3.9, torch 1.10), and for 2.x anywhere, every repair of an
+import finds nothing to do. Each one states what went missing; none touches what a training loop does.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def import_lightning(version: str) -> Any:
     _check(version, module.__version__, os.path.dirname(module.__file__ or "?"))
     if version.startswith("1."):
         _after_import()
+    # A process that a release has spawned ends with its gloo group still there, for which torch 2 may abort it.
+    atexit.register(_end_group)
     return module
 
 
@@ -125,8 +127,6 @@ def _after_import() -> None:
         members = list(kind)
         if members and format(members[0]) != members[0].value:
             kind.__format__ = _format_value
-    # A process that 1.x has spawned ends with its group of processes still there, for which torch 2 may abort it.
-    atexit.register(_end_group)
 
 
 def _end_group() -> None:
