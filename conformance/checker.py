@@ -1,23 +1,20 @@
 """Trace and clauses to verdicts: one pass, memory that does not grow with the trace.
 
-Beside the trace runs the oracle of its scenario, only as far ahead as needed to find each event's
-counterpart: the nth begin (or end) of a hook on a receiver corresponds to the oracle's nth. So a
-verdict about one hook stays meaningful when a trainer calls others elsewhere. Neither torch nor any
-trainer is imported here.
+Each event is handed to the checks that ask for it, with the one that it corresponds to (alignment.py). Neither torch
+nor any trainer is imported here.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 
+from .alignment import Alignment
 from .checks import Check, Failure, Line, build, shown
 from .clauses import Clause
 from .features import applies, features
-from .hooks import TRANSFERS
-from .numerics import parts
 from .scenario import Scenario, ScenarioError, scenario_of
 from .spec.contracts import CONTRACTS, DOCUMENTATION, expected
 from .spec.oracle import Expected
@@ -26,24 +23,9 @@ from .verdicts import Status, Verdict
 
 __all__ = ["judge", "judge_file", "unsupported"]
 
-# How far the oracle goes ahead of the trace, looking for an event's counterpart. A trainer that reorders,
-# reorders within a batch or an epoch's edge; what is further away counts as missing.
-LOOKAHEAD = 20_000
-RECENT = 65  # by how many events the place in the oracle is told
-STEADY = 8  # so many events in the order of the contract tell that a trace is where that is
 CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
 UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
-
-# Phase, receiver, hook, and of a transfer hook the stage of its batch: these hooks are the same in training and
-# validation, and a trainer that skips one must not shift the other's counterparts.
-Key = tuple[str, str, str, str]
-
-
-def _key(event: Event | Expected) -> Key:
-    batch = event.args.get("batch") if event.hook in TRANSFERS else None
-    of = parts(batch) if isinstance(batch, str) else []
-    return event.ph, event.receiver, event.hook, of[0][0] if of else ""
 
 
 def judge_file(path: Path, clauses: Mapping[str, Clause], contract: str = DOCUMENTATION) -> list[Verdict]:
@@ -95,7 +77,7 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
             raise TraceError(reader.path, event.seq + 2, f"rank {event.rank}: the scenario has {len(ranks)} processes")
         ranks[event.rank].feed(event)
     for lockstep in ranks:
-        lockstep.hear_out()
+        lockstep.alignment.hear_out()
     for lockstep in ranks:
         lockstep.finish()
     ended_early = _ended_early(ranks)
@@ -166,55 +148,42 @@ class _Lockstep:
     ) -> None:
         self.rank, self.of_clause, self.checks = rank, of_clause, list(of_clause.values())
         self.context: dict[int | None, tuple[str, ...]] = {}  # of each failure's place in the trace, the lines around
+        self.suspected: dict[Check, tuple[str, ...]] = {}  # the lines around what may prove to be a failure
         self.recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
-        self.oracle: Iterator[Expected] = expected(scenario, rank, contract, declared | UNDECLARED)
+        oracle = expected(scenario, rank, contract, declared | UNDECLARED)
+        self.alignment = Alignment(oracle, self.expect, scenario.shuffles)
         self.raised, self.is_to_raise = "", False  # by the user's call
-        self.produced = self.pending = 0
-        self.limit = LOOKAHEAD
-        self.waiting: dict[Key, deque[tuple[int, Expected]]] = {}
-        self.matched: deque[int] = deque(maxlen=RECENT)
-        self.following = STEADY  # how many events have come right after the one that they are to come after
-        self.begun: list[bool] = []  # of the calls that are open, whether they were in place
         self.about: dict[str, list[Check]] = {}
         self.expecting: dict[tuple[str, str, str, str | None], list[Check]] = {}
         self.seeing: dict[tuple[str, str, str, str | None], list[Check]] = {}
 
     def feed(self, event: Event) -> None:
         """The next event of this process."""
-        counterpart = self.counterpart(event)
-        in_place = self.is_in_place(event)
+        counterpart = self.alignment.counterpart(event)
         if event.receiver == "trainer" and event.hook != "save_checkpoint":
             self.raised = self.raised or str(event.args.get("raised", ""))
         self.recent.append((event, counterpart))
         failed = None
         for check in self.told_of(event, counterpart):
-            if in_place or not check.in_place:
+            had_failed = check.failure is not None
+            if self.alignment.in_place or not check.in_place:
                 check.see(event, counterpart)
-            if check.failure is not None and check.failure.seq == event.seq and failed is None:
-                failed = check
+            if check.suspect == event.seq:
+                self.suspected[check] = self.lines(None)
+            if check.failure is None or had_failed:
+                continue
+            if check.failure.seq == event.seq:
+                failed = failed or check.failure
+            else:
+                self.context[check.failure.seq] = self.suspected.get(check, ())
         if failed is not None:
             self.drop_failed()
-            self.context[event.seq] = self.lines(failed.failure)
-
-    def is_in_place(self, event: Event) -> bool:
-        """Whether it comes where the contract has it, as the last ones did, and its begin if it is an end: a call that
-        was moved has its counterpart right after its begin, too."""
-        in_place = self.following >= STEADY
-        if event.ph == "B":
-            self.begun.append(in_place)
-            del self.begun[:-LOOKAHEAD]
-        elif event.ph == "E" and self.begun:
-            in_place = self.begun.pop() and in_place
-        return in_place
-
-    def hear_out(self) -> None:
-        """The trace has ended, and what is still due is missing; but for an oracle that has much more to say."""
-        self.whole = not all(self.advance() for _ in range(LOOKAHEAD))
+            self.context[event.seq] = self.lines(failed)
 
     def finish(self) -> None:
         """Nothing more is to come, nor due."""
         for check in self.checks:
-            check.finish(self.whole)
+            check.finish(self.alignment.is_whole)
         self.context[None] = self.lines(None)
 
     def told_of(self, event: Event, counterpart: Expected | None) -> list[Check]:
@@ -238,40 +207,8 @@ class _Lockstep:
         for told in (self.checks, *self.about.values(), *self.seeing.values(), *self.expecting.values()):
             told[:] = [check for check in told if check.failure is None or check.goes_on]
 
-    def counterpart(self, event: Event) -> Expected | None:
-        """The expected event that corresponds to this one; None if none is due soon."""
-        key = _key(event)
-        if event.hook in TRANSFERS and not key[3]:  # an unknown batch: whichever such call is due
-            self.advance()
-            key = next((k for k, waiting in self.waiting.items() if waiting and k[:3] == key[:3]), key)
-        queue = self.waiting.get(key)
-        while not queue and self.may_advance() and self.advance():
-            queue = self.waiting.get(key)
-        if not queue:
-            return None
-        place, due = queue.popleft()
-        follows = place == (self.matched[-1] if self.matched else -1) + 1
-        self.following = self.following + 1 if follows else 0
-        self.matched.append(place)
-        self.pending -= 1
-        return due
-
-    @property
-    def place(self) -> int:
-        """Where in the oracle the trace is: the median of the last counterparts' places. A hook that is
-        called too often runs ahead of the others, one that is called late lags behind: neither counts."""
-        return sorted(self.matched)[len(self.matched) // 2] if self.matched else 0
-
-    def may_advance(self) -> bool:
-        if self.produced >= self.limit:
-            self.limit = self.place + LOOKAHEAD
-        return self.produced < self.limit
-
-    def advance(self) -> bool:
-        """Produce one more expected event; False at the oracle's end."""
-        event = next(self.oracle, None)
-        if event is None:
-            return False
+    def expect(self, event: Expected) -> None:
+        """The oracle says that this event is to come."""
         if event.receiver == "trainer" and event.hook != "save_checkpoint":
             self.is_to_raise = self.is_to_raise or "raised" in event.args
         line = event.ph, event.receiver, event.hook, event.scope
@@ -280,19 +217,6 @@ class _Lockstep:
             told = self.expecting[line] = [check for check in self.checks_of(event.hook) if check.expects(Line(*line))]
         for check in told:
             check.expect(event)
-        self.waiting.setdefault(_key(event), deque()).append((self.produced, event))
-        self.produced += 1
-        self.pending += 1
-        if self.pending > 3 * LOOKAHEAD:
-            self.forget(self.place - LOOKAHEAD)
-        return True
-
-    def forget(self, before: int) -> None:
-        """Drop the expected events of hooks that have not come; the counts have them."""
-        for queue in self.waiting.values():
-            while queue and queue[0][0] < before:
-                queue.popleft()
-                self.pending -= 1
 
     def lines(self, failure: Failure | None) -> tuple[str, ...]:
         """The last events, each beside the line of the pseudocode it belongs to."""

@@ -87,14 +87,14 @@ def test_count_of_a_hook_that_comes_too_often(judge: Judge) -> None:
     given = rows()
     begin, end = spans(given, "module.on_train_end")[0]
     verdict = judge(given[: end + 1] + given[begin:], kind="count", hooks=["on_train_end"])
-    fails(verdict, "module.on_train_end is called more often than 1 times", seq=end + 1)
+    fails(verdict, "module.on_train_end is called more often than is due: here, after 1 call", seq=end + 1)
     assert verdict.seen == "module.on_train_end begins"
 
 
 def test_count_of_a_hook_that_is_not_due_but_called(judge: Judge) -> None:
     given = [*rows(), Row("B", "module", "on_test_start", {}, {}), Row("E", "module", "on_test_start", {}, {})]
     verdict = judge(given, kind="count", hooks=["on_test_start"])
-    fails(verdict, "module.on_test_start is called more often than 0 times")
+    fails(verdict, "module.on_test_start is called more often than is due: here, after 0 calls")
 
 
 def test_count_of_one_functions_line_leaves_the_others_alone(judge: Judge) -> None:
@@ -103,7 +103,7 @@ def test_count_of_one_functions_line_leaves_the_others_alone(judge: Judge) -> No
     twice = given[: end + 1] + given[begin:]
     assert judge(twice, kind="count", hooks=["on_epoch_end@val_loop"]).status is Status.PASS
     fails(judge(twice, kind="count", hooks=["on_epoch_end@train_loop"]),
-          "module.on_epoch_end is called more often than 2 times")  # fmt: skip
+          "module.on_epoch_end is called more often than is due: here, after 2 calls")  # fmt: skip
 
 
 def test_count_of_one_receivers_hook(judge: Judge) -> None:

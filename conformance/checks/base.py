@@ -108,6 +108,7 @@ class Check:
 
     def __init__(self) -> None:
         self.failure: Failure | None = None
+        self.suspect: int | None = None  # at which event something is that may prove to be a failure
         self.exercised = False
 
     def fail(self, seq: int | None, reason: str, expected: str = "", seen: str = "") -> None:

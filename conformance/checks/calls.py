@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 from ..edits import calls, edits, in_words
 from ..spec.oracle import Expected
@@ -18,49 +18,54 @@ MOST_RECEIVERS = 20_000  # that are still due: as many as the oracle can be ahea
 class Count(Check):
     """`hooks` are called as often as the contract says, on each receiver."""
 
+    goes_on = True  # for a call that seems to be one too many may be one that comes elsewhere
+
     def __init__(self, hooks: list[str]) -> None:
         super().__init__()
         self.spec = Spec(hooks)
         self.hooks = hooks_of(self.spec)
         self.last: dict[tuple[str, str], Expected] = {}
-        self.wanted: dict[tuple[str, str], int] = {}
-        self.met: dict[tuple[str, str], int] = {}
+        self.wanted: Counter[tuple[str, str]] = Counter()
+        self.met: Counter[tuple[str, str]] = Counter()
+        self.due: Counter[tuple[str, str]] = Counter()  # in all functions
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.first: tuple[str, str] | None = None  # that is called too often
 
     def expects(self, line: Line) -> bool:
-        return line.ph == "B" and self.spec.holds(line)
+        return line.ph == "B" and line.hook in self.spec.hooks
 
     def sees(self, line: Line) -> bool:
         return line.ph == "B" and line.hook in self.spec.hooks
 
     def expect(self, expected: Expected) -> None:
         key = expected.receiver, expected.hook
-        self.wanted[key] = self.wanted.get(key, 0) + 1
-        self.exercised = True
+        self.due[key] += 1
+        if self.spec.holds(expected):
+            self.wanted[key] += 1
+            self.exercised = True
 
     def see(self, event: Event, expected: Expected | None) -> None:
         key = event.receiver, event.hook
-        if expected is None:
-            if not self.spec.names(event.receiver, event.hook):
-                return
-            # A call too many has no line of its own: it is one more of the line before it.
-            before = self.last.get(key)
-            if before is None or self.spec.holds(before):
-                times = self.met.get(key, 0)
-                self.fail(
-                    event.seq,
-                    f"{event.receiver}.{event.hook} is called more often than {times} times",
-                    f"{times} calls of {event.receiver}.{event.hook}",
-                    shown(event),
-                )
+        self.calls[key] += 1
+        if expected is not None:
+            self.last[key] = expected
+            self.met[key] += self.spec.holds(expected)
             return
-        self.last[key] = expected
-        if self.spec.holds(expected):
-            self.met[key] = self.met.get(key, 0) + 1
+        # A call too many has no line of its own: it is one more of the line before it.
+        before = self.last.get(key)
+        if self.spec.names(*key) and (before is None or self.spec.holds(before)):
+            self.first = self.first or key
+            name, times = ".".join(key), self.met[key]
+            reason = f"{name} is called more often than is due: here, after {times} call{'s' * (times != 1)}"
+            self.fail(event.seq, reason, f"no other call of {name} here", shown(event))
 
     def finish(self, whole: bool) -> None:
+        # As many calls as are due, of which one comes elsewhere: the clauses about the order tell of it.
+        if self.first is not None and self.calls[self.first] == self.due[self.first]:
+            self.failure = None
         for key, wanted in self.wanted.items():
-            met = self.met.get(key, 0)
-            if met < wanted:
+            met = self.met[key]
+            if met < wanted and self.calls[key] != self.due[key]:
                 name = ".".join(key)
                 least = "" if whole else "at least "
                 what = "is never called" if met == 0 else f"is called {met} times, not {least}{wanted} times"
@@ -85,19 +90,20 @@ class Never(Check):
 class Order(Check):
     """`first` has ended before `then` begins (`point = "E"`: before `then` ends, where it encloses it).
 
-    For the kth `then`, as many `first` must have ended as the contract says. A `first` that never comes is the affair
-    of the clause about that call.
+    A `then` is judged by the `first` that the contract has right before it. One that never comes is the affair of the
+    clause about that call.
     """
 
-    goes_on = True
+    goes_on = True  # for a `first` that has not come may come yet
 
     def __init__(self, first: str, then: str, point: str = "B") -> None:
         super().__init__()
         self.first, self.then, self.point = Spec([first]), Spec([then]), point
         self.first_name, self.then_name = first.partition("@")[0], then.partition("@")[0]
         self.hooks = self.needed = hooks_of(self.first, self.then)
-        self.expected_first = self.seen_first = 0
-        self.pending = Pending()
+        self.due = self.came = 0  # how many `first` the oracle has told of, and which of them has come
+        self.firsts, self.thens = Pending(), Pending()
+        self.early: tuple[int, Event] | None = None  # the `first` that a `then` came before
 
     def expects(self, line: Line) -> bool:
         first, then = line.ph == "E" and self.first.holds(line), line.ph == self.point and self.then.holds(line)
@@ -108,32 +114,35 @@ class Order(Check):
 
     def expect(self, expected: Expected) -> None:
         if expected.ph == "E" and self.first.holds(expected):
-            self.expected_first += 1
+            self.due += 1
+            self.firsts.put(expected, self.due)
         if expected.ph == self.point and self.then.holds(expected):
-            self.pending.put(expected, self.expected_first)
+            self.thens.put(expected, self.due)
 
     def see(self, event: Event, expected: Expected | None) -> None:
         assert expected is not None
         if event.ph == "E" and self.first.holds(expected):
-            self.seen_first += 1
-        if event.ph != self.point or not self.then.holds(expected):
-            return
-        needed = self.pending.take(expected)
-        if needed is None:
-            return
-        self.exercised = self.exercised or needed > 0
-        if self.seen_first < needed:
+            self.came = self.firsts.take(expected) or self.came
+            if self.early is not None and self.came >= self.early[0]:
+                self.fail_at_early(self.came)
+        if event.ph == self.point and self.then.holds(expected):
+            needed = self.thens.take(expected) or 0
+            self.exercised = self.exercised or needed > 0
+            if self.came < needed and self.early is None:
+                self.early, self.suspect = (needed, event), event.seq
+
+    def fail_at_early(self, came: int) -> None:
+        """The `first` has come, after the `then`; if another one has, that was missing."""
+        assert self.early is not None
+        needed, event = self.early
+        self.early = None
+        if came == needed:
             verb = "begins" if self.point == "B" else "ends"
-            self.fail(
-                event.seq,
-                f"{self.then_name} {verb} before {self.first_name} has ended",
-                f"{self.first_name}, then {self.then_name}",
-                shown(event),
-            )
+            reason = f"{self.then_name} {verb} before {self.first_name} has ended"
+            self.fail(event.seq, reason, f"{self.first_name}, then {self.then_name}", shown(event))
 
     def finish(self, whole: bool) -> None:
-        if self.failure is not None and self.seen_first == 0:
-            self.failure, self.exercised = None, False
+        self.exercised = self.exercised and self.came > 0
 
 
 class Encloses(Check):
