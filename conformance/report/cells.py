@@ -22,6 +22,12 @@ __all__ = ["Cell", "Finding", "Row", "count", "families", "plural", "printable"]
 # the direction of the text around them.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
+# The families in the order in which a run comes to them; others follow.
+IN_ORDER = (
+    "structure run fit sanity train transfer accumulation optimization skip manual tbptt val epoch test predict "
+    "modes log callbacks checkpoint data dp ddp given"
+).split()
+
 
 def printable(text: str) -> str:
     """`text` with everything that is not printable, tab or newline written as an escape: `\\x1b`."""
@@ -97,9 +103,14 @@ class Row:
         """Whether any trainer departs from the clause, or is on record as doing so."""
         return any(cell.departs or cell.note for cell in self.cells)
 
+    @property
+    def differs(self) -> bool:
+        """Whether trainers that came to the clause have different outcomes."""
+        return len({cell.status for cell in self.cells if cell.reached}) > 1
+
 
 def families(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause]) -> dict[str, list[Row]]:
-    """The matrix by family: every clause that has a check, in the registry's order.
+    """The matrix by family, in the order of IN_ORDER: every clause that has a check, in the registry's order.
 
     A clause that was judged though the registry lacks it, or excludes it, still gets its row: a verdict
     must never get lost between the checker and the reader.
@@ -112,7 +123,8 @@ def families(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause]) -> dict[
             for run, verdicts in zip(runs, judged, strict=True)
         )
         matrix.setdefault(clause.family, []).append(Row(clause, cells))
-    return matrix
+    places = {family: place for place, family in enumerate(IN_ORDER)}
+    return dict(sorted(matrix.items(), key=lambda item: places.get(item[0], len(places))))
 
 
 def _rows(judged: Sequence[Mapping[str, object]], clauses: Mapping[str, Clause]) -> Iterator[Clause]:

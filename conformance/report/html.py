@@ -66,6 +66,7 @@ def render_html(
         totals=[count(row.cells[index] for row in rows) for index in range(len(runs))],
         reached=[sum(row.cells[index].reached for row in rows) for index in range(len(runs))],
         matrix=matrix,
+        levels=sorted({row.clause.level for row in rows}),
         excluded=[clause for clause in clauses.values() if clause.excluded],
         profile=profile,
         suite=__version__,
