@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from runs import (
@@ -258,6 +259,18 @@ def test_the_page_begins_with_what_failures_come_down_to() -> None:
     findings = source.split("ui-findings")[2].split("</section>")[0]
     assert "1 finding" in findings and "with it 12 clauses: val.also0" in findings and "val.also7, ..." in findings
     assert "ui-findings" not in render_html(runs, clauses, PROFILE)
+
+
+def test_the_page_leads_to_the_traces_beside_it(tmp_path: Path) -> None:
+    run = every_status()
+    scenario = next(v.scenario for v in run.verdicts if v.status is Status.FAIL and v.seq is not None)
+    address = f"traces/{run.trainer}/{scenario}.jsonl"
+    write_html(tmp_path / "report.html", [run], CLAUSES, PROFILE)
+    assert "traces/" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    (tmp_path / address).parent.mkdir(parents=True)
+    (tmp_path / address).touch()
+    write_html(tmp_path / "report.html", [run], CLAUSES, PROFILE)
+    assert f'href="{quote(address)}"' in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_write_html_writes_the_page(tmp_path: Path) -> None:

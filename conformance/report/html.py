@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -41,8 +42,8 @@ def write_html(
     profile: str,
     causes: Mapping[str, Sequence[Cause]] | None = None,
 ) -> None:
-    """Write the page to `path`."""
-    Path(path).write_text(render_html(runs, clauses, profile, causes), encoding="utf-8")
+    """Write the page to `path`. It leads to the traces that lie beside it, `traces/TRAINER/SCENARIO.jsonl`."""
+    Path(path).write_text(render_html(runs, clauses, profile, causes, Path(path).parent), encoding="utf-8")
 
 
 def render_html(
@@ -50,8 +51,15 @@ def render_html(
     clauses: Mapping[str, Clause],
     profile: str,
     causes: Mapping[str, Sequence[Cause]] | None = None,
+    folder: Path | None = None,
 ) -> str:
-    """The page as text, to be written as UTF-8. It begins with the `causes` of what fails, by trainer."""
+    """The page as text, to be written as UTF-8. It begins with the `causes` of what fails, by trainer; it leads to the
+    traces in `folder`."""
+
+    def trace_of(trainer: str, scenario: str) -> str:
+        trace = Path("traces", trainer, f"{scenario}.jsonl")
+        return quote(trace.as_posix()) if folder is not None and (folder / trace).is_file() else ""
+
     environment = _environment()
     style = Markup(environment.get_template("style.css.j2").render(columns=len(runs)))
     script = Markup(environment.get_template("script.js.j2").render())
@@ -70,6 +78,7 @@ def render_html(
         excluded=[clause for clause in clauses.values() if clause.excluded],
         profile=profile,
         suite=__version__,
+        trace_of=trace_of,
     )
 
 
