@@ -180,15 +180,17 @@ class Alignment:
         if before is None:
             return False
         over, is_soon = max(before.place, self.over.get(key, -1)), due.place - self.last <= SOON
+        # Right after the last one has ended, and within the same call.
         is_beside = around.place is not None and around.place < before.place and 0 <= self.last - over <= SOON
         if is_beside and not is_soon and was_alike >= alike:
             return True
-        is_nearer = self.here - over <= due.place - self.here
+        is_nearer = self.here - over <= due.place - self.here  # to the one before
         if was_alike != alike:
             is_away = due.place - self.here > AWAY
             return is_nearer and (is_away or (was_alike and not self._comes_later(event, queue)))
         if is_soon:
             return False
+        # Its arguments do not tell: where it is has to.
         if was_here != here:
             return was_here
         is_far = due.place - self.here > (FAR if OF_LOOP(event.hook) else FURTHER)
