@@ -294,6 +294,11 @@ class Scenario:
         return bool(self.option("strategy") == "ddp_spawn")
 
     @property
+    def saves(self) -> bool:
+        """Whether it is told to save a checkpoint."""
+        return "save" in self.calls or any(event.do == "save" for event in self.when)
+
+    @property
     def recorded(self) -> int:
         """Of how many processes a trace has the events."""
         return 1 if self.spawns else self.processes

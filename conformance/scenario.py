@@ -14,7 +14,8 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from .experiment import LOSSES, Data, Log, Model, Saving, Scenario, Stopping, When
 from .near import did_you_mean
-from .scenario_rules import ScenarioError, check, check_name
+from .scenario_rules import check
+from .scenario_values import ScenarioError, check_name
 
 __all__ = [
     "DIRECTORY",

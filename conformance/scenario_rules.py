@@ -1,28 +1,25 @@
-"""What a scenario may say, and the refusals.
+"""What a scenario may say: each of its keys, and what goes together.
 
 Part of reading scenarios, so it needs only the standard library of Python 3.8.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Saving, Scenario, Stopping, When
 from .hooks import HOOKS
-from .near import did_you_mean
 from .optimizers import FORMS, OVERRIDES, discord
+from .scenario_devices import MOST_DEVICES, check_alone, check_parts
+from .scenario_values import ScenarioError, each_of, natural, number, one_of, share
 
 __all__ = [
     "ACTS_IN",
-    "ALONE_IN",
     "EPOCH_HOOKS",
     "LOGGING_HOOKS",
     "MOST_CALLBACKS",
-    "ScenarioError",
     "check",
-    "check_name",
 ]
 
 CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "test-last")
@@ -42,11 +39,6 @@ ACTS_IN = {
     "skip-closure": ("optimizer_step",),
     "save": ("on_train_batch_end",),
 }
-# What one process alone can be told to do, and where: there the contract says what becomes of the others.
-ALONE_IN = {
-    "raise": ("on_train_batch_start", "training_step", "on_before_backward"),
-    "stop": ("on_train_batch_end",),
-}
 # The hooks that may log: those of a batch, and those of a whole pass, which log per epoch only.
 BATCH_HOOKS = (
     *("on_train_batch_start", "training_step", "training_step_end", "on_before_zero_grad", "on_before_backward"),
@@ -62,22 +54,7 @@ EPOCH_HOOKS = (
 )
 LOGGING_HOOKS = (*BATCH_HOOKS, *EPOCH_HOOKS)
 # Limits, so that whoever reads a scenario of somebody else's can say what it is in bounded time and memory.
-MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS, MOST_DEVICES = 1000, 8, 1000, 1000, 8
-MOST_TOLD = 7  # rows of a batch that their targets tell apart
-MOST_BYTES = 200  # of a name
-MOST = 2**53 - 1  # the greatest integer that every JSON reader keeps exactly
-
-
-class ScenarioError(ValueError):
-    """A scenario is malformed; the message names the scenario, the value and what is accepted."""
-
-
-def check_name(name: str) -> None:
-    """Raises ScenarioError if it cannot be that of a file."""
-    if not re.fullmatch(r"[^/\\\0]+", name) or name in (".", ".."):
-        raise ScenarioError("%.80r: a scenario's name becomes a file's, and cannot hold a path" % name)
-    if len(name.encode("utf-8", "replace")) > MOST_BYTES:
-        raise ScenarioError("%.80r: a scenario's name becomes a file's, and has at most %d bytes" % (name, MOST_BYTES))
+MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS = 1000, 8, 1000, 1000
 
 
 def check(scenario: Scenario) -> None:
@@ -101,57 +78,20 @@ def check(scenario: Scenario) -> None:
         _check_option(name, option, value)
     if discord(scenario):
         raise ScenarioError("%s: %s" % (name, discord(scenario)))
-    _check_parts(scenario)
+    check_parts(scenario)
     _check_plan(scenario)
     for event in scenario.when:
         _check_when(name, event)
-    _check_alone(scenario)
-
-
-def _one_of(where: str, value: Any, accepted: Any) -> None:
-    if value not in accepted:
-        known = ", ".join(map(repr, accepted)) if len(accepted) <= 16 else "the %d known" % len(accepted)
-        raise ScenarioError("%s: %.80r is none of %s%s" % (where, value, known, did_you_mean(value, accepted)))
-
-
-def _each_of(where: str, values: Any, accepted: Any) -> None:
-    for value in values:
-        _one_of(where, value, accepted)
-
-
-def _natural(where: str, value: Any, least: int = 0, most: int = MOST) -> None:
-    if type(value) is not int or value < least:
-        raise ScenarioError("%s: %.80r; an int from %d is accepted" % (where, value, least))
-    if value > most:
-        raise ScenarioError("%s: %.80r; at most %d is accepted" % (where, value, most))
-
-
-def _number(where: str, value: float) -> None:
-    """One that 32-bit floats have, too."""
-    if not (math.isfinite(value) and abs(value) <= MOST):
-        raise ScenarioError("%s: %.80r; a number is accepted" % (where, value))
-
-
-def _share(where: str, value: Any, least: int) -> None:
-    """A count of batches from `least`, or a fraction of them, 0.0 included if `least` is 0."""
-    if type(value) is int and value >= least:
-        _natural(where, value, least)
-    elif not (isinstance(value, float) and 0 <= value <= 1 and (value > 0 or least == 0)):
-        fractions = "in (0, 1]" if least else "in [0, 1]"
-        raise ScenarioError("%s: %.80r; an int from %d or a float %s is accepted" % (where, value, least, fractions))
-
-
-def _saves(scenario: Scenario) -> bool:
-    return "save" in scenario.calls or any(event.do == "save" for event in scenario.when)
+    check_alone(scenario)
 
 
 def _check_calls(scenario: Scenario) -> None:
     name, calls = scenario.name, scenario.calls
     if not calls:
         raise ScenarioError("%s: calls is empty; name one of %s" % (name, ", ".join(CALLS)))
-    _each_of(name + ": calls", calls, CALLS)
+    each_of(name + ": calls", calls, CALLS)
     for call in calls:
-        if call == "resume" and not (_saves(scenario) and calls[0] == "fit"):
+        if call == "resume" and not (scenario.saves and calls[0] == "fit"):
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
         if call == "resume" and scenario.option("fast_dev_run"):
             raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
@@ -167,26 +107,26 @@ def _check_calls(scenario: Scenario) -> None:
 
 def _check_data(scenario: Scenario) -> None:
     name, data = scenario.name, scenario.data
-    _natural(name + ": data.train", data.train)
+    natural(name + ": data.train", data.train)
     for stage in ("val", "test", "predict"):
         for batches in scenario.loaders(stage):
-            _natural("%s: data.%s" % (name, stage), batches, 1)
-    _natural(name + ": data.batch_size", data.batch_size, 1, MOST_ROWS)
-    _natural(name + ": data.last", data.last, 1)
+            natural("%s: data.%s" % (name, stage), batches, 1)
+    natural(name + ": data.batch_size", data.batch_size, 1, MOST_ROWS)
+    natural(name + ": data.last", data.last, 1)
     if data.last > data.batch_size:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
-    _natural(name + ": data.time", data.time, 0, MOST_ROWS)
-    _one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
-    _one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
+    natural(name + ": data.time", data.time, 0, MOST_ROWS)
+    one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
+    one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
 
 
 def _check_train_loaders(scenario: Scenario) -> None:
     """What goes together with several training loaders, and with shuffling."""
     name, data = scenario.name, scenario.data
-    _one_of(name + ": data.structure", data.structure, ("list", "tuple", "dict", "nested"))
+    one_of(name + ": data.structure", data.structure, ("list", "tuple", "dict", "nested"))
     for batches in data.train_loaders:
-        _natural(name + ": data.train_loaders", batches, 1)
+        natural(name + ": data.train_loaders", batches, 1)
     if len(data.train_loaders) > MOST_LOADERS or (data.structure == "nested" and len(data.train_loaders) == 1):
         accepted = "%d to %d are accepted" % (2 if data.structure == "nested" else 1, MOST_LOADERS)
         raise ScenarioError("%s: %d data.train_loaders; %s" % (name, len(data.train_loaders), accepted))
@@ -205,17 +145,17 @@ def _check_train_loaders(scenario: Scenario) -> None:
 
 def _check_model(name: str, model: Model) -> None:
     """What each key of the model may be, and what goes together beside the `discord` of its optimization."""
-    _each_of(name + ": model.defines", model.defines, OPTIONAL_HOOKS)
-    _each_of(name + ": model.lacks", model.lacks, ("validation_step", "predict_step"))
-    _one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
-    _one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
-    _one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "lbfgs", "none"))
-    _one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
+    each_of(name + ": model.defines", model.defines, OPTIONAL_HOOKS)
+    each_of(name + ": model.lacks", model.lacks, ("validation_step", "predict_step"))
+    one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
+    one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
+    one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "lbfgs", "none"))
+    one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
     if model.scheduler != "none" and model.optimizer == "none":
         raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
-    _one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
-    _each_of(name + ": model.callbacks", model.callbacks, ("new", "same", "base"))
-    _one_of(name + ": model.optimizers", model.optimizers, (1, 2))
+    one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
+    each_of(name + ": model.callbacks", model.callbacks, ("new", "same", "base"))
+    one_of(name + ": model.optimizers", model.optimizers, (1, 2))
     if model.optimizers > 1 and model.optimizer == "none":
         raise ScenarioError('%s: model.optimizers=%d, and model.optimizer="none"' % (name, model.optimizers))
     if model.shared and (model.optimizers == 1 or model.optimizer != "sgd" or model.frozen or model.overrides):
@@ -225,17 +165,17 @@ def _check_model(name: str, model: Model) -> None:
         count = len(model.frequencies)
         raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
     for frequency in model.frequencies:
-        _natural(name + ": model.frequencies", frequency, 1, MOST_TURNS)
-    _one_of(name + ": model.form", model.form, ("", *FORMS))
-    _natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
-    _each_of(name + ": model.overrides", model.overrides, OVERRIDES)
+        natural(name + ": model.frequencies", frequency, 1, MOST_TURNS)
+    one_of(name + ": model.form", model.form, ("", *FORMS))
+    natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
+    each_of(name + ": model.overrides", model.overrides, OVERRIDES)
     if model.manual and (model.optimizer == "none" or model.scheduler == "epoch" or model.frequencies):
         raise ScenarioError("%s: model.manual needs an optimizer, and no frequencies or scheduler per epoch" % name)
 
 
 def _check_truncation(name: str, data: Data, model: Model) -> None:
     """What goes together with truncated backpropagation."""
-    _natural(name + ": model.truncated_bptt_steps", model.truncated_bptt_steps)
+    natural(name + ": model.truncated_bptt_steps", model.truncated_bptt_steps)
     if not model.truncated_bptt_steps:
         if data.batch == "sequences":
             raise ScenarioError('%s: data.batch "sequences" needs model.truncated_bptt_steps' % name)
@@ -251,12 +191,12 @@ def _check_truncation(name: str, data: Data, model: Model) -> None:
 
 def _check_needs(scenario: Scenario) -> None:
     """That it says what a trainer must be able to do."""
-    _each_of(scenario.name + ": needs", scenario.needs, NEEDS)
+    each_of(scenario.name + ": needs", scenario.needs, NEEDS)
     model = scenario.model
     several = model.optimizers > 1 and not model.manual
     for uses, what, need in (
         (several, "model.optimizers=%d" % model.optimizers, "several-optimizers"),
-        (_saves(scenario), "it saves a checkpoint", "checkpoints"),
+        (scenario.saves, "it saves a checkpoint", "checkpoints"),
         ("multiple_trainloader_mode" in scenario.trainer, "multiple_trainloader_mode", "multiple-trainloader-mode"),
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
@@ -271,17 +211,17 @@ def _check_needs(scenario: Scenario) -> None:
 
 
 def _check_log(where: str, log: Log, model: Model) -> None:
-    _one_of(where + ": hook", log.hook, LOGGING_HOOKS)
+    one_of(where + ": hook", log.hook, LOGGING_HOOKS)
     if log.hook in OPTIONAL_HOOKS and log.hook not in model.defines:
         raise ScenarioError("%s: add %r to model.defines" % (where, log.hook))
-    _one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "min", "max", "sum"))
-    _natural(where + ": batch_size", log.batch_size)
+    one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "min", "max", "sum"))
+    natural(where + ": batch_size", log.batch_size)
     if log.on_step and log.hook in EPOCH_HOOKS:
         raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
     if log.on_step is log.on_epoch is False:
         raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
     for value in log.values:
-        _number(where + ": values", value)
+        number(where + ": values", value)
     if log.values and log.hook in STEPS.values():
         raise ScenarioError("%s: values, and %s logs its loss" % (where, log.hook))
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
@@ -300,10 +240,10 @@ def _check_metric(where: str, log: Log, scenario: Scenario) -> None:
 
 
 def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
-    _one_of(where + ": mode", stopping.mode, ("min", "max"))
-    _natural(where + ": patience", stopping.patience)
-    _number(where + ": min_delta", stopping.min_delta)
-    _one_of(where + ": given", stopping.given, ("trainer", "module"))
+    one_of(where + ": mode", stopping.mode, ("min", "max"))
+    natural(where + ": patience", stopping.patience)
+    number(where + ": min_delta", stopping.min_delta)
+    one_of(where + ": given", stopping.given, ("trainer", "module"))
     of_steps = {log.name + fork for log in scenario.model.logs if log.hook in STEPS.values()
                 for fork in ("", "_step", "_epoch")}
     if scenario.recorded > 1 or (scenario.option("precision") != 32 and stopping.monitor in of_steps):
@@ -316,15 +256,15 @@ def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
 
 
 def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
-    _one_of(where + ": mode", saving.mode, ("min", "max"))
-    _natural(where + ": save_top_k", saving.save_top_k, -1)
-    _natural(where + ": every_n_train_steps", saving.every_n_train_steps)
-    _one_of(where + ": given", saving.given, ("trainer", "module"))
+    one_of(where + ": mode", saving.mode, ("min", "max"))
+    natural(where + ": save_top_k", saving.save_top_k, -1)
+    natural(where + ": every_n_train_steps", saving.every_n_train_steps)
+    one_of(where + ": given", saving.given, ("trainer", "module"))
     if saving.save_top_k > 1 and not saving.monitor:
         raise ScenarioError("%s: save_top_k=%d needs a monitor" % (where, saving.save_top_k))
     if saving.monitor and (saving.monitor not in scenario.model.names_logged or saving.monitor in ("epoch", "step")):
         raise ScenarioError("%s: monitor: nothing is logged under %.80r" % (where, saving.monitor))
-    if scenario.recorded > 1 or scenario.option("precision") != 32 or _saves(scenario):
+    if scenario.recorded > 1 or scenario.option("precision") != 32 or scenario.saves:
         raise ScenarioError("%s needs one process, precision 32, and no other saves" % where)
     if scenario.option("fast_dev_run") or scenario.model.manual:
         words = "with fast_dev_run nothing is saved, and with model.manual each trainer has steps of its own"
@@ -346,79 +286,22 @@ _LEAST = {
 
 
 def _check_option(name: str, option: str, value: Any) -> None:
-    _one_of(name + ": trainer", option, tuple(TRAINER_DEFAULTS))
+    one_of(name + ": trainer", option, tuple(TRAINER_DEFAULTS))
     where = "%s: trainer.%s" % (name, option)
     if option in _LEAST:
-        _natural(where, value, _LEAST[option])
+        natural(where, value, _LEAST[option])
     elif option.startswith("limit_") or option in ("val_check_interval", "overfit_batches"):
-        _share(where, value, least=int(option == "val_check_interval"))
+        share(where, value, least=int(option == "val_check_interval"))
     elif option == "fast_dev_run" and not isinstance(value, bool):
-        _natural(where, value)
+        natural(where, value)
     elif option == "precision":
-        _one_of(where, value, (32, "bf16"))
+        one_of(where, value, (32, "bf16"))
     elif option == "multiple_trainloader_mode":
-        _one_of(where, value, ("max_size_cycle", "min_size"))
+        one_of(where, value, ("max_size_cycle", "min_size"))
     elif option in ("devices", "num_nodes"):
-        _natural(where, value, 1, MOST_DEVICES)
+        natural(where, value, 1, MOST_DEVICES)
     elif option == "strategy":
-        _one_of(where, value, ("dp", "ddp", "ddp_spawn"))
-
-
-def _check_parts(scenario: Scenario) -> None:
-    """What goes together with batches that are split over devices."""
-    name, data = scenario.name, scenario.data
-    if scenario.model.shared and (scenario.option("strategy") or scenario.option("accumulate_grad_batches") > 1):
-        raise ScenarioError("%s: model.shared needs an update after each batch, and no strategy" % name)
-    if data.distributed_sampler and scenario.option("strategy") not in ("ddp", "ddp_spawn"):
-        raise ScenarioError('%s: data.distributed_sampler needs trainer.strategy="ddp"' % name)
-    if scenario.spawns:
-        _check_spawned(scenario)
-    if scenario.option("strategy") in ("ddp", "ddp_spawn"):
-        return _check_shares(scenario)
-    if scenario.option("num_nodes") > 1:
-        raise ScenarioError('%s: trainer.num_nodes=%d needs strategy="ddp"' % (name, scenario.option("num_nodes")))
-    if not scenario.data_parallel:
-        if scenario.option("devices") > 1:
-            raise ScenarioError('%s: trainer.devices=%d needs a strategy' % (name, scenario.option("devices")))
-        return
-    if data.batch in ("custom", "sequences") or data.train_loaders or scenario.model.manual:
-        words = "no data.train_loaders, no transfer hooks (data.batch not \"custom\"), and automatic optimization"
-        words = 'tensors, not data.batch "sequences"' if data.batch == "sequences" else words
-        raise ScenarioError('%s: trainer.strategy="dp" needs %s' % (name, words))
-    if scenario.option("devices") < 2:
-        raise ScenarioError('%s: trainer.strategy="dp" needs trainer.devices, at least 2' % name)
-    if data.batch_size > MOST_TOLD:
-        raise ScenarioError('%s: trainer.strategy="dp" needs a data.batch_size of at most %d' % (name, MOST_TOLD))
-
-
-def _check_shares(scenario: Scenario) -> None:
-    """What goes together with several processes: samples that tell which they are, as many batches for each process,
-    and nothing that the oracle follows in one process only."""
-    name, data, model, processes = scenario.name, scenario.data, scenario.model, scenario.processes
-    if not 2 <= processes <= MOST_DEVICES:
-        words = "has %d processes; 2 to %d are accepted, devices times num_nodes" % (processes, MOST_DEVICES)
-    elif data.batch_size % processes or data.last < processes or data.batch_size > MOST_TOLD:
-        words = "needs a data.batch_size that is a multiple of its %d processes and at most %d" % (processes, MOST_TOLD)
-        words += ", and a data.last of at least as many"
-    elif data.batch == "custom" or data.train_loaders or data.time or not data.sized:
-        words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and no time'
-    elif model.optimizer == "lbfgs" or scenario.option("overfit_batches"):
-        words = 'needs an optimizer other than "lbfgs", and no overfit_batches'
-    else:
-        return
-    raise ScenarioError('%s: trainer.strategy="ddp" %s' % (name, words))
-
-
-def _check_spawned(scenario: Scenario) -> None:
-    """What goes together with processes that nobody records: what they have come to has to be known."""
-    given = {each.given for each in scenario.early_stopping} | {each.given for each in scenario.model_checkpoint}
-    if scenario.option("num_nodes") > 1 or scenario.when or _saves(scenario):
-        words = "one node, no `when`, and no calls that save or resume; model_checkpoint saves"
-    elif scenario.data.source == "argument" or scenario.model.callbacks or "module" in given:
-        words = "data that are no argument, and callbacks that are the trainer's"
-    else:
-        return
-    raise ScenarioError('%s: trainer.strategy="ddp_spawn" needs %s' % (scenario.name, words))
+        one_of(where, value, ("dp", "ddp", "ddp_spawn"))
 
 
 def _check_plan(scenario: Scenario) -> None:
@@ -451,23 +334,9 @@ def _check_plan(scenario: Scenario) -> None:
 
 
 def _check_when(name: str, event: When) -> None:
-    _one_of(name + ": when.do", event.do, ACTIONS)
-    _one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
+    one_of(name + ": when.do", event.do, ACTIONS)
+    one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
     if not re.fullmatch(r"module|datamodule|scheduler(:\d)?|callback:\d{1,4}", event.receiver):
         accepted = "module, datamodule, scheduler, scheduler:N or callback:N is accepted"
         raise ScenarioError("%s: when.receiver: %.80r; %s" % (name, event.receiver, accepted))
-    _natural(name + ": when.nth", event.nth)
-
-
-def _check_alone(scenario: Scenario) -> None:
-    """What one process does when the others do not."""
-    name, alone = scenario.name + ": when.rank", [event for event in scenario.when if event.rank != -1]
-    for event in alone:
-        _natural(name, event.rank, 0, scenario.processes - 1)
-        _one_of(name + ": do", event.do, tuple(ALONE_IN))
-        _one_of("%s: %s: hook" % (name, event.do), event.hook, ALONE_IN[event.do])
-    if alone and (len(scenario.when) > 1 or scenario.processes == 1 or alone[0].receiver != "module"):
-        raise ScenarioError("%s=%d needs several processes, and is the module's only `when`" % (name, alone[0].rank))
-    if alone and (scenario.model.optimizer == "none" or any(log.sync_dist for log in scenario.model.logs)):
-        raise ScenarioError("%s=%d needs an optimizer, and no sync_dist: it is in backward that the others hear of it"
-                            % (name, alone[0].rank))
+    natural(name + ": when.nth", event.nth)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from conformance.experiment import LOSSES, OPTIONAL_HOOKS, Data, Log, Model, Scenario, When
 from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import scenario_of
-from conformance.scenario_rules import ACTS_IN, ALONE_IN, EPOCH_HOOKS, LOGGING_HOOKS
+from conformance.scenario_devices import ALONE_IN
+from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, LOGGING_HOOKS
 from conformance.spec.contracts import expected
 
 __all__ = ["distributed_scenarios", "scenarios"]

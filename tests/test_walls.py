@@ -14,13 +14,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ENGINE = sorted((ROOT / "refimpl").rglob("*.py"))
 SUITE = sorted((ROOT / "conformance").rglob("*.py"))
-READING = ("experiment", "hooks", "lines", "near", "optimizers", "scenario", "scenario_rules", "trace")
+READING = (
+    *("experiment", "hooks", "lines", "near", "optimizers"),
+    *("scenario", "scenario_devices", "scenario_rules", "scenario_values", "trace"),
+)
 PRODUCING = (*READING, "observe", "produce", "recorder")
 PRODUCER = [
     *(ROOT / "conformance" / f"{name}.py" for name in PRODUCING),
     *sorted((ROOT / "conformance" / "adapters").glob("*.py")),
 ]
-JUDGING = ("features", "clauses", "checks", "checker", "verdicts", "numerics", "profiles", "diff", "report")
+JUDGING = (
+    *("features", "clauses", "checks", "alignment", "checker", "verdicts", "numerics", "profiles", "diff", "report"),
+)
 CHECKER = (*READING, *JUDGING)
 TRAINERS = {"torch", "refimpl", "pytorch_lightning", "lightning"}
 

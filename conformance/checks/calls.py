@@ -34,8 +34,7 @@ class Count(Check):
     def expects(self, line: Line) -> bool:
         return line.ph == "B" and line.hook in self.spec.hooks
 
-    def sees(self, line: Line) -> bool:
-        return line.ph == "B" and line.hook in self.spec.hooks
+    sees = expects
 
     def expect(self, expected: Expected) -> None:
         key = expected.receiver, expected.hook

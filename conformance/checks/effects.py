@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from itertools import zip_longest
 from typing import Any
 
+from ..edits import FUNCTIONS
 from ..numerics import agrees, close
 from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
@@ -16,7 +17,6 @@ __all__ = ["Again", "Anew", "Argument", "Changes", "Effect", "Handed", "Logged",
 
 # What a program may know nothing of, beside what only formulas tell: it is judged where it was recorded.
 TOLD = ("outputs_keys", "outputs_graph", "returned_names", "returned_values")
-FUNCTIONS = ("fit", "validate", "test", "predict")
 
 
 def fits(got: Any, wanted: Any) -> bool:
