@@ -27,7 +27,7 @@ __all__ = ["Cause", "causes"]
 # does to the order, to arguments and to the state.
 NARROWEST = (
     "balance never count encloses order argument waits parts shares anew again updates changes effect logged handed "
-    "repeats receivers state sequence"
+    "outputs repeats receivers state sequence"
 )
 KINDS = {kind: rank for rank, kind in enumerate(NARROWEST.split())}
 

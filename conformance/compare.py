@@ -24,8 +24,8 @@ from .trace import TraceReader, open_trace
 
 __all__ = ["CompareError", "Comparison", "compare", "overridden", "render", "to_json"]
 
-# What the words of an exception are, and what a trace says twice, is no difference.
-UNTOLD = frozenset({"raised", "outputs_keys", "outputs_graph"})
+# What the words of an exception are, what a trace says twice, and numbers that follow from others, are no difference.
+UNTOLD = frozenset("raised outputs_keys outputs_graph outputs_values results_values returned".split())
 SHOWN = 3  # scenarios named per row
 
 

@@ -13,8 +13,8 @@ import torch
 
 __all__ = [
     "IDENTITY_COLUMN", "IDENTITY_SCALE", "STAGES", "Tags", "combined", "describe", "described_hiddens",
-    "described_outputs", "described_parts", "finite", "handled", "identify", "identify_part", "identify_samples",
-    "row_of", "said", "tensors",
+    "described_outputs", "described_parts", "described_values", "finite", "handled", "identify", "identify_part",
+    "identify_samples", "row_of", "said", "tensors",
 ]  # fmt: skip
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
@@ -133,6 +133,18 @@ def described_outputs(value: Any) -> dict[str, Any]:
     dicts = list(_dicts(value))
     keys = set.intersection(*(set(map(str, each)) for each in dicts)) if dicts else set()
     return {"outputs_keys": sorted(keys), "outputs_graph": any(tensor.requires_grad for tensor in tensors(value))}
+
+
+def described_values(value: Any) -> list[Any]:
+    """Which outputs they are, in order: of each tensor the mean, of each dict that of its "loss", and numbers."""
+    if isinstance(value, Mapping):
+        return described_values(value.get("loss"))
+    if isinstance(value, (int, float)):
+        return [finite(float(value))]
+    if isinstance(value, torch.Tensor):
+        is_plain = value.layout is torch.strided and not value.is_complex() and not value.is_quantized
+        return [finite(float(value.detach().float().mean()))] if is_plain else []
+    return [one for item in value for one in described_values(item)] if isinstance(value, (list, tuple)) else []
 
 
 def _dicts(value: Any) -> Iterator[Mapping[Any, Any]]:

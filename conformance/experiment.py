@@ -124,7 +124,8 @@ class Model:
     included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for one of
     the type of the trainer's, "base" for one of the type that theirs is derived from. With `frozen` the layers'
     biases do not require gradients, ever; with `shared` two of them are one, which both optimizers train; with
-    `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start. `logs`
+    `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start; with
+    `draws` each step draws a random number, as dropout does, that nothing depends on. `logs`
     are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
@@ -152,6 +153,7 @@ class Model:
     frozen: bool = False
     shared: bool = False
     layer_in_eval: bool = False
+    draws: bool = False
     logs: Tuple[Log, ...] = ()
     optimizers: int = 1
     frequencies: Tuple[int, ...] = ()

@@ -81,6 +81,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "frozen": model.frozen,
         "shared": model.shared,
         "layer-in-eval": model.layer_in_eval,
+        "draws": model.draws,
         "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),

@@ -60,6 +60,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "submodules": frozenset({str}),
     "grad_enabled": frozenset({bool}),
     "autocast": frozenset({bool}),
+    "random": frozenset({float}),
     "global_step": frozenset({int}),
     "current_epoch": frozenset({int}),
     "grads": frozenset({str}),

@@ -166,6 +166,11 @@ class Numbers:
         errors = self.errors(batch, window, part)
         return sum(error * error for error in errors) / len(errors)
 
+    def prediction(self, batch: str, window: Window = None, part: range | None = None) -> float:
+        """The mean of the outputs."""
+        rows, errors = self.rows(batch, window, part), self.errors(batch, window, part)
+        return sum(error + y for error, (_, y) in zip(errors, rows)) / len(rows)
+
     def trained_loss(self, batch: str, window: Window = None) -> float:
         """What is trained on: the loss of the batch, or the mean that training_step_end makes of its parts'."""
         parts = self._trained_apart(batch) if self.scenario.data_parallel else [None]

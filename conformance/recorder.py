@@ -22,6 +22,7 @@ from .described import (
     described_hiddens,
     described_outputs,
     described_parts,
+    described_values,
     finite,
     handled,
     identify,
@@ -53,6 +54,7 @@ class Recorder:
     ) -> None:
         self.writer, self.nesting, self.in_parts, self.in_shares = writer, nesting, in_parts, in_shares
         self.tells_samples = in_shares  # which ones a hook gets
+        self.tells_random = False  # which number comes next, where a step draws one
         self.blind = False  # reading effects where a user's call ends only, to see that elsewhere it changes nothing
         self.module: Any = None
         self.running: Any = None  # the module whose hook runs, where that is a copy of it
@@ -86,7 +88,7 @@ class Recorder:
             raise
         self._depth -= 1
         if receiver == "trainer" and hook == "predict":
-            args = dict(args, results=describe(result))
+            args = dict(args, **self.identities({"results": result}))
         elif hook in ("validate", "test") and not isinstance(result, list):
             args = dict(args, returned_names=describe(result))
         elif is_run and isinstance(result, list) and all(isinstance(each, Mapping) for each in result):
@@ -95,6 +97,8 @@ class Recorder:
         if is_run and self._handed is not None and hook != "predict":
             given = [(name, value) for name, values in sorted(self._handed.items()) for value in values]
             args = dict(args, logger_names=[name for name, _ in given], logger_values=[value for _, value in given])
+        if receiver == "module" and (hook in STEPS.values() or hook.endswith("_step_end")):
+            args = dict(args, **self._values("returned", result))
         if self.in_shares and hook == "save_checkpoint":
             args = dict(args, writes=os.path.exists(self.checkpoint))
         self.event("E", receiver, hook, args)
@@ -149,6 +153,8 @@ class Recorder:
         fx = self.effects() if sees else {}
         if sees and hook in STEPS.values() and self.module is not None and self.tags is None:
             fx["autocast"] = _autocasts(self.module)
+        if sees and self.tells_random and (ph, hook) == ("B", "training_step"):
+            fx["random"] = _next_random()
         self.writer.event(ph, receiver, hook, self._depth, args, fx)
 
     def effects(self) -> Dict[str, Any]:
@@ -256,11 +262,11 @@ class Recorder:
             elif name in PLAIN:
                 args[name] = value.item() if hasattr(value, "item") else value  # NumPy's numbers are none of JSON's
             elif name in ("outputs", "output"):
-                args.update(described_outputs(value), outputs=describe(value))
+                args.update(described_outputs(value), outputs=describe(value), **self._values("outputs_values", value))
                 if self.in_parts and name == "output":  # of a step, for its `*_step_end`
                     args.update(described_parts(value))
             elif name == "results":
-                args["results"] = describe(value)
+                args.update(results=describe(value), **self._values("results_values", value))
             elif name == "hiddens":
                 args["hiddens"] = described_hiddens(value)
                 if self.in_parts and isinstance(value, torch.Tensor):  # with the target of the part that they are of
@@ -271,6 +277,10 @@ class Recorder:
             elif name == "optimizer":
                 args["optimizer"] = self._name_of(value)
         return args
+
+    def _values(self, name: str, outputs: Any) -> Dict[str, Any]:
+        """Which outputs they are; of data that no formulas know, nobody can tell the numbers."""
+        return {name: described_values(outputs)} if self.tags is None else {}
 
     def _name_of(self, optimizer: Any) -> Optional[str]:
         """The receiver that an optimizer is in the trace; a trainer may have wrapped it. None for one of nobody's."""
@@ -365,6 +375,13 @@ def _required(optimizer: Any) -> List[bool]:
 def _modes(module: Any) -> str:
     """Whether all modules within it are in its mode."""
     return "alike" if all(part.training == module.training for part in module.modules()) else "mixed"
+
+
+def _next_random() -> float:
+    """The number that torch will draw next; it is left to be drawn."""
+    generator = torch.Generator()
+    generator.set_state(torch.get_rng_state())
+    return float(torch.rand((), generator=generator))
 
 
 def _autocasts(module: Any) -> bool:

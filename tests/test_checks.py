@@ -600,7 +600,7 @@ def test_anew() -> None:
 
 
 def test_again() -> None:
-    check, begins = {"kind": "again", "hook": "training_step"}, (0, "B", "trainer.fit", {})
+    check, begins = {"kind": "again", "hook": "training_step", "field": "samples"}, (0, "B", "trainer.fit", {})
 
     def fits(*orders: list[str]) -> str:
         return seen_by(check, *(call for order in orders for call in (begins, *(
@@ -609,9 +609,39 @@ def test_again() -> None:
         ))))  # fmt: skip
 
     assert fits(["0/0", "0/1"], ["0/0", "0/1", "1/0"]) == ""
-    told = "batch 3 of epoch 0 has the samples ['1/1'], where it had ['0/1'] before"
+    told = "batch 3 of epoch 0 has samples=['1/1'], where it had ['0/1'] before"
     assert fits(["0/0", "0/1"], ["0/0", "1/1"]) == told
     assert fits(["0/0", "0/1"], ["0/0"], ["0/0", "1/1"]) == "", "only the call before is looked at"
+
+
+def test_outputs() -> None:
+    check = {"kind": "outputs", "step": "training_step", "hooks": ["on_train_batch_end", "training_epoch_end"],
+             "batch_end": "on_train_batch_end", "start": "on_train_epoch_start"}  # fmt: skip
+    start = (0, "B", "module.on_train_epoch_start", {})
+
+    def step(*values: float, **args: Any) -> tuple[int, str, str, dict[str, Any]]:
+        return 0, "E", "module.training_step", {"returned": list(values), **args}
+
+    def gets(hook: str, *values: float) -> tuple[int, str, str, dict[str, Any]]:
+        return 0, "B", f"module.{hook}", {"outputs_values": list(values)}
+
+    one, other = (step(1.0), gets("on_train_batch_end", 1.0)), (step(2.0), gets("on_train_batch_end", 2.0))
+    assert seen_by(check, start, *one, *other, gets("training_epoch_end", 1.0, 2.0)) == ""
+    told = "module.training_epoch_end gets [2.0, 1.0], where [1.0, 2.0] was returned"
+    assert seen_by(check, start, *one, *other, gets("training_epoch_end", 2.0, 1.0)) == told
+    told = "module.training_epoch_end gets [1.0], where [1.0, 2.0] was returned"
+    assert seen_by(check, start, *one, *other, gets("training_epoch_end", 1.0)) == told
+    told = "module.on_train_batch_end gets [1.0], where [2.0] was returned"
+    assert seen_by(check, start, *one, step(2.0), gets("on_train_batch_end", 1.0)) == told
+    assert seen_by(check, start, *one, start, *other, gets("training_epoch_end", 2.0)) == "", "an epoch for itself"
+    assert seen_by(check, start, *other, gets("training_epoch_end", 1.0, 2.0)) == "", "those of before it was resumed"
+    of_two = step(1.0, optimizer_idx=0), step(2.0, optimizer_idx=1)
+    assert seen_by(check, start, *of_two, gets("on_train_batch_end", 1.0, 2.0)) == ""
+    again = step(3.0, optimizer_idx=0), gets("on_train_batch_end", 3.0)
+    assert seen_by(check, start, of_two[0], *again) == "", "evaluated anew, as L-BFGS does"
+    end = (0, "E", "module.training_step_end", {"returned": [4.0]})
+    assert seen_by(check, start, *of_two, end, gets("on_train_batch_end", 1.0, 4.0)) == ""
+    assert seen_by(check, start, gets("on_train_batch_end", 7.0)) == "", "nothing is told of steps"
 
 
 def test_state_in_its_functions_and_in_all(judge: Judge) -> None:

@@ -25,6 +25,7 @@ from conformance.described import (
     Tags,
     describe,
     described_parts,
+    described_values,
     handled,
     identify,
     identify_part,
@@ -135,18 +136,25 @@ def test_spans_nest(recording: Recording) -> None:
         ("E", "module", "training_step", 1),
         ("E", "trainer", "fit", 0),
     ]
-    assert [e.args for e in events] == [{"stage": "fit"}, {}, {}, {"stage": "fit"}]
+    assert [e.args for e in events] == [{"stage": "fit"}, {}, {"returned": [5.0]}, {"stage": "fit"}]
 
 
-def test_the_form_of_what_predict_returned_is_told_at_its_end(recording: Recording) -> None:
-    for returned in (None, [], [torch.ones(1)] * 3, [[1, 2], [3]]):
+def test_what_predict_returned_is_told_at_its_end(recording: Recording) -> None:
+    for returned in (None, [], [torch.ones(2)] * 3, [[1, {"loss": 2.5}], [None]]):
         recording.recorder.span("trainer", "predict", lambda returned=returned: returned, {})
         recording.recorder.span("module", "predict_step", lambda returned=returned: returned, {})
     events = recording.events()
-    forms = [e.args for e in events if e.hook == "predict"]
-    wanted = ["none", "list:0", "list:3", "lists:2,1"]
-    assert forms == [args for form in wanted for args in ({}, {"results": form})]
-    assert all(e.args == {} for e in events if e.hook != "predict")
+    ends = [{"results": "none", "results_values": []}, {"results": "list:0", "results_values": []},
+            {"results": "list:3", "results_values": [1.0, 1.0, 1.0]},
+            {"results": "lists:2,1", "results_values": [1.0, 2.5]}]  # fmt: skip
+    assert [e.args for e in events if e.hook == "predict"] == [args for end in ends for args in ({}, end)]
+    returned = [{"returned": end["results_values"]} for end in ends]
+    assert [e.args for e in events if e.hook != "predict"] == [args for end in returned for args in ({}, end)]
+
+
+def test_a_tensor_that_has_no_mean_tells_no_value() -> None:
+    odd = [torch.ones(2, dtype=torch.complex64), torch.ones(2).to_sparse()]
+    assert described_values([*odd, torch.tensor([1, 2]), torch.tensor([])]) == [1.5, "nan"]
 
 
 def test_what_an_evaluation_returned_is_told_at_its_end(recording: Recording) -> None:
@@ -294,8 +302,8 @@ def test_a_hook_that_names_its_parameters_otherwise_gets_what_it_is_given(record
     assert module.on_train_batch_start(None, 7, dataloader_idx=2) == 2
     ends = [event.args for event in recording.events() if event.ph == "E"]
     assert ends == [
-        {"batch": None, "batch_idx": 7, "optimizer_idx": 1},
-        {"batch": None, "batch_idx": 3},
+        {"batch": None, "batch_idx": 7, "optimizer_idx": 1, "returned": [7.0, 1.0]},
+        {"batch": None, "batch_idx": 3, "returned": [3.0]},
         {"batch": None, "batch_idx": 7, "dataloader_idx": 2},
     ]
 
@@ -356,12 +364,13 @@ HOOKS = [hook for hook in vars(Hooks) if "_step" in hook or hook.startswith("on_
     [
         (Hooks, "predict_step", (torch.ones(1), 3, 1), {"batch": None, "batch_idx": 3, "dataloader_idx": 1}),
         (Hooks, "training_step", (torch.ones(1), 3), {"batch": None, "batch_idx": 3}),
-        (Hooks, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
-        (Later, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2"}),
+        (Hooks, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2", "results_values": [1.0, 2.0, 3.0]}),
+        (Later, "on_predict_epoch_end", ([[1], [2, 3]],), {"results": "lists:1,2", "results_values": [1.0, 2.0, 3.0]}),
         (Hooks, "on_test_batch_end", (None, 3, 1), {
-            "outputs": "none", "outputs_keys": [], "outputs_graph": False, "batch_idx": 3, "dataloader_idx": 1}),
+            "outputs": "none", "outputs_keys": [], "outputs_graph": False, "outputs_values": [], "batch_idx": 3,
+            "dataloader_idx": 1}),
         (Hooks, "training_step_end", ({"loss": 1},), {
-            "outputs": "dict", "outputs_keys": ["loss"], "outputs_graph": False}),
+            "outputs": "dict", "outputs_keys": ["loss"], "outputs_graph": False, "outputs_values": [1.0]}),
         (Hooks, "optimizer_step", (2, 3, object(), 1),
          {"epoch": 2, "batch_idx": 3, "optimizer": None, "optimizer_idx": 1}),
     ],
@@ -370,8 +379,11 @@ def test_arguments_are_written_by_their_names(
     recording: Recording, base: type, hook: str, given: tuple[Any, ...], args: dict[str, Any]
 ) -> None:
     instance = recording.recorder.recording(base, HOOKS, "module")()
-    assert getattr(instance, hook)(*given) == getattr(base(), hook)(*given)
-    assert [(e.receiver, e.hook, e.args) for e in recording.events()] == [("module", hook, args)] * 2
+    result = getattr(base(), hook)(*given)
+    assert getattr(instance, hook)(*given) == result
+    told = {"returned": described_values(result)} if hook.endswith(("ng_step", "ct_step", "_step_end")) else {}
+    events = [(e.receiver, e.hook, e.args) for e in recording.events()]
+    assert events == [("module", hook, args), ("module", hook, {**args, **told})]
 
 
 def test_which_batch_it_is_and_what_was_done_to_it_is_written(recording: Recording) -> None:

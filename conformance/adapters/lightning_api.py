@@ -42,6 +42,7 @@ EFFECTS = (
     "trainable",
     "gradients",
     "autocast",
+    "random",
 )
 
 
@@ -115,6 +116,7 @@ class LightningLikeAdapter:
         when = [event for event in scenario.when if event.rank in (-1, rank)]
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
         recorder.blind, recorder.tells_samples = self.blind, shares or scenario.shuffles
+        recorder.tells_random = scenario.model.draws
         recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
         torch.manual_seed(0)
         try:

@@ -212,6 +212,8 @@ def model_class(base: type, scenario: Scenario) -> type:
     def step(self: Any, batch: Any, batch_idx: int, form: str = scenario.model.returns) -> Any:
         if whole and not isinstance(batch, NamedBatch if data.batch == "named" else tuple):
             raise TypeError("the batch is a %s, where the loader gave a %s" % (type(batch).__name__, data.batch))
+        if scenario.model.draws:
+            torch.rand(())
         x, y = unpack(batch)
         loss = ((sum(layer(x) for layer in self.layers) - y) ** 2).mean()
         # The loop is to detach what hangs on to the graph of a batch, wherever it is.

@@ -13,10 +13,10 @@ from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
 
-__all__ = ["Again", "Anew", "Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Shares", "Updates", "Waits"]
+__all__ = ["Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Updates", "Waits"]
 
 # What a program may know nothing of, beside what only formulas tell: it is judged where it was recorded.
-TOLD = ("outputs_keys", "outputs_graph", "returned_names", "returned_values")
+TOLD = ("outputs_keys", "outputs_graph", "outputs_values", "results_values", "returned_names", "returned_values")
 
 
 def fits(got: Any, wanted: Any) -> bool:
@@ -223,115 +223,6 @@ class Updates(Check):
         if changed != wanted:
             was, due = ("change", "stay") if changed else ("stay", "change")
             self.fail(event.seq, f"the parameters {was} in this {self.hook}", f"parameters that {due}", shown(event))
-
-
-class Shares(Check):
-    """Over one pass of all processes, from one `start` to the next, the `samples` that the calls of `hooks` get are
-    those of the data, in whatever order and whoever has which: none is missing, and as many come twice as have to."""
-
-    of_all = True
-
-    def __init__(self, hooks: list[str], start: str) -> None:
-        super().__init__()
-        self.start, self.needed, self.hooks = start, frozenset(hooks), frozenset({*hooks, start})
-        self.begun: Counter[int] = Counter()  # passes of each process, and of each oracle
-        self.foretold: Counter[int] = Counter()
-        self.came: dict[int, Counter[str]] = {}  # samples of each pass that is not judged yet
-        self.due: dict[int, Counter[str]] = {}
-
-    def sees(self, line: Line) -> bool:
-        return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
-
-    expects = sees
-
-    def expect(self, expected: Expected) -> None:
-        self.take(expected, expected.rank, self.foretold, self.due)
-
-    def see(self, event: Event, expected: Expected | None) -> None:
-        self.take(event, event.rank, self.begun, self.came)
-        if event.hook == self.start:
-            self.judge(event.seq, self.begun[event.rank] - 2)  # no process is two passes behind another
-        self.exercised = self.exercised or event.hook in self.needed
-
-    def take(self, call: Event | Expected, rank: int, begun: Counter[int], samples: dict[int, Counter[str]]) -> None:
-        """A process's next pass, or what a step of the one that runs gets."""
-        if call.hook == self.start:
-            begun[rank] += 1
-        else:
-            loader = str(call.args.get("batch")).rpartition("/")[0]
-            found = [f"{loader}/{sample}" for sample in call.args.get("samples", ())]
-            samples.setdefault(begun[rank], Counter()).update(call.args.get("shuffled", found))
-
-    def judge(self, seq: int | None, number: int) -> None:
-        """What came in the pass of that number is what was due."""
-        came, due = self.came.pop(number, Counter[str]()), self.due.pop(number, Counter[str]())
-        for sample in sorted(due.keys() - came.keys()):
-            self.fail(seq, f"no process has sample {sample}", f"sample {sample} in one of them")
-        if came.total() - len(came) > due.total() - len(due):
-            sample = next(sample for sample, times in came.items() if times > max(due[sample], 1))
-            self.fail(seq, f"sample {sample} comes {came[sample]} times", f"sample {sample} in one process")
-
-    def finish(self, whole: bool) -> None:
-        for number in sorted({*self.came, *self.due}):
-            self.judge(None, number)
-
-
-class Anew(Check):
-    """In each pass of a process, from one `start` to the next, the calls of `hooks` get their `samples` in another
-    order than in the pass before."""
-
-    def __init__(self, hooks: list[str], start: str) -> None:
-        super().__init__()
-        self.start, self.needed, self.hooks = start, frozenset(hooks), frozenset({*hooks, start})
-        self.before: list[Any] = []
-        self.now: list[Any] = []
-
-    def sees(self, line: Line) -> bool:
-        return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
-
-    def see(self, event: Event, expected: Expected | None) -> None:
-        if event.hook == self.start:
-            self.judge(event.seq)
-            self.before, self.now = self.now, []
-        else:
-            self.now += event.args.get("samples", ())
-
-    def judge(self, seq: int | None) -> None:
-        """The pass that is over is another than that before."""
-        if self.before and self.now:
-            self.exercised = True
-            if self.now == self.before:
-                self.fail(seq, f"{min(self.needed)} gets its samples in the order of the epoch before", "another order")
-
-    def finish(self, whole: bool) -> None:
-        self.judge(None)
-
-
-class Again(Check):
-    """What a `hook` gets as `samples` at a batch of an epoch, it got there in the call of fit before, if there was one:
-    of the first 1,000 batches."""
-
-    def __init__(self, hook: str) -> None:
-        super().__init__()
-        self.needed, self.hooks = frozenset({hook}), frozenset({hook, "fit"})
-        self.before: dict[tuple[int, int], Any] = {}
-        self.now: dict[tuple[int, int], Any] = {}
-
-    def sees(self, line: Line) -> bool:
-        return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
-
-    def see(self, event: Event, expected: Expected | None) -> None:
-        if event.hook == "fit":
-            self.before, self.now = self.now, {}
-            return
-        place, samples = (event.fx.get("current_epoch", 0), event.args.get("batch_idx", 0)), event.args.get("samples")
-        if len(self.now) < 1000:
-            self.now[place] = samples
-        if place in self.before:
-            self.exercised = True
-            if samples != self.before[place]:
-                self.fail(event.seq, f"batch {place[1]} of epoch {place[0]} has the samples {samples}, where it had "
-                          f"{self.before[place]} before", "the same samples", shown(event))
 
 
 class Waits(AtHooks):

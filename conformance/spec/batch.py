@@ -56,21 +56,9 @@ class Batch(Optimization):
         return self.listed(outputs)
 
     @staticmethod
-    def listed(outputs: list[str]) -> str:
-        """The form of a list of outputs; if none of them is there, none."""
-        if set(outputs) == {"none"}:
-            return "none"
-        if all(output.startswith("list:") for output in outputs):
-            return "lists:" + ",".join(output[len("list:") :] for output in outputs)
-        return f"list:{len(outputs)}"
-
-    def collected(self, outputs: list[str]) -> str:
-        """The form of an epoch's outputs: of each batch what on_train_batch_end got, but none of those
-        that are none."""
-        if not outputs or not all(output.startswith("list") for output in outputs):
-            return f"list:{len(outputs)}"
-        forms = [output.partition(":") for output in outputs]
-        return "lists:" + ",".join(n if form == "list" else str(n.count(",") + 1) for form, _, n in forms)
+    def listed(outputs: list[Any]) -> list[Any] | None:
+        """If none of them is there, none."""
+        return outputs if any(outputs) else None
 
     def whose_window(self) -> list[int]:
         """The optimizers that train on the batches of this window."""
@@ -89,7 +77,7 @@ class Batch(Optimization):
     def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         """training_step to optimizer_step: the step's span encloses its closure's [R1]. Without an update
         the gradients are accumulated [R8]."""
-        self.output, self.stepped = "none", False
+        self.output, self.stepped = None, False
         if self.s.model.truncated_bptt_steps:
             where = {**where, "hiddens": self.hiddens[optimizer_idx]}
         if self.s.model.optimizer == "none":  # fit runs without any optimizer [R25]
@@ -106,7 +94,7 @@ class Batch(Optimization):
         self.withheld = False
         if self.stepped and self.s.model.scheduler == "step":
             yield from self.pass_scheduler(optimizer_idx)  # [R16]
-        if self.s.model.truncated_bptt_steps and self.output != "none":
+        if self.s.model.truncated_bptt_steps and self.output is not None:
             before = where["hiddens"]
             self.hiddens[optimizer_idx] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
         return self.output
@@ -165,7 +153,7 @@ class Batch(Optimization):
         """What the scenario's training_step calls: for each optimizer zero_grad, manual_backward, step."""
         for optimizer_idx in range(self.s.model.optimizers):
             self.optimizer_idx = optimizer_idx if self.s.model.optimizers > 1 else None
-            self.grads[optimizer_idx], self.stepped = "clear", True
+            self.grads[optimizer_idx], self.stepped, self.value = "clear", True, self.mean("training_step")
             self.numbers.zero_grad(optimizer_idx)
             try:
                 yield from self.hook("on_before_backward", **self.loss())

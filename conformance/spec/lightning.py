@@ -14,6 +14,7 @@ from ..numerics import Numbers
 from .callbacks import File
 from .lightning_logged import LoggedThere
 from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
+from .outputs import form_of, value_of
 from .pseudocode import Pseudocode
 
 __all__ = ["Lightning"]
@@ -34,8 +35,8 @@ class Lightning(Pseudocode):
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
-        if scenario.shuffles and "resume" in scenario.calls:
-            return "in which order a loader that shuffles goes on"
+        if (scenario.shuffles or scenario.model.draws) and "resume" in scenario.calls:
+            return "which random numbers a fit goes on with, and in which order a loader that shuffles"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
         if not alone and scenario.model.monitor and scenario.processes > 1:
             rates = [cls(scenario, rank).all_rates() for rank in range(scenario.processes)]
@@ -106,7 +107,7 @@ class Lightning(Pseudocode):
             yield from self.hook(f"on_{name}_batch_start", **batch, dataloader_idx=dataloader_idx)
             output = yield from self.step_of(name, batch, dataloader_idx)
             yield from self.hook(f"on_{name}_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx] += [output] * (output != "none")
+            outputs[dataloader_idx] += [output] * (output is not None)
             self.hand_to_loggers()
         self.last_batch()
         yield from self.epoch_end(name, outputs)
@@ -129,7 +130,7 @@ class Lightning(Pseudocode):
             output = yield from self.step_of("predict", batch, dataloader_idx)
             yield from self.hook("on_predict_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
             outputs[dataloader_idx].append(output)
-        yield from self.hook("on_predict_epoch_end", results=self.lengths(outputs))
+        yield from self.hook("on_predict_epoch_end", results=outputs)
         yield from self.hook("on_predict_end")
 
         yield from self.hook("on_predict_model_train")
@@ -162,7 +163,7 @@ class Lightning(Pseudocode):
 
     def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         """Whatever happens in a step, it counts as one. Without an optimizer a stand-in is stepped."""
-        self.output = "none"
+        self.output = None
         if not self.updating:
             yield from self.accumulate(where, optimizer_idx)
             return self.output
@@ -181,6 +182,13 @@ class Lightning(Pseudocode):
         if self.s.model.scheduler == "step":
             yield from self.pass_scheduler(optimizer_idx)
         return self.output
+
+    def training_step(self, where: dict[str, Any]) -> Events:
+        """The output is what is trained on, divided for the window."""
+        told = yield from super().training_step(where)
+        if value_of(self.output) is not None:
+            self.output = self.output._replace(value=self.output.value / self.options["accumulate_grad_batches"])
+        return told
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         yield from self.accumulate(where, optimizer_idx)
@@ -235,14 +243,14 @@ class Lightning(Pseudocode):
         """model.eval()"""
         yield from self.hook(f"on_{name}_model_eval")
 
-    def held(self, hook: str, outputs: str) -> dict[str, Any]:
+    def held(self, hook: str, outputs: Any) -> dict[str, Any]:
         """on_train_batch_end gets a dict: with the loss for a tensor, with nothing for None. What lies deeper than the
         loss keeps its graph."""
         if hook != "on_train_batch_end":
             return super().held(hook, outputs)
-        if self.output == "none":
+        if self.output is None:
             return {"outputs_keys": [], "outputs_graph": False}
-        is_dict = self.output == "dict"
+        is_dict = form_of(self.output) == "dict"
         return {"outputs_keys": KEYS[1] if is_dict else ["loss"], "outputs_graph": is_dict}
 
     # ---- an exception ------------------------------------------------------------------------------
@@ -264,7 +272,7 @@ class Lightning(Pseudocode):
     def end_early(self, function: str, raised: UserError) -> Events:
         """Only on_exception is called, and modes stay as they are."""
         self.left = self.stage_after(raised)
-        self.predictions = "none"
+        self.predictions = None
         self.grad_enabled, self.scope = True, function
         self.in_sanity_check, self.piece, self.part = False, None, None  # what is toggled stays so
         self.logged.abandon()

@@ -8,6 +8,7 @@ from typing import Any
 from ..experiment import Scenario
 from .lightning import Lightning
 from .oracle import KEYS, OWN_WORDS, Events, UserError
+from .outputs import Output, as_dict, nested
 
 __all__ = ["Lightning1"]
 
@@ -16,6 +17,7 @@ class Lightning1(Lightning):
     """The pseudocode of 1.x, as far as both have it."""
 
     keeps_graph = False  # what lies deeper in outputs than the loss
+    axes: tuple[int, int, int]  # in which order outputs lie in lists by 0, batch, 1, its piece, and 2, optimizer
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
@@ -27,8 +29,8 @@ class Lightning1(Lightning):
         super().__init__(scenario, rank)
         self.batches_of_all = -1  # the number of the batch that runs, over all epochs and fits
         self.validations = 0  # that are over
-        self.pieces_made: list[set[int]] = []  # for each piece of a batch, the optimizers whose step has made a loss
-        self.made_before: list[list[set[int]]] = []  # in the epoch's batches
+        self.pieces_made: list[dict[int, Output]] = []  # of each piece of a batch, what optimizers' steps have made
+        self.made_before: list[list[dict[int, Output]]] = []  # in the epoch's batches
 
     # ---- a batch -----------------------------------------------------------------------------------
 
@@ -38,12 +40,12 @@ class Lightning1(Lightning):
         self.owners = self.whose_turn(where["batch_idx"])
         if self.s.model.manual:
             output = yield from self.manual_step(where)
-            self.pieces_made = [{0}] if output != "none" else []
+            self.pieces_made = [{0: output}] if output is not None else []
         elif self.s.model.truncated_bptt_steps:
             yield from self.piece_by_piece(where)
         else:
             yield from self.each_in_turn(where)
-        return self.form_of_batch()
+        return self.outputs_of_batch()
 
     def piece_by_piece(self, where: dict[str, Any]) -> Events:
         """In the batch that closes a window, each piece is an update. All optimizers share the hidden states."""
@@ -60,12 +62,13 @@ class Lightning1(Lightning):
 
     def each_in_turn(self, where: dict[str, Any]) -> Events:
         """The block of each owner, while only its parameters require gradients."""
-        made, several = set(), self.s.model.optimizers > 1
+        made: dict[int, Output] = {}
+        several = self.s.model.optimizers > 1
         for optimizer_idx in self.owners:
             self.optimizer_idx = optimizer_idx if several else None
             of = {"optimizer_idx": optimizer_idx} if several else {}
             output = yield from self.optimizer_block({**where, **of}, optimizer_idx)
-            made |= {optimizer_idx} if output != "none" else set()
+            made |= {optimizer_idx: output} if output is not None else {}
         self.optimizer_idx = None
         self.pieces_made += [made] if made else []
 
@@ -75,7 +78,7 @@ class Lightning1(Lightning):
             return (yield from super().training_step(where))
         before = self.hiddens[0]
         told = yield from super().training_step({**where, "hiddens": before})
-        if self.output == "none":
+        if self.output is None:
             raise UserError(OWN_WORDS)
         self.hiddens[0] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
         return told
@@ -106,36 +109,27 @@ class Lightning1(Lightning):
         """Of how many optimizers there are lists: of all, whoever's turn it is."""
         return 1 if self.s.model.manual else self.s.model.optimizers
 
-    def form_of_batch(self) -> str:
-        """A list for each optimizer of what its pieces have made, where either are several; nothing is an empty
-        list."""
-        counts = [sum(idx in made for made in self.pieces_made) for idx in range(self.sides)]
-        if not self.pieces_made:
-            return "list:0"
-        if self.sides == len(self.pieces_made) == 1:
-            return "dict"
-        return f"list:{sum(counts)}" if 1 in (self.sides, len(self.pieces_made)) else self.counted(counts)
+    def arranged(self, batches: list[list[dict[int, Output]]]) -> Any:
+        """What the pieces of batches have made, in dicts, as lists in lists in the order of `axes`."""
+        lengths = len(batches), max(map(len, batches)), self.sides
+        places = {
+            tuple((batch_idx, piece, optimizer_idx)[axis] for axis in self.axes): as_dict(output)
+            for batch_idx, batch in enumerate(batches)
+            for piece, made in enumerate(batch)
+            for optimizer_idx, output in made.items()
+        }
+        return nested(places, [lengths[axis] for axis in self.axes])
 
-    def form_of_epoch(self) -> str:
-        """A list for each optimizer of a list for each batch of what its pieces have made, but for lists that would be
-        of one only."""
-        batches, sides = self.made_before, range(self.sides)
-        pieces = max(map(len, batches))
-        by_batch = [[sum(idx in made for made in batch) for batch in batches] for idx in sides]
-        if self.sides > 1 and len(batches) > 1:
-            return self.counted([len(each) if pieces > 1 else sum(each) for each in by_batch])
-        if pieces > 1 and len(batches) > 1:
-            return self.counted(by_batch[0])
-        if pieces > 1 and self.sides > 1:
-            return self.counted([sum(each) for each in by_batch])
-        return f"list:{sum(sum(each) for each in by_batch)}"
+    def outputs_of_batch(self) -> Any:
+        """Nothing is an empty list."""
+        return self.arranged([self.pieces_made]) if self.pieces_made else []
 
-    @staticmethod
-    def counted(lists: list[int]) -> str:
-        """The form of lists so long."""
-        return "lists:" + ",".join(map(str, lists))
+    def outputs_of_epoch(self) -> list[Any]:
+        """Without the lists that are empty."""
+        outputs = self.arranged(self.made_before)
+        return [each for each in (outputs if isinstance(outputs, list) else [outputs]) if each]
 
-    def held(self, hook: str, outputs: str) -> dict[str, Any]:
+    def held(self, hook: str, outputs: Any) -> dict[str, Any]:
         """In training dicts, with the loss for a tensor."""
         if hook not in ("on_train_batch_end", "training_epoch_end"):
             return super().held(hook, outputs)

@@ -25,6 +25,7 @@ class Lightning15(Lightning1):
     absent = frozenset({"on_predict_model_train"})
 
     log_type = Logged15
+    axes = (2, 0, 1)
     remembers_stop = True
     logged: Logged15
 
@@ -100,7 +101,7 @@ class Lightning15(Lightning1):
             self.step, self.uncounted = self.step + self.uncounted, 0  # after the validation
         self.last_batch()
         if self.s.defines("training_epoch_end") and self.made_before:
-            yield from self.hook("training_epoch_end", outputs=self.form_of_epoch())
+            yield from self.hook("training_epoch_end", outputs=self.outputs_of_epoch())
 
         yield from self.hook("on_train_epoch_end")
         yield from self.hook("on_epoch_end")

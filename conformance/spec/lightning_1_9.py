@@ -23,6 +23,7 @@ class Lightning19(Lightning1, Later):
     logged: Logged19
     remembers_stop = True
     keeps_graph = True
+    axes = (0, 1, 2)
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
@@ -100,7 +101,7 @@ class Lightning19(Lightning1, Later):
                 break
         self.last_batch()
         if self.s.defines("training_epoch_end") and self.made_before:
-            yield from self.hook("training_epoch_end", outputs=self.form_of_epoch())
+            yield from self.hook("training_epoch_end", outputs=self.outputs_of_epoch())
         yield from self.hook("on_train_epoch_end")
         if self.batches_done == batches:
             yield from self.step_schedulers("epoch", of_plateaus=not resumes)

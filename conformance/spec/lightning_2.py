@@ -8,6 +8,7 @@ from ..experiment import Scenario
 from .lightning_later import WITHOUT_LOADER, Later
 from .lightning_logged import Logged2
 from .oracle import Events, Expected, UserError
+from .outputs import Output, as_dict
 
 __all__ = ["Lightning2"]
 
@@ -121,9 +122,9 @@ class Lightning2(Later):
         elif done % self.s.model.scheduler_frequency == 0:
             yield from self.step_scheduler(optimizer_idx)
 
-    def wrapped(self, output: str) -> str:
-        """What on_train_batch_end gets: a dict for a tensor."""
-        return "dict" if output in ("tensor", "none") else output
+    def wrapped(self, output: Any) -> Any:
+        """What on_train_batch_end gets: a dict, of a tensor or of nothing, too."""
+        return Output("dict") if output is None else as_dict(output)
 
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         stage = next((s for s in ("validation", "test", "predict") if hook.startswith(f"on_{s}_batch_")), None)

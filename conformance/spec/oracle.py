@@ -7,7 +7,6 @@ trainer, and nothing is shared with one. Where the text is silent, the rule appl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
 from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, LOADERS, MODULE_HOOKS, TRANSFERS
 from ..numerics import Numbers, parts
 from .logged import Logged
+from .outputs import Output, form_of, leaves
 
 __all__ = ["CALLBACK_ONLY", "OWN_WORDS", "Events", "Expected", "Oracle", "UserError"]
 
@@ -101,18 +101,19 @@ class Oracle:
         self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.monitored: Iterator[float] | None = None  # by the schedulers of process 0, where this is another
         self.should_stop = False
-        self.predictions = "none"  # the form of what predict returns
+        self.predictions: Any = None  # what predict returns
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
         self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.called, self.in_sanity_check = "fit", "", False
         self.numbers, self.logged = Numbers(scenario, rank), self.log_type()
         self.batch: str | None = None  # the one that runs
-        self.forms: list[str] = []  # of what the step made of each part, and their losses
-        self.losses: list[float] = []
+        self.outs: list[Output | None] = []  # what the step made of each part
+        self.value: float | None = None  # of what it makes now
+        self.output: Any = None  # of the optimizer's block that runs
         self.times_logged: dict[str, int] = {}  # by hooks that are no step
         self.in_epoch = False  # whether training batches are taken
         self.batches_done, self.uncounted = 0, 0  # in this epoch; the step of the last, if it is not counted yet
-        self.epoch_outputs: list[str] = []
+        self.epoch_outputs: list[Any] = []
         self.asked_before: dict[str, int] = {}  # as `loaded`, by the run that a checkpoint is of
         self.saved: dict[str, Any] = {}  # by the last checkpoint
         self.recalls_another = False  # process, than this, what was logged before
@@ -139,6 +140,8 @@ class Oracle:
             args = {**args, "writes": self.rank == 0}  # a file [R102]
         if "outputs" in args:
             args = {**args, **self.held(hook, args["outputs"])}
+        for name in {"outputs", "results"} & args.keys():
+            args = {**args, name: form_of(args[name]), **self.numbers_in(name, args[name])}
         fx: dict[str, Any] = {
             "training": self.training,
             "submodules": "mixed" if self.has_mixed_modes else "alike",
@@ -193,11 +196,16 @@ class Oracle:
         told = {"custom": tuple(marks), "nested": ("moved",)}.get(self.s.data.batch, ())
         return {mark: marks[mark] for mark in told}
 
-    def held(self, hook: str, outputs: str) -> dict[str, Any]:
+    def numbers_in(self, name: str, outputs: Any) -> dict[str, Any]:
+        """Which outputs they are, by their numbers, in order."""
+        numbers = [each.value for each in leaves(outputs) if each.value is not None]
+        return {f"{name}_values": numbers} if self.is_exact else {}
+
+    def held(self, hook: str, outputs: Any) -> dict[str, Any]:
         """What is in outputs that are there: everything that the step or its end has returned, detached [R34]."""
         stage = next(word for word in ("train", "validation", "test", "predict") if word in hook)
         name = "training" if stage == "train" else stage
-        is_empty = outputs == "none" or {*re.findall(r"\d+", outputs)} == {"0"}
+        is_empty = not any(leaves(outputs))
         # Nothing says whether the hidden states of pieces are among them.
         if hook.endswith("_step_end") or is_empty or (stage == "train" and self.s.model.truncated_bptt_steps):
             return {}
@@ -310,6 +318,8 @@ class Oracle:
         self.effects_of(hook)
         if receiver.startswith("scheduler"):
             self.numbers.schedule(int(receiver.partition(":")[2] or 0), args.get("value"))
+        if self.is_exact and (hook in STEPS.values() or hook.endswith("_step_end")):
+            args = {**args, "returned": [] if self.value is None or told == "return-none" else [self.value]}
         yield self.event("E", receiver, hook, args)
         return told
 

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 from .oracle import OWN_WORDS, Events, Oracle, UserError
+from .outputs import Output, form_of
 
 __all__ = ["Parts"]
 
@@ -22,18 +24,23 @@ class Parts(Oracle):
         """The step on its batch, or once for each part. What it makes, in that form, waits for `step_end`; returns what
         it was told to return last."""
         parts = self.numbers.parts_of(where["batch"]) if self.s.data_parallel else [None]
-        self.forms, self.losses = [], []
+        self.outs = []
         self.logged.take_batch()
         for self.part in parts:
             own = {"hiddens_row": self.part[0]} if self.part and where.get("hiddens", "none") != "none" else {}
+            self.batch = where["batch"]
+            self.value = None if form == "none" else self.mean(name)
             told = yield from self.hook(name, inside, **where, **own)
-            self.forms.append("none" if told == "return-none" else form)
-            if self.part is not None:
-                self.losses.append(self.numbers.loss(where["batch"], self.piece, self.part))
+            self.outs.append(None if told == "return-none" or form == "none" else Output(form, self.value))
         self.part = None
-        if name == "training_step" and "none" in self.forms and self.refuses_none:
+        if name == "training_step" and None in self.outs and self.refuses_none:
             raise UserError(OWN_WORDS)
         return told
+
+    def mean(self, name: str) -> float | None:
+        """Of the loss or of the predictions that a step makes of its batch or of the part that it runs on."""
+        of = self.numbers.prediction if name == "predict_step" else self.numbers.loss
+        return of(str(self.batch), self.piece, self.part) if self.is_exact else None
 
     @property
     def refuses_none(self) -> bool:
@@ -42,18 +49,28 @@ class Parts(Oracle):
 
     def step_end(self, name: str) -> Events:
         """What `*_step_end` returns is the output from there on: in the scenarios, the other form. Without it, the
-        parts are merged into one of their form [R12]."""
-        forms = self.forms
+        parts are merged into one of their form, which counts their samples alike [R12]."""
+        outs, first = self.outs, self.outs[0]
         if not self.s.defines(f"{name}_step_end"):
-            return forms[0] if len({*forms}) == 1 else f"list:{len(forms)}"
-        given = self.parts() if self.s.data_parallel else {"outputs": forms[0]}
-        yield from self.hook(f"{name}_step_end", **given)
-        return "none" if "none" in forms else {"tensor": "dict", "dict": "tensor"}[forms[0]]
+            if len(outs) == 1 or not any(outs):
+                return first
+            return outs if first is None or None in outs else Output(first.form, self.mean(f"{name}_step"))
+        self.value = fmean(self.losses) if self.is_exact and all(outs) else None
+        yield from self.hook(f"{name}_step_end", **(self.parts() if self.s.data_parallel else {"outputs": first}))
+        if first is None or None in outs:
+            return None
+        return Output({"tensor": "dict", "dict": "tensor"}[first.form], self.value)
 
     def parts(self) -> dict[str, Any]:
         """What `*_step_end` gets: the outputs of the parts, in order, that answer in every way that is documented."""
-        given = {"outputs": f"list:{len(self.forms)}", "parts": self.forms}
-        if not self.is_exact or "none" in self.forms:
+        forms = [form_of(out) for out in self.outs]
+        given = {"outputs": self.outs, "parts": forms}
+        if not self.is_exact or "none" in forms:
             return given
-        ways = ("losses", "by_index", "by_attribute", *(["by_key"] if self.forms[0] == "dict" else []))
+        ways = ("losses", "by_index", "by_attribute", *(["by_key"] if forms[0] == "dict" else []))
         return {**given, **dict.fromkeys(ways, self.losses)}
+
+    @property
+    def losses(self) -> list[float]:
+        """Of each part."""
+        return [out.value for out in self.outs if out is not None and out.value is not None]

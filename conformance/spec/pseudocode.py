@@ -92,7 +92,7 @@ class Pseudocode(Batch, Callbacks):
 
             self.updating, self.has_met = self.closes_window(batch_idx, batches), False
             output = yield from self.optimizer_blocks(where)
-            if output != "none":  # None went on with the next batch
+            if output is not None:  # None went on with the next batch
                 outputs.append(output)
             self.batches_done, self.uncounted = batch_idx + 1, int(self.updating)
 
@@ -110,7 +110,7 @@ class Pseudocode(Batch, Callbacks):
         # end training epoch
         self.last_batch()
         if self.s.defines("training_epoch_end"):
-            yield from self.hook("training_epoch_end", outputs=self.collected(outputs))
+            yield from self.hook("training_epoch_end", outputs=outputs)
 
         yield from self.hook("on_train_epoch_end")
         yield from self.hook("on_epoch_end")
@@ -140,7 +140,7 @@ class Pseudocode(Batch, Callbacks):
             output = yield from self.step_of("validation", batch, dataloader_idx)
 
             yield from self.hook("on_validation_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx] += [output] * (output != "none")
+            outputs[dataloader_idx] += [output] * (output is not None)
             self.hand_to_loggers()
         self.last_batch()
         yield from self.epoch_end("validation", outputs)
@@ -186,7 +186,7 @@ class Pseudocode(Batch, Callbacks):
             output = yield from self.step_of("test", batch, dataloader_idx)
 
             yield from self.hook("on_test_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx] += [output] * (output != "none")
+            outputs[dataloader_idx] += [output] * (output is not None)
             self.hand_to_loggers()
         self.last_batch()
         yield from self.epoch_end("test", outputs)
@@ -217,7 +217,7 @@ class Pseudocode(Batch, Callbacks):
 
             yield from self.hook("on_predict_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
             outputs[dataloader_idx].append(output)
-        yield from self.hook("on_predict_epoch_end", results=self.lengths(outputs))
+        yield from self.hook("on_predict_epoch_end", results=outputs)
         yield from self.hook("on_predict_end")
 
         yield from self.hook("on_predict_model_train")
@@ -266,23 +266,19 @@ class Pseudocode(Batch, Callbacks):
         yield from self.run_step(f"{name}_step", where, form)
         return (yield from self.step_end(name))
 
-    def outputs(self, stage: str) -> list[list[str]]:
-        """The forms of the outputs of each loader that have been kept: none yet."""
+    def outputs(self, stage: str) -> list[list[Any]]:
+        """The outputs of each loader that have been kept: none yet."""
         return [[] for _ in self.loaders(stage)]
 
-    def epoch_end(self, name: str, outputs: list[list[str]]) -> Events:
+    def epoch_end(self, name: str, outputs: list[list[Any]]) -> Events:
         """A list of outputs, or with several loaders a list of one list for each."""
         if self.s.defines(f"{name}_epoch_end"):
             yield from self.hook(f"{name}_epoch_end", outputs=self.by_loader(outputs))
 
-    def by_loader(self, outputs: list[list[str]]) -> str:
-        """The form of the outputs of each loader: a list, or with several loaders a list of lists."""
-        return self.lengths(outputs) if len(outputs) > 1 else self.collected(outputs[0])
-
     @staticmethod
-    def lengths(outputs: list[list[str]]) -> str:
-        """The form of a list of lists."""
-        return "lists:" + ",".join(str(len(each)) for each in outputs)
+    def by_loader(outputs: list[list[Any]]) -> list[Any]:
+        """A list, or with several loaders a list of lists."""
+        return outputs if len(outputs) > 1 else outputs[0]
 
     # ---- the calls of the user --------------------------------------------------------------------
 
@@ -306,7 +302,7 @@ class Pseudocode(Batch, Callbacks):
         self.called, self.callbacks = function, self.callbacks_of("trainer")
         yield self.event("B", "trainer", function, {})
         self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
-        self.predictions = "none"
+        self.predictions = None
         self.begin_call()
         try:
             yield from body()
@@ -366,7 +362,7 @@ class Pseudocode(Batch, Callbacks):
 
     def end_early(self, function: str, raised: UserError) -> Events:
         """An exception ends the call: what was opened is closed."""
-        self.predictions = "none"
+        self.predictions = None
         self.put_into_mode(True)
         self.grad_enabled, self.scope = True, function
         self.in_sanity_check, self.optimizer_idx, self.piece, self.part = False, None, None, None
@@ -393,7 +389,7 @@ class Pseudocode(Batch, Callbacks):
     def returned(self, function: str) -> dict[str, Any]:
         """What the call returns, of what was logged; another's predictions not."""
         if function not in ("validate", "test"):
-            return {"results": "none"} if function == "predict" else {}
+            return {"results": None} if function == "predict" else {}
         over, stage = self.logged.over, {"validate": "val"}.get(function, function)
         told = over.returned(len(self.s.loaders(stage))) if over else []
         return {"returned_names": [name for name, _ in told], "returned_values": [value for _, value in told]}
