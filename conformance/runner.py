@@ -22,6 +22,8 @@ from .worlds import RELEASES, World, interpreter, locate
 
 __all__ = ["HarnessError", "produce_traces", "run_trainer"]
 
+MANY = 20  # scenarios, which take longer than a process takes to start
+
 
 class HarnessError(RuntimeError):
     """The trainer could not be run at all; the message says what to do."""
@@ -41,7 +43,8 @@ def produce_traces(
     if trainer in RELEASES:
         yield from _elsewhere(trainer, scenarios, directory, locate(trainer, python), blind)
         return
-    if python is not None or trainer not in ADAPTERS:  # a class of the user's own has a process of its own, too
+    # A class of the user's own has a process of its own, too; and while many are recorded, others can be judged.
+    if python is not None or trainer not in ADAPTERS or len(scenarios) >= MANY:
         here = Path(__file__).resolve().parent.parent
         world = World(trainer, interpreter(python or sys.executable), "interpreter", (here,))
         yield from _elsewhere(trainer, scenarios, directory, world, blind)

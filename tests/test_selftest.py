@@ -53,12 +53,13 @@ def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
 
 @pytest.mark.slow
 def test_whatever_is_recorded_is_judged(bench: tool.Bench) -> None:
-    facts = survey(bench.recorded(), load_clauses(), draws=6)
+    recorded = bench.recorded()
+    facts = survey(recorded, load_clauses(), draws=6)
     assert tool.unnoticed(facts) == []
     effects = {fact for fact in facts.changed if fact.startswith("fx.")}
     assert effects == {f"fx.{effect}" for effect in EFFECTS} - {"fx.random"}  # which may be any number
     assert facts.changed.total() > 200
-    events = [(trace.scenario, due) for trace in bench.recorded() for due in trace.due]
+    events = [(trace.scenario, due) for trace in recorded for due in trace.due]
     for name, holds, why in OPEN:  # what nobody judges has a reason, and is somewhere
         assert why and any(holds(scenario, due) for scenario, due in events), name
 
