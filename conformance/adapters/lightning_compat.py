@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import time
 import types
 import warnings
 from typing import Any
@@ -46,7 +47,6 @@ def import_lightning(version: str) -> Any:
     _check(version, module.__version__, os.path.dirname(module.__file__ or "?"))
     if version.startswith("1."):
         _after_import()
-    # A process that a release has spawned ends with its gloo group still there, for which torch 2 may abort it.
     atexit.register(_end_group)
     return module
 
@@ -130,9 +130,13 @@ def _after_import() -> None:
 
 
 def _end_group() -> None:
+    """A process that a release has spawned ends with its gloo group still there. A thread of that drops the last
+    work's tensors, for which it takes the interpreter's lock: where the interpreter has begun to end, that aborts the
+    process. So it is given the lock before."""
     distributed: Any = importlib.import_module("torch.distributed")
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        time.sleep(0.1)
 
 
 def _format_value(self: Any, spec: str) -> str:
