@@ -67,7 +67,7 @@ NOWHERE = Open(("", "", "", ""), None, False, False)
 
 class Alignment:
     """The oracle of one process, beside its trace. `tell` is given each event that the oracle says is to come; where
-    loaders shuffle, `is_shuffled`, which batch comes tells nothing, only its number."""
+    loaders may shuffle, `is_shuffled`, which batch comes tells nothing, only its number."""
 
     def __init__(self, oracle: Iterator[Expected], tell: Callable[[Expected], None], is_shuffled: bool) -> None:
         self.oracle, self.tell = oracle, tell
@@ -82,9 +82,10 @@ class Alignment:
         self.matched: deque[int] = deque(maxlen=RECENT)
         self.near: deque[int] = deque(maxlen=NEAR)
         self.batches = NONE_YET, NONE_YET  # that the oracle and the trace have named last
-        self.last = -1  # the place of the last counterpart
+        self.last, self.hook = -1, ""  # the place and the hook of the last counterpart
         self.is_late = False
         self.following = STEADY  # how many events have come right after the one that they are to come after
+        self.over_at: tuple[str, int | None] = "", None  # the call that has just ended, and its counterpart's end
         self.open: list[Open] = []
         self.in_place = self.is_whole = True
 
@@ -96,11 +97,13 @@ class Alignment:
         if event.ph == "E":
             begun = self._begin_of(event)
             due = self._end_of(begun)
+            self.over_at = event.hook, due and due.place
             self._take_place(due)
             self.in_place = self.following >= STEADY and begun.in_place
             return due and due.expected
         key = _key(event)
         is_again, due = self._due(event, key, self.open[-1] if self.open else NOWHERE)
+        self.over_at = "", None
         self._take_place(due)
         self.in_place = self.following >= STEADY
         if event.ph == "B":
@@ -119,7 +122,10 @@ class Alignment:
             self.is_late = due.place <= self.here - AWAY
         if not self.is_late:
             self.matched.append(due.place)
+            if due.expected.hook == self.hook and len(self.open) > 1:  # in a call, for all receivers it tells once
+                self.near.pop()
             self.near.append(due.place)
+            self.hook = due.expected.hook
 
     def hear_out(self) -> None:
         """The trace has ended, and what is still due is missing; but for an oracle that has much more to say."""
@@ -141,13 +147,29 @@ class Alignment:
             queue = self.waiting.get(key)
         if not queue:
             return around.is_again or key in self.taken, None
-        if queue[0].place != self.last + 1:
+        if self._goes_on(event, queue):
+            pass
+        elif queue[0].place != self.last + 1:
             self._skip_missing(event, queue)
             if self._is_again(event, key, queue, around):
                 return True, None
         self.pending -= 1
         self.taken[key] = queue.popleft()
         return False, self.taken[key]
+
+    def _goes_on(self, event: Event, queue: deque[Due]) -> bool:
+        """Whether a hook comes on its next receiver: this call is due right after that on the one before."""
+        hook, place = self.over_at
+        if hook != event.hook or place is None:
+            return False
+        while self.produced <= place + 1 and self._may_advance() and self.advance():
+            pass
+        if all(due.place != place + 1 for due in queue):
+            return False
+        while queue[0].place != place + 1:
+            queue.popleft()
+            self.pending -= 1
+        return True
 
     def _skip_missing(self, event: Event, queue: deque[Due]) -> None:
         """Leave out the calls that are further from where the trace is than the next, and not more like this one."""

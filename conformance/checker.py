@@ -151,7 +151,7 @@ class _Lockstep:
         self.suspected: dict[Check, tuple[str, ...]] = {}  # the lines around what may prove to be a failure
         self.recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
         oracle = expected(scenario, rank, contract, declared | UNDECLARED)
-        self.alignment = Alignment(oracle, self.expect, scenario.shuffles)
+        self.alignment = Alignment(oracle, self.expect, scenario.shuffles or scenario.processes > 1)
         self.raised, self.is_to_raise = "", False  # by the user's call
         self.about: dict[str, list[Check]] = {}
         self.expecting: dict[tuple[str, str, str, str | None], list[Check]] = {}

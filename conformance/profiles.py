@@ -1,6 +1,6 @@
 """Profiles: which contract a trainer is held against, and how those of the releases depart from the documentation's.
 
-`doc-2021-08` is the documentation. `lightning-1.5`, `lightning-1.9` and `lightning-2` are what those releases do: as
+`doc-2021-08` is the documentation. `lightning-1.4`, `-1.5`, `-1.9` and `-2` are what those releases do: as
 pseudocode of their own (`spec/lightning*.py`), against which a trainer can be judged as against the documentation,
 and in words, `spec/profiles/<name>.toml`, each departure with its evidence. Under the documentation's profile a
 departure is a finding, and its note explains it; under the release's own it is what is due.

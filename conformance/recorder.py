@@ -224,7 +224,7 @@ class Recorder:
         def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
             given = dict(zip(names, args), **{known.get(name, name): value for name, value in kwargs.items()})
             kwargs = {renamed.get(name, name): value for name, value in kwargs.items()}
-            who = getattr(self, "receiver", receiver) if offset else receiver
+            who = getattr(self, "receiver", receiver) if offset or receiver == "callback" else receiver
             around, recorder.running = recorder.running, self if recorder.in_parts and who == "module" else None
             try:
                 result = recorder.span(

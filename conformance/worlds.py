@@ -110,6 +110,22 @@ RELEASES: Mapping[str, Release] = {
             standins=True,
         ),
         Release(
+            name="lightning@1.4.9",
+            version="1.4.9",
+            pins=(
+                "pytorch-lightning==1.4.9",
+                "torchmetrics==0.6.2",
+                "pyDeprecate==0.3.1",
+                "fsspec==2022.5.0",
+                "PyYAML==6.0.3",
+                "tqdm==4.66.5",
+                "packaging==24.2",
+                "typing-extensions==4.16.0",
+            ),
+            old_metadata=True,
+            standins=True,
+        ),
+        Release(
             name="lightning@1.9.5",
             version="1.9.5",
             pins=(

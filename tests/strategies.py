@@ -57,6 +57,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         trainer.pop("fast_dev_run", None)
     saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
     needs += ("multiple-trainloader-mode",) * combined + ("data-parallel",) * ("strategy" in trainer)
+    needs += ("bf16",) * (trainer.get("precision") == "bf16")
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))

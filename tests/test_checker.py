@@ -317,9 +317,13 @@ class Reader:
 def peak(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Verdict], int]:
     """The verdicts on these rows, and how many objects judging them held at most."""
     monkeypatch.setattr(alignment, "LOOKAHEAD", LOOKAHEAD)
-    reader = Reader(rows)
+    reader, seldom = Reader(rows), gc.get_threshold()
     gc.collect()
-    verdicts = {verdict.clause: verdict for verdict in judge(reader, FEW)}  # type: ignore[arg-type]
+    gc.set_threshold(700, 10, 10)  # what nobody holds any more is gone soon
+    try:
+        verdicts = {verdict.clause: verdict for verdict in judge(reader, FEW)}  # type: ignore[arg-type]
+    finally:
+        gc.set_threshold(*seldom)
     return verdicts, max(reader.objects) - reader.objects[0]
 
 

@@ -18,8 +18,9 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "upgrading.md"
 
-OLD, BETWEEN, NEW = "lightning@1.5.10", "lightning@1.9.5", "lightning@2.6.6"
+OLDEST, OLD, BETWEEN, NEW = "lightning@1.4.9", "lightning@1.5.10", "lightning@1.9.5", "lightning@2.6.6"
 COMPARED = {
+    "From 1.4.9 to 1.5.10": (OLDEST, OLD),
     "From 1.5.10 to 1.9.5": (OLD, BETWEEN),
     "From 1.9.5 to 2.6.6": (BETWEEN, NEW),
     "From 1.5.10 to 2.6.6": (OLD, NEW),
@@ -30,13 +31,14 @@ COMPARED = {
 HEAD = f"""<!-- Written by `python -m tests.upgrading`; a test compares it. -->
 # Upgrading: what changes
 
-There are four contracts, and a trainer for each: `doc-2021-08`, the documentation, which `refimpl` keeps;
-`lightning-1.5`, which {OLD} keeps; `lightning-1.9`, which {BETWEEN} keeps; `lightning-2`, which {NEW}
-keeps, each event by event on every scenario that it can run. They are pseudocode alike:
-[the documentation's](../conformance/spec/pseudocode.py), what [all releases](../conformance/spec/lightning.py) do
-instead, what [1.5 and 1.9](../conformance/spec/lightning_1.py) and [1.9 and 2](../conformance/spec/lightning_later.py)
-do, and what [1.5](../conformance/spec/lightning_1_5.py), [1.9](../conformance/spec/lightning_1_9.py) and
-[2](../conformance/spec/lightning_2.py) do alone. Any trainer can be held against any of them:
+There are five contracts, and a trainer for each: `doc-2021-08`, the documentation, which `refimpl` keeps;
+`lightning-1.4`, which {OLDEST} keeps; `lightning-1.5`, which {OLD} keeps; `lightning-1.9`, which
+{BETWEEN} keeps; `lightning-2`, which {NEW} keeps, each event by event on every scenario that it can run.
+They are pseudocode alike: [the documentation's](../conformance/spec/pseudocode.py), what
+[all releases](../conformance/spec/lightning.py) do instead, what [1.x](../conformance/spec/lightning_1.py) and
+[1.9 and 2](../conformance/spec/lightning_later.py) do, what [1.5](../conformance/spec/lightning_1_5.py),
+[1.9](../conformance/spec/lightning_1_9.py) and [2](../conformance/spec/lightning_2.py) do alone, and what
+[1.4](../conformance/spec/lightning_1_4.py) does where it is not as 1.5. Any trainer can be held against any of them:
 
 ```sh
 python -m conformance --profile lightning-2 run lightning@2.6.6     # no failures
@@ -67,7 +69,7 @@ exception, or where training ends at another time, all that does not come any mo
 def page(folder: Path) -> str:
     """The page, of traces that are made in the folder. Raises ReleaseMissing."""
     scenarios = [s for s in load_scenarios() if s.processes == 1 and not s.name.startswith(DRAWN_NAMES)]
-    for trainer in ("refimpl", OLD, BETWEEN, NEW):
+    for trainer in ("refimpl", OLDEST, OLD, BETWEEN, NEW):
         for scenario, error in produce_traces(trainer, scenarios, folder / trainer):
             assert error is None, (trainer, scenario.name, error)
     parts = [HEAD]

@@ -40,6 +40,7 @@ ADAPTERS: Dict[str, Callable[[], Any]] = {
     "lightning@2.6.6": _lightning("2.6.6"),
     "lightning@1.9.5": _lightning("1.9.5"),
     "lightning@1.5.10": _lightning("1.5.10"),
+    "lightning@1.4.9": _lightning("1.4.9"),
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from ..experiment import Scenario
 from ..hooks import CHECKPOINTS
+from ..recorder import Recorder
 from .lightning_api import LightningLikeAdapter, given_options
 from .lightning_compat import import_lightning
 
@@ -15,7 +16,7 @@ __all__ = ["LightningAdapter"]
 
 
 class LightningAdapter(LightningLikeAdapter):
-    """pytorch-lightning 1.5.10, 1.9.5 or 2.6.6, as a black box."""
+    """pytorch-lightning 1.4.9, 1.5.10, 1.9.5 or 2.6.6, as a black box."""
 
     def __init__(self, version: str) -> None:
         super().__init__(import_lightning(version))
@@ -29,11 +30,20 @@ class LightningAdapter(LightningLikeAdapter):
             self.lacks += ("several-optimizers", "truncated-bptt", "multiple-trainloader-mode")
         if self.version.startswith("1.9."):  # which refuses a data module that overrides them
             self.data_hooks = tuple(hook for hook in self.data_hooks if hook not in CHECKPOINTS)
+        if self.is_1_4:
+            self.lacks += ("bf16",)
         for name in ("pytorch_lightning", "lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
+    @property
+    def is_1_4(self) -> bool:
+        """Whether the options are those of 1.4."""
+        return self.version.startswith("1.4.")
+
     def options(self, scenario: Scenario) -> Dict[str, Any]:
         """The scenario's options, nothing written to disk, on the CPU."""
+        if self.is_1_4:
+            return self._older_options(scenario)
         renamed: Dict[str, Any] = {
             "logger": False,
             "enable_checkpointing": False,
@@ -46,3 +56,30 @@ class LightningAdapter(LightningLikeAdapter):
         if not self.version.startswith("1.") and scenario.option("precision") == "bf16":
             renamed["precision"] = "bf16-mixed"
         return given_options(scenario, renamed)
+
+    def _older_options(self, scenario: Scenario) -> Dict[str, Any]:
+        """What they were called before 1.5, and None for what does not end the training."""
+        output = {"logger": False, "checkpoint_callback": False, "weights_summary": None}
+        others = {"progress_bar_refresh_rate": 0, "min_epochs": scenario.option("min_epochs")}
+        options = given_options(scenario, {**output, **others})
+        options.update((name, None) for name in ("max_epochs", "max_steps") if options.get(name) == -1)
+        strategy, devices = options.pop("strategy", None), options.pop("devices", 1)
+        if strategy is not None:
+            options.update(accelerator="ddp_cpu" if strategy == "ddp_spawn" else strategy, num_processes=devices)
+        return options
+
+    def begin(self, scenario: Scenario, recorder: Recorder, resumed: str = "", **options: Any) -> Tuple[Any, Any, Any]:
+        """1.4 is told when it is made what a fit goes on from."""
+        if resumed and self.is_1_4:
+            options["resume_from_checkpoint"] = resumed
+        return super().begin(scenario, recorder, resumed, **options)
+
+    def call(
+        self, trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario, given: Dict[str, Any]
+    ) -> Any:
+        """1.4 takes a file to test only where it is given no module."""
+        if not self.is_1_4 or "ckpt_path" not in given:
+            return super().call(trainer, function, module, datamodule, scenario, given)
+        if function == "fit":
+            return super().call(trainer, function, module, datamodule, scenario, {})
+        return super().call(trainer, function, None, datamodule, scenario, given)

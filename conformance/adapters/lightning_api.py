@@ -46,6 +46,9 @@ EFFECTS = (
 )
 
 
+CHECKPOINTING = ("enable_checkpointing", "checkpoint_callback")  # the option, now and until 1.4
+
+
 class LightningLikeAdapter:
     """Scenario to trace, for a trainer that has `LightningModule`, `LightningDataModule`, `Callback`
     and `Trainer` in one namespace. A subclass says what is particular about its own."""
@@ -135,23 +138,24 @@ class LightningLikeAdapter:
                 recorder.save()
                 continue
             if function == "resume":
-                trainer, module, datamodule = self.begin(scenario, recorder, epochs=1)
-                folder = os.path.dirname(recorder.checkpoint)
-                function, given = "fit", {"ckpt_path": os.path.join(folder, "0.ckpt")}
+                given["ckpt_path"] = os.path.join(os.path.dirname(recorder.checkpoint), "0.ckpt")
+                trainer, module, datamodule = self.begin(scenario, recorder, given["ckpt_path"])
+                function = "fit"
             if function.startswith("test-"):
                 last = trainer.checkpoint_callback.last_model_path
                 function, given = "test", {"ckpt_path": "best" if function == "test-best" else last}
             call = self.call(trainer, function, module, datamodule, scenario, given)
             recorder.span("trainer", function, call, {})
 
-    def begin(self, scenario: Scenario, recorder: Recorder, epochs: int = 0) -> Tuple[Any, Any, Any]:
-        """A trainer with callbacks, for so many `epochs` more than the scenario has; a module, a data module."""
+    def begin(self, scenario: Scenario, recorder: Recorder, resumed: str = "", **options: Any) -> Tuple[Any, Any, Any]:
+        """A trainer with callbacks, for an epoch more than the scenario has where it goes on from the file `resumed`;
+        a module, a data module. The `options` are beside the scenario's."""
         module, datamodule, callbacks = self.build(scenario, recorder)
-        options = self.options(scenario)
+        options = {**self.options(scenario), **options}
         if any(saving.given == "trainer" for saving in scenario.model_checkpoint):
-            options["enable_checkpointing"] = True
-        if options["max_epochs"] != -1:
-            options["max_epochs"] += epochs
+            options[next(name for name in CHECKPOINTING if name in options)] = True
+        if options["max_epochs"] not in (-1, None):
+            options["max_epochs"] += bool(resumed)
         if scenario.model.logs and scenario.processes == 1:
             loggers = self.api.loggers
             base = getattr(loggers, "Logger", None)
@@ -232,9 +236,8 @@ class LightningLikeAdapter:
         hooks = [h for h in MODULE_HOOKS if (h in vars(base) if h in own else hasattr(base, h))]
         return _overridable(hooks, scenario)
 
-    @staticmethod
     def call(
-        trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario, given: Dict[str, Any]
+        self, trainer: Any, function: str, module: Any, datamodule: Any, scenario: Scenario, given: Dict[str, Any]
     ) -> Any:
         """The user's call, with the loaders from where the scenario has them beside what is `given`."""
         given = {**given, **({"verbose": False} if function in ("validate", "test") else {})}
@@ -246,7 +249,7 @@ class LightningLikeAdapter:
         elif scenario.data.source == "argument":
             stage = {"validate": "val"}.get(function, function)
             given["dataloaders"] = scenario_model.loaders(scenario, stage)
-        return lambda: getattr(trainer, function)(module, **given)
+        return lambda: getattr(trainer, function)(*[module] * (module is not None), **given)
 
 
 def _unrecorded(adapter: Callable[[], Any], receiver: str, scenario: Mapping[str, Any]) -> Any:
@@ -255,8 +258,10 @@ def _unrecorded(adapter: Callable[[], Any], receiver: str, scenario: Mapping[str
 
 
 def _named_as(base: type, kind: Any) -> Any:
-    """A class of the same name, by which trainers know in a checkpoint, or in another process, whose state is whose."""
-    kind.__qualname__, kind.__module__ = base.__qualname__, base.__module__
+    """A class of the same name, by which trainers know in a checkpoint, or in another process, whose state is whose;
+    1.4 writes the class itself there, to be found here."""
+    kind.__qualname__, kind.__module__ = base.__qualname__, __name__
+    globals()[base.__qualname__] = kind
     return kind
 
 

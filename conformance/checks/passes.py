@@ -147,12 +147,13 @@ class Outputs(Check):
 
     def see(self, event: Event, expected: Expected | None) -> None:
         hook, args = event.hook, event.args
-        if event.ph == "E" and hook in (self.step, self.step_end) and "returned" in args:
-            foretold = args["returned"] if expected is None else expected.args.get("returned", args["returned"])
-            self.is_told, self.is_as_foretold = True, self.is_as_foretold and agrees(args["returned"], foretold)
+        returned = args.get("returned")
+        if event.ph == "E" and hook in (self.step, self.step_end) and isinstance(returned, list):
+            foretold = returned if expected is None else expected.args.get("returned", returned)
+            self.is_told, self.is_as_foretold = True, self.is_as_foretold and agrees(returned, foretold)
             last = next(reversed(self.batch), (None, None))
             key = (args.get("optimizer_idx"), args.get("hiddens")) if hook == self.step else last
-            self.batch[key] = list(args["returned"])
+            self.batch[key] = returned
         elif event.ph == ("E" if hook in FUNCTIONS else "B") and hook in self.judged:
             self.judge(event, expected)
         elif event.ph == "B" and hook in (self.start, *FUNCTIONS):
@@ -166,7 +167,9 @@ class Outputs(Check):
 
     def judge(self, event: Event, expected: Expected | None) -> None:
         got = event.args.get("outputs_values", event.args.get("results_values"))
-        if got is None or not self.is_told or "raised" in event.args or event.args.get("results") == "none":
+        if not isinstance(got, list) or not self.is_told or "raised" in event.args:
+            return
+        if event.args.get("results") == "none":
             return
         due = self.of_batch() if event.hook == self.batch_end else self.made
         self.exercised = self.exercised or bool(due)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from ..experiment import Scenario
+from .lightning_1_4 import Lightning14
 from .lightning_1_5 import Lightning15
 from .lightning_1_9 import Lightning19
 from .lightning_2 import Lightning2
@@ -17,6 +18,7 @@ __all__ = ["CONTRACTS", "DOCUMENTATION", "expected"]
 DOCUMENTATION = "doc-2021-08"
 CONTRACTS: Mapping[str, type[Pseudocode]] = {
     DOCUMENTATION: Pseudocode,
+    "lightning-1.4": Lightning14,
     "lightning-1.5": Lightning15,
     "lightning-1.9": Lightning19,
     "lightning-2": Lightning2,

@@ -1,7 +1,7 @@
-"""What pytorch-lightning 1.5 and 2 both do instead of what the documentation says, as their pseudocode.
+"""What pytorch-lightning 1 and 2 both do instead of what the documentation says, as their pseudocode.
 
 The functions are those of `pseudocode.py`, with the releases' lines in the releases' order; a comment marks each
-edit. What one of the releases does alone is in `lightning_1_5.py` and `lightning_2.py`.
+edit. What one of the releases does alone is in a file of its own: `lightning_1_4.py`, `lightning_1_5.py` and so on.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Lightning(Pseudocode):
     runs: str | None = None  # the stage of the call that does
     left: str | None = None  # the one that an exception has left
     surfaces = False  # an exception that was raised in on_exception
+    needs_closure = True  # a closure that is not called is an error
+    divides_outputs = True  # for accumulation
     stays = False  # whether the trainer stays in it when the call is over
 
     @classmethod
@@ -58,8 +60,7 @@ class Lightning(Pseudocode):
         return own
 
     def fit(self) -> Events:
-        yield from self.configure_callbacks()  # before prepare_data
-        yield from self.hook("prepare_data")
+        yield from self.before_setup()
         yield from self.within("train_on_device", self.train_on_device())
 
     def val_loop(self, at_most: int | None = None) -> Events:
@@ -138,8 +139,7 @@ class Lightning(Pseudocode):
         self.predictions = self.by_loader(outputs)
 
     def evaluate(self, function: str) -> Events:
-        yield from self.configure_callbacks()  # before prepare_data
-        yield from self.hook("prepare_data")
+        yield from self.before_setup()
         yield from self.hook("setup", stage=function)
         yield from self.load_tested()
         self.forget_logged()
@@ -177,7 +177,7 @@ class Lightning(Pseudocode):
             "optimizer_step", None if self.rests(optimizer_idx, where["batch_idx"]) else step, **now, **self.flags()
         )
         self.optimizer_done()
-        if not self.stepped:  # a closure that is not called is an error
+        if not self.stepped and self.needs_closure:
             raise UserError(OWN_WORDS)
         if self.s.model.scheduler == "step":
             yield from self.pass_scheduler(optimizer_idx)
@@ -186,7 +186,7 @@ class Lightning(Pseudocode):
     def training_step(self, where: dict[str, Any]) -> Events:
         """The output is what is trained on, divided for the window."""
         told = yield from super().training_step(where)
-        if value_of(self.output) is not None:
+        if self.divides_outputs and value_of(self.output) is not None:
             self.output = self.output._replace(value=self.output.value / self.options["accumulate_grad_batches"])
         return told
 
@@ -221,6 +221,10 @@ class Lightning(Pseudocode):
             super().effects_of(hook)
 
     # ---- the lines that the functions name ---------------------------------------------------------
+
+    def before_setup(self) -> Events:
+        yield from self.configure_callbacks()  # before prepare_data
+        yield from self.hook("prepare_data")
 
     def dataloaders_of_fit(self) -> Events:
         """Before on_train_start."""

@@ -1,4 +1,4 @@
-"""What pytorch-lightning 1.5 and 1.9 both do instead of what the documentation says, and 2 does not: several optimizers
+"""What pytorch-lightning 1.4, 1.5 and 1.9 do instead of what the documentation says, and 2 does not: several optimizers
 and pieces of batches, and what becomes of their outputs."""
 
 from __future__ import annotations
@@ -79,9 +79,15 @@ class Lightning1(Lightning):
         before = self.hiddens[0]
         told = yield from super().training_step({**where, "hiddens": before})
         if self.output is None:
-            raise UserError(OWN_WORDS)
+            yield from self.without_hiddens()
+            return told
         self.hiddens[0] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
         return told
+
+    def without_hiddens(self) -> Events:
+        """What a step that has to make some does not."""
+        yield from ()
+        raise UserError(OWN_WORDS)
 
     @property
     def splits_keys(self) -> bool:

@@ -26,6 +26,8 @@ class Lightning15(Lightning1):
 
     log_type = Logged15
     axes = (2, 0, 1)
+    asks_anyway = False  # for loaders, where nothing starts
+    ends_without_outputs = False  # an epoch does so with training_epoch_end
     remembers_stop = True
     logged: Logged15
 
@@ -52,20 +54,26 @@ class Lightning15(Lightning1):
         yield from self.sanity_check()
 
         self.put_into_mode(True)
+        if self.asks_anyway:
+            yield from self.dataloaders_of_fit()
+        yield from self.train()
+        self.logged.abandon()
+
+        yield from self.hook("on_fit_end")
+        self.opened = False
+        yield from self.hook("teardown", stage="fit")
+
+    def train(self) -> Events:
         self.logged.begin(of_training=True)
         if self.another_epoch():
-            yield from self.dataloaders_of_fit()  # not where nothing starts
+            if not self.asks_anyway:
+                yield from self.dataloaders_of_fit()
             yield from self.hook("on_train_start")
             while self.another_epoch():
                 yield from self.within("train_loop", self.train_loop())
                 self.epoch += 1
             self.epoch = max(self.epoch - 1, 0)  # the last one's number stays
             yield from self.hook("on_train_end")
-        self.logged.abandon()
-
-        yield from self.hook("on_fit_end")
-        self.opened = False
-        yield from self.hook("teardown", stage="fit")
 
     def train_loop(self) -> Events:
         yield from self.dataloader("train")
@@ -100,7 +108,7 @@ class Lightning15(Lightning1):
             yield from self.step_schedulers("step", of_plateaus=True)
             self.step, self.uncounted = self.step + self.uncounted, 0  # after the validation
         self.last_batch()
-        if self.s.defines("training_epoch_end") and self.made_before:
+        if self.s.defines("training_epoch_end") and (self.made_before or self.ends_without_outputs):
             yield from self.hook("training_epoch_end", outputs=self.outputs_of_epoch())
 
         yield from self.hook("on_train_epoch_end")
@@ -275,8 +283,7 @@ class Lightning15(Lightning1):
     def bring_back(self, first: Pseudocode, function: str) -> Events:
         """The trainer that made the call has begun it, and predicts nothing."""
         self.called, self.callbacks, self.runs = function, self.callbacks_of("trainer"), OF_CALL[function]
-        yield from self.configure_callbacks()
-        yield from self.hook("prepare_data")
+        yield from self.before_setup()
         yield from self.hook("setup", stage=function)
         yield from super().bring_back(first, function)
 

@@ -3,10 +3,12 @@ says: when a value is among the metrics, what a logger is given, what an evaluat
 
 from __future__ import annotations
 
-from ..experiment import Log
-from .logged import EVALUATES, Logged, Pass, Value, defaults, reduced, shown
+from dataclasses import replace
 
-__all__ = ["Logged2", "Logged15", "Logged19", "LoggedThere", "PassThere"]
+from ..experiment import Log
+from .logged import EVALUATES, REDUCED, Logged, Pass, Value, defaults, reduced, shown
+
+__all__ = ["Logged2", "Logged14", "Logged15", "Logged19", "LoggedThere", "PassThere"]
 
 
 class PassThere(Pass):
@@ -108,6 +110,25 @@ class Pass15(PassThere):
         return super().returns(log, loader, loaders) if loader is not None or loaders == 1 else {}
 
 
+class Pass14(Pass15):
+    """A sum counts each value as often as its batch has samples; the least and the greatest are so among 0, too."""
+
+    def of_epoch(self, log: Log, loader: int | None) -> float:
+        if log.metric or log.reduce_fx == "mean":
+            return super().of_epoch(log, loader)
+        values = self.values[log, loader] + self.elsewhere.get((log, loader), [])
+        if log.reduce_fx == "sum":
+            return sum(each.value * each.weight for each in values)
+        return REDUCED[log.reduce_fx]([0.0, *(each.value for each in values)])
+
+    def latest(self, log: Log, loader: int | None) -> float:
+        """Of this process, even with sync_dist."""
+        return [each.value for each in self.values[log, loader] if each.own][-1]
+
+    def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:
+        return PassThere.returns(self, log, loader, loaders)
+
+
 class Logged15(LoggedThere):
     """The hook that first logs in an epoch's first batch, or outside of batches, forgets what it has logged before: so
     it does, too, where another hook has logged since."""
@@ -117,8 +138,10 @@ class Logged15(LoggedThere):
     is_first = True  # batch, and piece of it, or none at all
     last_hook = ""  # that has logged
 
+    pass_type = Pass15
+
     def begin(self, of_training: bool = False) -> None:
-        self.passes.append(Pass15(of_training))
+        self.passes.append(self.pass_type(of_training))
         self.start()
 
     def start(self) -> None:
@@ -172,6 +195,37 @@ class Logged15(LoggedThere):
     def end(self, forget: bool = False) -> None:
         super().end(forget)
         self.start()
+
+
+class Logged14(Logged15):
+    """By default only what training_step and its end log is of the step."""
+
+    pass_type = Pass14
+    size = 1  # of the last batch
+    next_is_first = True  # the batch that is next to be trained on
+
+    def batches_of(self, loader: int | None, batch_idx: int) -> None:
+        was_first = self.is_first
+        super().batches_of(loader, batch_idx)
+        if self.innermost.of_training:
+            self.next_is_first, self.is_first = self.is_first, was_first
+
+    def comes(self) -> None:
+        """The batch that is trained on."""
+        self.is_first = self.next_is_first
+
+    def log(self, log: Log, value: float, weight: int, loader: int | None, own: bool = True) -> None:
+        super().log(as_default(log), value, max(weight, self.size), loader, own)
+
+    def log_elsewhere(self, log: Log, value: float, weight: int, loader: int | None) -> None:
+        super().log_elsewhere(as_default(log), value, max(weight, self.size), loader)
+
+
+def as_default(log: Log) -> Log:
+    """With the defaults of 1.4."""
+    of_step = log.hook in ("training_step", "training_step_end")
+    on_step = of_step if log.on_step is None else log.on_step
+    return replace(log, on_step=on_step, on_epoch=not of_step if log.on_epoch is None else log.on_epoch)
 
 
 class Pass2(PassThere):
