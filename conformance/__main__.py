@@ -35,7 +35,10 @@ USER_ERRORS = (ClauseError, CompareError, HarnessError, ScenarioError, TraceErro
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a finding, 2 for a wrong question."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if unheard := _unheard(parser, arguments):
+        parser.error(f"this command takes no {', '.join(unheard)}")
     try:
         status: int = arguments.command(arguments)
         return status
@@ -72,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             argument_default=argparse.SUPPRESS,  # an option may stand before the command as well
         )
-        added.set_defaults(command=function)
+        added.set_defaults(command=function, parser=added)
         return added
 
     running = command("run", run, "run refimpl lightning@2.6.6 lightning@1.5.10 --report report")
@@ -135,6 +138,17 @@ def _parser() -> argparse.ArgumentParser:
         "releases", nargs="+", metavar="RELEASE", choices=list(RELEASES), help=", ".join(RELEASES)
     )
     return parser
+
+
+def _unheard(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
+    """Options given before the command that it does not have."""
+    own = {action.dest for action in vars(arguments).get("parser", parser)._actions}
+    given = (action for action in parser._actions if action.option_strings and hasattr(arguments, action.dest))
+    return [
+        action.option_strings[-1]
+        for action in given
+        if action.dest not in own and getattr(arguments, action.dest) != parser.get_default(action.dest)
+    ]
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ __all__ = ["PAGE", "Reading", "readings", "resting_on"]
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "interpretations.md"
 
 _ROW = re.compile(r"^## (?P<id>R\d+)\. (?P<title>.+?)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_LINE = re.compile(r"^- \*\*(?P<label>.+?)\*\*: (?P<text>.*?)(?=^- \*\*|\Z)", re.MULTILINE | re.DOTALL)
 _CLAUSES = re.compile(r"^- \*\*Clauses\*\*:(?P<text>.*?)(?=^- |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -25,6 +26,12 @@ class Reading(NamedTuple):
     title: str
     text: str
     clauses: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Each line's label and words, "Why" and so on, but for the clauses."""
+        found = [(line["label"].replace("**", ""), line["text"]) for line in _LINE.finditer(self.text)]
+        return [(label, " ".join(text.split())) for label, text in found if label != "Clauses"]
 
 
 @cache

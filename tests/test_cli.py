@@ -242,6 +242,17 @@ def test_options_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]
     assert "1 of 1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [["--quick", "spec", "R9"], ["--report", "out", "scenarios"], ["-v", "selftest"]])
+def test_an_option_that_the_command_does_not_have_is_refused(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(options)
+    assert caught.value.code == 2
+    option = "--verbose" if options[0] == "-v" else options[0]
+    assert f"this command takes no {option}" in capsys.readouterr().err
+
+
 def test_a_quick_run_leaves_out_what_is_drawn_and_what_is_of_several_processes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,8 @@ from runs import (
 )
 
 from conformance.causes import Cause
-from conformance.clauses import Clause
+from conformance.clauses import Clause, load_clauses
+from conformance.readings import resting_on
 from conformance.report import render_html, write_html
 from conformance.verdicts import Status, TrainerRun, Verdict
 
@@ -140,6 +141,18 @@ def test_an_open_cell_shows_the_evidence() -> None:
     assert "unreached-scenario" not in render_html([every_status()], CLAUSES, PROFILE)
     assert "no capability tbptt" in absent
     assert "the trace was cut off" in broken
+
+
+def test_a_clause_leads_to_the_reading_that_it_rests_on() -> None:
+    name = "skip.none.goes-on"
+    run = TrainerRun("t", "1", {}, (Verdict("fit-none", name, Status.PASS),), 0.0)
+    shown = page(run, clauses={name: load_clauses()[name]})
+    [reading] = resting_on(name)
+    assert f"#{reading.id}" in {attributes.get("href") for attributes, _ in shown.all("a")}
+    terms = [text for attributes, text in shown.all("dt") if attributes.get("id") == reading.id]
+    assert terms == [f"{reading.id}. {reading.title}"]
+    [told] = [text for _, text in shown.all("dd") if text.startswith("Question: ")]
+    assert "Reading: " in told and "Clauses: " not in told
 
 
 def test_a_note_on_a_passing_cell_is_no_failure() -> None:

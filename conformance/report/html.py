@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 from conformance import __version__
 from conformance.causes import Cause
 from conformance.clauses import Clause
+from conformance.readings import readings, resting_on
 from conformance.report.cells import Cell, Row, count, families, plural, printable
 from conformance.verdicts import Status, TrainerRun
 
@@ -65,6 +66,7 @@ def render_html(
     script = Markup(environment.get_template("script.js.j2").render())
     matrix = families(runs, clauses)
     rows = [row for family in matrix.values() for row in family]
+    cited = {reading.id for row in rows for reading in resting_on(row.clause.id)}
     return environment.get_template("report.html.j2").render(
         style=style,
         script=script,
@@ -75,6 +77,7 @@ def render_html(
         reached=[sum(row.cells[index].reached for row in rows) for index in range(len(runs))],
         matrix=matrix,
         levels=sorted({row.clause.level for row in rows}),
+        readings=[row for row in readings().values() if row.id in cited],
         excluded=[clause for clause in clauses.values() if clause.excluded],
         profile=profile,
         suite=__version__,
@@ -94,7 +97,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(slug=_slug, plural=plural, link=_link, prose=_prose)
     environment.globals.update(Status=Status, FINDINGS=FINDINGS)
-    environment.globals.update(label=_label, departing=_departing, tally=_tally)
+    environment.globals.update(resting_on=resting_on, label=_label, departing=_departing, tally=_tally)
     return environment
 
 
