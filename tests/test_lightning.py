@@ -78,6 +78,8 @@ def test_the_departures_that_are_known_for_sure(judged: TrainerRun) -> None:
 
 @pytest.mark.parametrize("clause", ["train.precision", "train.precision-backward"])
 def test_on_before_optimizer_step_is_in_order_at_either_precision(judged: TrainerRun, clause: str) -> None:
+    if judged.trainer == "lightning@1.4.9":
+        pytest.skip("it has no bfloat16, and calls the hook before the closure")
     statuses = {v.status for v in judged.verdicts if v.clause == clause}
     assert Status.PASS in statuses
     assert Status.FAIL not in statuses

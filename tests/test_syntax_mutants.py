@@ -170,7 +170,7 @@ def test_scenarios_that_execute_a_statement_are_tried(reach: Reach) -> None:
 
 def test_what_notices_a_mutant_is_told(reach: Reach) -> None:
     dropped = mutant("loops:test_loop", "drop: run.open")
-    survivor = mutant("loops:test_loop", "outputs[dataloader_idx].insert(0")
+    survivor = mutant("loops:by_loader", "outputs[0] -> outputs[-1]")
     assert try_mutant(dropped, ["test"], reach, load_clauses()).scenario == "test"
     assert try_mutant(survivor, ["test"], reach, load_clauses()) == Outcome()
 
@@ -193,7 +193,7 @@ def test_of_a_drawn_sample_none_survives_without_a_reason() -> None:
 def test_the_report_says_what_survives_and_what_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two mutants one survives; one row excuses nothing that does."""
     dropped = mutant("loops:test_loop", "drop: run.open")
-    survivor = mutant("loops:predict_loop", "results[dataloader_idx].insert(0")
+    survivor = mutant("loops:by_loader", "outputs[0] -> outputs[-1]")
     monkeypatch.setattr(everywhere, "syntax_mutants", lambda globs: [dropped, survivor])
     monkeypatch.setattr(everywhere, "excuses", lambda: (Excuse(("loops:test_loop",), (), "equivalent", "none"),))
     scenarios = [scenario for scenario in load_scenarios() if scenario.name in ("test", "predict")]
