@@ -147,9 +147,7 @@ class Alignment:
             queue = self.waiting.get(key)
         if not queue:
             return around.is_again or key in self.taken, None
-        if self._goes_on(event, queue):
-            pass
-        elif queue[0].place != self.last + 1:
+        if not self._goes_on(event, queue) and queue[0].place != self.last + 1:
             self._skip_missing(event, queue)
             if self._is_again(event, key, queue, around):
                 return True, None

@@ -71,22 +71,23 @@ class Release:
 
 LAST_LENIENT_PIP = (24, 0)
 
+OF_2021 = (
+    "torchmetrics==0.6.2",
+    "pyDeprecate==0.3.1",
+    "fsspec==2022.5.0",
+    "PyYAML==6.0.3",
+    "tqdm==4.66.5",
+    "packaging==24.2",
+    "typing-extensions==4.16.0",
+)
+
 RELEASES: Mapping[str, Release] = {
     release.name: release
     for release in (
         Release(
             name="lightning@1.5.10",
             version="1.5.10",
-            pins=(
-                "pytorch-lightning==1.5.10",
-                "torchmetrics==0.6.2",
-                "pyDeprecate==0.3.1",
-                "fsspec==2022.5.0",
-                "PyYAML==6.0.3",
-                "tqdm==4.66.5",
-                "packaging==24.2",
-                "typing-extensions==4.16.0",
-            ),
+            pins=("pytorch-lightning==1.5.10", *OF_2021),
             period_python="3.9",
             period_pins=(
                 "torch==1.10.2",
@@ -112,16 +113,7 @@ RELEASES: Mapping[str, Release] = {
         Release(
             name="lightning@1.4.9",
             version="1.4.9",
-            pins=(
-                "pytorch-lightning==1.4.9",
-                "torchmetrics==0.6.2",
-                "pyDeprecate==0.3.1",
-                "fsspec==2022.5.0",
-                "PyYAML==6.0.3",
-                "tqdm==4.66.5",
-                "packaging==24.2",
-                "typing-extensions==4.16.0",
-            ),
+            pins=("pytorch-lightning==1.4.9", *OF_2021),
             old_metadata=True,
             standins=True,
         ),

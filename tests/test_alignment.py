@@ -85,6 +85,21 @@ def test_where_two_calls_have_changed_places_each_corresponds_to_itself(name: st
     assert_few(off, run)
 
 
+@pytest.mark.parametrize("name", ["fit-val", "fit-accumulate", "fit-callbacks", "fit-optimizers", "fit-tbptt-even"])
+def test_where_a_hook_has_moved_on_all_its_receivers_in_every_batch_each_event_corresponds_to_itself(name: str) -> None:
+    """As on_before_optimizer_step has in a release: from the end of the closure to before it."""
+    run, trace, at = run_of(name), [], 0
+    for event in run:
+        if event.hook == "on_before_optimizer_step":
+            trace.insert(at, event)
+            at += 1
+            continue
+        trace.append(event)
+        if (event.ph, event.hook) == ("B", "optimizer_step"):
+            at = len(trace)
+    assert misplaced(run, trace, trace) == 0
+
+
 def test_an_end_belongs_to_its_begin_and_without_one_to_nothing() -> None:
     run = run_of("fit-val")
     place = next(place for place, event in enumerate(run) if (event.ph, event.hook) == ("E", "on_fit_start"))

@@ -32,6 +32,7 @@ class LightningAdapter(LightningLikeAdapter):
             self.data_hooks = tuple(hook for hook in self.data_hooks if hook not in CHECKPOINTS)
         if self.is_1_4:
             self.lacks += ("bf16",)
+            self.checkpointing = "checkpoint_callback"
         for name in ("pytorch_lightning", "lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -59,7 +60,7 @@ class LightningAdapter(LightningLikeAdapter):
 
     def _older_options(self, scenario: Scenario) -> Dict[str, Any]:
         """What they were called before 1.5, and None for what does not end the training."""
-        output = {"logger": False, "checkpoint_callback": False, "weights_summary": None}
+        output = {"logger": False, self.checkpointing: False, "weights_summary": None}
         others = {"progress_bar_refresh_rate": 0, "min_epochs": scenario.option("min_epochs")}
         options = given_options(scenario, {**output, **others})
         options.update((name, None) for name in ("max_epochs", "max_steps") if options.get(name) == -1)

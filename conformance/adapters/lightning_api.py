@@ -46,9 +46,6 @@ EFFECTS = (
 )
 
 
-CHECKPOINTING = ("enable_checkpointing", "checkpoint_callback")  # the option, now and until 1.4
-
-
 class LightningLikeAdapter:
     """Scenario to trace, for a trainer that has `LightningModule`, `LightningDataModule`, `Callback`
     and `Trainer` in one namespace. A subclass says what is particular about its own."""
@@ -57,6 +54,7 @@ class LightningLikeAdapter:
     version = ""
     lacks: Tuple[str, ...] = ()  # of what a scenario can need
     blind = False  # see Recorder
+    checkpointing = "enable_checkpointing"  # the trainer's option
     data_hooks: Tuple[str, ...] = DATA_HOOKS  # that a data module may override
 
     def __init__(self, namespace: Any) -> None:
@@ -153,7 +151,7 @@ class LightningLikeAdapter:
         module, datamodule, callbacks = self.build(scenario, recorder)
         options = {**self.options(scenario), **options}
         if any(saving.given == "trainer" for saving in scenario.model_checkpoint):
-            options[next(name for name in CHECKPOINTING if name in options)] = True
+            options[self.checkpointing] = True
         if options["max_epochs"] not in (-1, None):
             options["max_epochs"] += bool(resumed)
         if scenario.model.logs and scenario.processes == 1:

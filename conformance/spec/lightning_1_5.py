@@ -54,7 +54,8 @@ class Lightning15(Lightning1):
         yield from self.sanity_check()
 
         self.put_into_mode(True)
-        if self.asks_anyway:
+        self.logged.begin(of_training=True)
+        if self.asks_anyway or self.another_epoch():
             yield from self.dataloaders_of_fit()
         yield from self.train()
         self.logged.abandon()
@@ -64,10 +65,7 @@ class Lightning15(Lightning1):
         yield from self.hook("teardown", stage="fit")
 
     def train(self) -> Events:
-        self.logged.begin(of_training=True)
         if self.another_epoch():
-            if not self.asks_anyway:
-                yield from self.dataloaders_of_fit()
             yield from self.hook("on_train_start")
             while self.another_epoch():
                 yield from self.within("train_loop", self.train_loop())
