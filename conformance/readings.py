@@ -29,8 +29,9 @@ class Reading(NamedTuple):
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """Each line's label and words, "Why" and so on, but for the clauses."""
-        found = [(line["label"].replace("**", ""), line["text"]) for line in _LINE.finditer(self.text)]
+        """Each line's label and words, "Why" and so on, without links, and but for the clauses."""
+        plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", self.text)
+        found = [(line["label"].replace("**", ""), line["text"]) for line in _LINE.finditer(plain)]
         return [(label, " ".join(text.split())) for label, text in found if label != "Clauses"]
 
 

@@ -32,7 +32,7 @@ from runs import (
 
 from conformance.causes import Cause
 from conformance.clauses import Clause, load_clauses
-from conformance.readings import resting_on
+from conformance.readings import readings, resting_on
 from conformance.report import render_html, write_html
 from conformance.verdicts import Status, TrainerRun, Verdict
 
@@ -153,6 +153,7 @@ def test_a_clause_leads_to_the_reading_that_it_rests_on() -> None:
     assert terms == [f"{reading.id}. {reading.title}"]
     [told] = [text for _, text in shown.all("dd") if text.startswith("Question: ")]
     assert "Reading: " in told and "Clauses: " not in told
+    assert not [line for row in readings().values() for line in row.lines if "](" in line[1]]
 
 
 def test_a_note_on_a_passing_cell_is_no_failure() -> None:
