@@ -385,7 +385,7 @@ def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
         if not found:
             names = [s.name for s in scenarios]
             hint = did_you_mean(pattern, names, cutoff=0.3)
-            raise UsageError(f"no scenario matches {pattern!r}{hint} (all: {', '.join(names)})")
+            raise UsageError(f"no scenario matches {pattern!r}{hint} (`conformance scenarios` lists all)")
         wanted.update({s.name: s for s in found})
     return list(wanted.values())
 

@@ -36,6 +36,8 @@ TRAINER_DEFAULTS: Dict[str, Any] = {
     "overfit_batches": 0,
     "fast_dev_run": False,
     "accumulate_grad_batches": 1,
+    "gradient_clip_val": 0,
+    "gradient_clip_algorithm": "norm",
     "precision": 32,
     "devices": 1,
     "strategy": None,
@@ -86,7 +88,8 @@ class Data:
 class Log:
     """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
     done so before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
-    default; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
+    default; `reduce_fx` "spread" is a function of the user's own, of all values of the epoch: the greatest less the
+    least; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
     an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is given
     the outputs and the targets of the batch before."""
 
@@ -131,13 +134,15 @@ class Model:
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
     the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs. With `manual`
     the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
-    then the steps of the schedulers. `truncated_bptt_steps` is the module's property of that name; its
+    then the steps of the schedulers; with `closure` the first two and the loss are in a closure that step is given.
+    `truncated_bptt_steps` is the module's property of that name; its
     hidden states count the pieces of a batch.
 
     `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
     scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
     `monitor` with `strict`, for one that halves the rate where that value is on a plateau; without `lr_dict` as it
-    is. `overrides`, of OVERRIDES, are hooks that the module has its own way. `prepare_data_per_node` is the module's
+    is. Its `scheduler_name`, and of several optimizers the index after that, is the name in the lr_dict.
+    `overrides`, of OVERRIDES, are hooks that the module has its own way. `prepare_data_per_node` is the module's
     property of that name.
     """
 
@@ -158,10 +163,12 @@ class Model:
     optimizers: int = 1
     frequencies: Tuple[int, ...] = ()
     manual: bool = False
+    closure: bool = False
     truncated_bptt_steps: int = 0
     form: str = ""
     lr_dict: bool = True
     scheduler_frequency: int = 1
+    scheduler_name: str = ""
     monitor: str = ""
     strict: bool = True
     overrides: Tuple[str, ...] = ()
@@ -231,7 +238,7 @@ class Scenario:
     new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
     "test-best" and "test-last" test the best or the last checkpoint, "test" what the trainer takes where it is given
-    the module.
+    the module. "predict-unreturned" predicts with return_predictions=False.
 
     With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
     make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
@@ -241,7 +248,8 @@ class Scenario:
 
     `early_stopping` are callbacks that stop the training, `model_checkpoint` those that save it, one at most of the
     trainer's and of the module's. They are recorded as the others, and numbered after them. In the lists of either
-    those that save come first, and those that stop last.
+    those that save come first, and those that stop last. With `lr_monitor` the trainer has a LearningRateMonitor, too,
+    which is not recorded: it shows in what its logger is given.
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -257,6 +265,7 @@ class Scenario:
     when: Tuple[When, ...] = ()
     early_stopping: Tuple[Stopping, ...] = ()
     model_checkpoint: Tuple[Saving, ...] = ()
+    lr_monitor: bool = False
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain data, as `scenario_of` takes it and as a trace's header carries it."""

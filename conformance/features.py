@@ -86,6 +86,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),
         "manual": model.manual,
+        "manual-closure": model.closure,
         "checkpoints": bool({"save", "resume"} & {*scenario.calls, *(event.do for event in scenario.when)}),
         "resumes": "resume" in scenario.calls,
         "truncated-bptt": bool(model.truncated_bptt_steps),
@@ -99,6 +100,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         "lenient": not model.strict,
         "monitors-nothing": model.monitors_nothing,
         "stops-by-nothing": scenario.stops_by_nothing,
+        "lr-monitor": scenario.lr_monitor,
+        "scheduler-name": bool(model.scheduler_name),
         "tests-saved": bool(scenario.model_checkpoint) and any(call.startswith("test") for call in scenario.calls),
         "when": model.monitors_nothing or scenario.stops_by_nothing or "when" in words,
     }

@@ -26,7 +26,7 @@ from typing import Any
 
 from .experiment import STEPS, Scenario
 
-__all__ = ["RATE", "Numbers", "agrees", "close", "parts", "sample"]
+__all__ = ["RATE", "About", "Numbers", "about", "agrees", "close", "parts", "sample"]
 
 Row = tuple[tuple[float, ...], float]
 Window = tuple[int, int] | None
@@ -41,9 +41,12 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 GAMMA = 0.5
 # A plateau: a value that is not this much less, in proportion, than the least so far; a rate changes by no less.
 THRESHOLD, LEAST_CHANGE = 1e-4, 1e-8
+SCALE, GREATEST = 2.0**16, 65504.0  # the first scale of a loss in float16, and the greatest number there
+CLIPPED = 1e-6  # what torch adds to a norm
 FLAT, LEVEL = 1e-10, 1e-9  # a curvature that L-BFGS does not learn from, a slope that it does not go down
 # Trainers log in 32-bit floats, whatever the model computes in.
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
+ROUGHLY = 0.0625  # of a number that was computed in 16 bits, of which bfloat16 has eight to tell it by
 
 
 def close(one: float, other: float) -> bool:
@@ -51,9 +54,22 @@ def close(one: float, other: float) -> bool:
     return isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
 
 
+class About(float):
+    """A number that a trainer computes in 16 bits."""
+
+
+def about(due: Any) -> Any:
+    """What is due, its floats as such numbers, also in lists."""
+    if isinstance(due, list):
+        return [about(item) for item in due]
+    return About(due) if isinstance(due, float) else due
+
+
 def agrees(got: Any, due: Any) -> bool:
     """Whether an argument or an effect of a trace is what is due: floats need only be close, lists agree item by
     item."""
+    if isinstance(due, About):
+        return isinstance(got, (int, float)) and isclose(got, due, rel_tol=ROUGHLY, abs_tol=ROUGHLY)
     if isinstance(due, list):
         return isinstance(got, list) and len(got) == len(due) and all(map(agrees, got, due))
     if isinstance(due, float):
@@ -83,17 +99,21 @@ class Numbers:
     gradients: list[list[float] | None]
     own: list[list[float] | None]
     gradient_sums: list[float]
+    overflowed: bool
+    _scaled: list[bool]  # whether there is the loss's scale on the gradients of each optimizer
     evenly_dealt: tuple[str, ...] = ("train",)  # the stages of which each process has as many samples
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.scenario, self.rank = scenario, rank
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
         self._share(self.layers)
+        self.scale = 1.0
         self.set_gradients(None)
         self.configure()
 
     def configure(self) -> None:
         """New optimizers and schedulers, which know nothing of what was before."""
+        self.scale = SCALE if self.scenario.option("precision") == 16 else 1.0  # of the loss
         self.rates = [RATE for _ in self.layers]
         self._moments: list[tuple[list[float], ...] | None] = [None for _ in self.layers]
         self._updates = [0 for _ in self.layers]
@@ -196,6 +216,7 @@ class Numbers:
         if not averages and self.scenario.processes > 1:
             alone = self._gradient(batch, window, parts[self.rank], divided_by)
             self.own[optimizer_idx] = [sum(column) for column in zip(own or [0.0] * len(alone), alone)]
+        self._scaled[optimizer_idx] = self.scale > 1
         if self.scenario.model.shared:
             for gradients in (self.gradients, self.own):
                 gradients[:] = [each or [0.0] * len(before) for each in gradients]
@@ -203,10 +224,13 @@ class Numbers:
         self._add_up()
 
     def _gradient(self, batch: str, window: Window, part: range | None, divided_by: float) -> list[float]:
-        """Of the mean of the squared errors, by each weight of a layer and its bias."""
+        """Of the mean of the squared errors, by each weight of a layer and its bias; float16 has none so large that the
+        scale takes it beyond the greatest number."""
         errors, rows = self.errors(batch, window, part), self.rows(batch, window, part)
         pairs = [list(zip(errors, column)) for column in zip(*(x for x, _ in rows))]
         steps = [2 * sum(error * x for error, x in pair) / len(rows) / divided_by for pair in pairs]
+        largest = max(map(abs, [*steps, *(2 * error / len(rows) / divided_by for error in errors)]))
+        self.overflowed = self.overflowed or (self.scale > 1 and largest * self.scale > GREATEST)
         return self._kept([*steps[:-1], steps[-1] * (1 + self.scenario.model.shared)])
 
     def _kept(self, steps: list[float]) -> list[float]:
@@ -218,13 +242,22 @@ class Numbers:
         nothing = [None for _ in self.layers]
         self.gradients = deepcopy(other.gradients) if other else [*nothing]
         self.own = deepcopy(other.own) if other else [*nothing]
+        self._scaled = list(other._scaled) if other else [False for _ in self.layers]
+        self.overflowed = bool(other and other.overflowed)  # what was computed since they were cleared
         self._add_up()
 
     def _add_up(self) -> None:
-        self.gradient_sums = [float(sum(own or ())) for own in self.own]
+        scales = [self.scale if is_scaled else 1.0 for is_scaled in self._scaled]
+        self.gradient_sums = [float(sum(own or ())) * scale for own, scale in zip(self.own, scales)]
+
+    def unscale(self, optimizer_idx: int) -> None:
+        """An update follows: from here on the gradients are what they are without the loss's scale."""
+        self._scaled[optimizer_idx] = False
+        self._add_up()
 
     def zero_grad(self, optimizer_idx: int = 0) -> None:
         """Clear the gradients of one optimizer's layer."""
+        self._scaled[optimizer_idx] = self.overflowed = False
         self.gradients[optimizer_idx] = self.own[optimizer_idx] = None
         self._share(self.gradients, optimizer_idx)
         self._share(self.own, optimizer_idx)
@@ -235,6 +268,9 @@ class Numbers:
         gradient = self.gradients[optimizer_idx]
         if gradient is None:
             return False
+        if self.overflowed:
+            self.scale /= 2
+            return False
         self._updates[optimizer_idx] += 1
         kinds = {"sgd": self._sgd, "momentum": self._momentum, "adam": self._adam, "lbfgs": self._lbfgs}
         change = kinds[self.scenario.model.optimizer]
@@ -243,6 +279,18 @@ class Numbers:
         self.layers[optimizer_idx] = [weight - rate * step for weight, step in zip(layer, steps)]
         self._share(self.layers, optimizer_idx)
         return any(steps)
+
+    def clip(self, optimizer_idx: int, most: float, algorithm: str) -> None:
+        """The gradient of one optimizer's layer becomes at most so long, or each of its entries so large."""
+        for gradients in (self.gradients, self.own):
+            gradient = gradients[optimizer_idx]
+            if gradient is not None and algorithm == "norm":
+                scale = min(1.0, most / (sqrt(_dot(gradient, gradient)) + CLIPPED))
+                gradients[optimizer_idx] = [entry * scale for entry in gradient]
+            elif gradient is not None:
+                gradients[optimizer_idx] = [min(max(entry, -most), most) for entry in gradient]
+            self._share(gradients, optimizer_idx)
+        self._add_up()
 
     def schedule(self, optimizer_idx: int = 0, value: float | None = None) -> None:
         """What the optimizer's scheduler does in a step: it halves the rate. Given a value, it does so only on a

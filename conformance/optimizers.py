@@ -44,10 +44,11 @@ def _of_form(scenario: Scenario) -> Rules:
 
 def _of_scheduler(scenario: Scenario) -> Rules:
     model = scenario.model
-    more = model.scheduler_frequency > 1 or bool(model.monitor)
+    more = model.scheduler_frequency > 1 or bool(model.monitor or model.scheduler_name)
     automatic = model.scheduler != "none" and not model.manual
     bare = model.scheduler == "epoch" and not more
-    yield more and not automatic, "model.scheduler_frequency and model.monitor need a scheduler that steps by itself"
+    words = "what an lr_dict says, model.scheduler_frequency and its like, needs a scheduler that steps by itself"
+    yield more and not automatic, words
     yield not model.lr_dict and not bare, "model.lr_dict=false needs a scheduler per epoch, and no more about it"
     yield not (model.strict or model.monitor), "model.strict=false needs a model.monitor"
     yield bool(model.monitor) and scenario.option("precision") != 32, "model.monitor needs precision 32"

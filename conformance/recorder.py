@@ -43,6 +43,10 @@ PLAIN = (
 )
 
 
+OWNERS = ("module", "datamodule")  # that put something of their own into a checkpoint, under this name
+PUT = "scenario-%s"
+
+
 class Recorder:
     """Writes what happens to a trace, and makes the scenario's `when` happen. `nesting` is that of the training
     batches: 0, or in how many lists or dicts those of several loaders lie. `in_parts`: batches are split over devices,
@@ -84,9 +88,12 @@ class Recorder:
             result = self._act(self._actions.get((receiver, hook, count)), call)
         except BaseException as error:
             self._depth -= 1
-            self.event("E", receiver, hook, dict(args, raised=said(error)))
+            status = self.status() if is_run else {}
+            self.event("E", receiver, hook, dict(args, raised=said(error), **status))
             raise
         self._depth -= 1
+        if is_run:
+            args = dict(args, **self.status())
         if receiver == "trainer" and hook == "predict":
             args = dict(args, **self.identities({"results": result}))
         elif hook in ("validate", "test") and not isinstance(result, list):
@@ -103,6 +110,11 @@ class Recorder:
             args = dict(args, writes=os.path.exists(self.checkpoint))
         self.event("E", receiver, hook, args)
         return result
+
+    def status(self) -> Dict[str, Any]:
+        """What the trainer says of the call that is over, if it says anything."""
+        status = getattr(getattr(self.trainer, "state", None), "status", None)
+        return {} if status is None else {"status": str(getattr(status, "value", status))}
 
     def _act(self, action: Optional[str], call: Callable[[], Any]) -> Any:
         if action is None:
@@ -226,10 +238,20 @@ class Recorder:
             kwargs = {renamed.get(name, name): value for name, value in kwargs.items()}
             who = getattr(self, "receiver", receiver) if offset or receiver == "callback" else receiver
             around, recorder.running = recorder.running, self if recorder.in_parts and who == "module" else None
+            about = recorder.identities(given)
+            if hook == "on_load_checkpoint" and who in OWNERS:
+                about["kept"] = given["checkpoint"].get(PUT % who, "nothing")
+            elif hook == "on_save_checkpoint" and who in OWNERS:
+                about["complete"] = all(name in given["checkpoint"] for name in ("state_dict", "epoch", "global_step"))
+
+            def call() -> Any:
+                result = original(self, *args, **kwargs)
+                if hook == "on_save_checkpoint" and who in OWNERS:  # as a user would, to find it there again
+                    given["checkpoint"][PUT % who] = who
+                return result
+
             try:
-                result = recorder.span(
-                    who, hook, lambda: original(self, *args, **kwargs), recorder.identities(given)
-                )
+                result = recorder.span(who, hook, call, about)
             finally:
                 recorder.running = around
             if hook == "configure_optimizers":

@@ -22,13 +22,13 @@ __all__ = [
     "check",
 ]
 
-CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "test-last")
+CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "test-last", "predict-unreturned")
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
 # several loaders, is needed where that is what the scenario is for.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
     *("data-parallel", "distributed", "spawned", "torchmetrics", "loaders-together"),
-    *("early-stopping", "model-checkpoint"),
+    *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -59,7 +59,7 @@ MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS = 1000, 8, 1000, 1000
 
 def check(scenario: Scenario) -> None:
     """Raises ScenarioError for the first thing in it that means nothing, or does not go together with the rest."""
-    name = scenario.name
+    name, model = scenario.name, scenario.model
     _check_calls(scenario)
     if not 0 <= scenario.callbacks <= MOST_CALLBACKS:
         raise ScenarioError("%s: callbacks: %r; 0 to %d are accepted" % (name, scenario.callbacks, MOST_CALLBACKS))
@@ -78,6 +78,16 @@ def check(scenario: Scenario) -> None:
         _check_option(name, option, value)
     if discord(scenario):
         raise ScenarioError("%s: %s" % (name, discord(scenario)))
+    if scenario.option("gradient_clip_val") and (scenario.model.manual or scenario.model.optimizer == "lbfgs"):
+        raise ScenarioError('%s: trainer.gradient_clip_val needs automatic optimization, and no "lbfgs"' % name)
+    begins_steps = scenario.option("accumulate_grad_batches") == 1 and scenario.processes == 1
+    if scenario.lr_monitor and (model.scheduler == "none" or model.manual or not begins_steps):
+        words = "a scheduler that steps by itself, an update after each batch, and one process"
+        raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
+    plain = model.optimizers == 1 and model.optimizer in ("sgd", "momentum") and model.scheduler == "none"
+    if scenario.option("precision") == 16 and not (plain and model.dtype == "float32" and scenario.processes == 1):
+        words = 'one process and optimizer, "sgd" or "momentum", without a scheduler, and model.dtype "float32"'
+        raise ScenarioError("%s: trainer.precision=16 needs %s" % (name, words))
     check_parts(scenario)
     _check_plan(scenario)
     for event in scenario.when:
@@ -169,6 +179,8 @@ def _check_model(name: str, model: Model) -> None:
     one_of(name + ": model.form", model.form, ("", *FORMS))
     natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
     each_of(name + ": model.overrides", model.overrides, OVERRIDES)
+    if model.closure and not model.manual:
+        raise ScenarioError("%s: model.closure needs model.manual" % name)
     if model.manual and (model.optimizer == "none" or model.scheduler == "epoch" or model.frequencies):
         raise ScenarioError("%s: model.manual needs an optimizer, and no frequencies or scheduler per epoch" % name)
 
@@ -203,6 +215,9 @@ def _check_needs(scenario: Scenario) -> None:
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
+        (scenario.option("precision") == 16, "trainer.precision=16", "fp16"),
+        (any(log.reduce_fx == "spread" for log in model.logs), 'reduce_fx="spread"', "callable-reductions"),
+        (scenario.lr_monitor, "lr_monitor", "lr-monitor"),
         (bool(scenario.early_stopping), "early_stopping", "early-stopping"),
         (bool(scenario.model_checkpoint), "model_checkpoint", "model-checkpoint"),
     ):
@@ -214,7 +229,7 @@ def _check_log(where: str, log: Log, model: Model) -> None:
     one_of(where + ": hook", log.hook, LOGGING_HOOKS)
     if log.hook in OPTIONAL_HOOKS and log.hook not in model.defines:
         raise ScenarioError("%s: add %r to model.defines" % (where, log.hook))
-    one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "min", "max", "sum"))
+    one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "min", "max", "sum", "spread"))
     natural(where + ": batch_size", log.batch_size)
     if log.on_step and log.hook in EPOCH_HOOKS:
         raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
@@ -294,8 +309,14 @@ def _check_option(name: str, option: str, value: Any) -> None:
         share(where, value, least=int(option == "val_check_interval"))
     elif option == "fast_dev_run" and not isinstance(value, bool):
         natural(where, value)
+    elif option == "gradient_clip_val":
+        number(where, value)
+        if value < 0:
+            raise ScenarioError("%s: %r; 0, for none, or more is accepted" % (where, value))
+    elif option == "gradient_clip_algorithm":
+        one_of(where, value, ("norm", "value"))
     elif option == "precision":
-        one_of(where, value, (32, "bf16"))
+        one_of(where, value, (32, "bf16", 16))
     elif option == "multiple_trainloader_mode":
         one_of(where, value, ("max_size_cycle", "min_size"))
     elif option in ("devices", "num_nodes"):

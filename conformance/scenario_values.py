@@ -49,7 +49,7 @@ def natural(where: str, value: Any, least: int = 0, most: int = MOST) -> None:
 
 def number(where: str, value: float) -> None:
     """One that 32-bit floats have, too."""
-    if not (math.isfinite(value) and abs(value) <= MOST):
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and math.isfinite(value) and abs(value) <= MOST):
         raise ScenarioError("%s: %.80r; a number is accepted" % (where, value))
 
 

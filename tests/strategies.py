@@ -8,7 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from conformance.experiment import LOSSES, OPTIONAL_HOOKS, Data, Log, Model, Scenario, When
+from conformance import experiment
+from conformance.experiment import LOSSES, OPTIONAL_HOOKS, STEPS, Data, Log, Model, Scenario, When
 from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import scenario_of
 from conformance.scenario_devices import ALONE_IN
@@ -32,6 +33,7 @@ CALLS = st.one_of(
             ("fit", "test"),
             ("validate", "fit"),
             ("fit", "test", "predict"),
+            ("predict-unreturned", "predict"),
             ("predict", "fit", "validate", "test"),
         ]
     ),
@@ -58,7 +60,13 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
     needs += ("multiple-trainloader-mode",) * combined + ("data-parallel",) * ("strategy" in trainer)
     needs += ("bf16",) * (trainer.get("precision") == "bf16")
+    needs += ("callable-reductions",) * any(log.reduce_fx == "spread" for log in model.logs)
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
+    rates = model.scheduler != "none" and not model.manual and trainer.get("accumulate_grad_batches", 1) == 1
+    if rates and draw(st.integers(0, 2)) == 0:
+        scenario = replace(scenario, lr_monitor=True, needs=(*needs, "lr-monitor"))
+    scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
+    needs = scenario.needs
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
         if all((event.receiver, event.hook, event.nth) != (w.receiver, w.hook, w.nth) for w in scenario.when):
@@ -76,6 +84,41 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 
 @st.composite
+def _with_callbacks(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """Perhaps with those that stop and those that save."""
+    names = sorted({log.name for log in scenario.model.logs})
+    exact = scenario.option("precision") == 32
+    stopping, saving = [], []
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2])) if names and exact else 0):
+        monitor, mode = draw(st.sampled_from(names)), draw(st.sampled_from(["min", "max"]))
+        rest = draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 0.25])), draw(st.booleans())
+        stopping.append(experiment.Stopping(monitor, mode, *rest, draw(st.sampled_from(["trainer", "module"]))))
+    saves = "save" in scenario.calls or scenario.when or scenario.model.manual or "fast_dev_run" in scenario.trainer
+    for given in draw(st.sampled_from([(), (), ("trainer",), ("module",)])) if exact and not saves else ():
+        monitor, mode = draw(st.sampled_from(["", *names])), draw(st.sampled_from(["min", "max"]))
+        best = draw(st.integers(-1, 2)) if monitor else draw(st.integers(-1, 1))
+        saving.append(experiment.Saving(monitor, mode, best, draw(st.booleans()), draw(st.integers(0, 3)), given))
+    kinds = {(each.monitor, each.mode): each for each in stopping}
+    needs = ("early-stopping",) * bool(kinds) + ("model-checkpoint",) * bool(saving)
+    return replace(scenario, early_stopping=tuple(kinds.values()), model_checkpoint=tuple(saving),
+                   needs=(*scenario.needs, *needs))  # fmt: skip
+
+
+@st.composite
+def _with_metric(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """Perhaps with a metric in the place of a step's loss."""
+    apart = "strategy" in scenario.trainer or scenario.model.truncated_bptt_steps > 0
+    logs = [log for log in scenario.model.logs if log.hook in STEPS.values() and not log.batch_size]
+    means = [log for log in logs if log.reduce_fx == "mean" and not log.sync_dist]
+    if apart or not means or draw(st.booleans()):
+        return scenario
+    chosen = draw(st.sampled_from(means))
+    with_it = tuple(replace(log, metric=log == chosen) for log in scenario.model.logs)
+    model = replace(scenario.model, logs=with_it)
+    return replace(scenario, model=model, needs=(*scenario.needs, "torchmetrics"))
+
+
+@st.composite
 def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     """A scenario of any kind that several processes can run, with what they cannot have left out."""
     one = draw(scenarios())
@@ -86,7 +129,8 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     last = draw(st.integers(count, size))
     data = replace(one.data, train_loaders=(), sized=True, time=0, batch=batch, batch_size=size, last=last,
                    distributed_sampler=draw(st.booleans()))  # fmt: skip
-    logs = tuple(replace(log, sync_dist=draw(st.booleans())) for log in one.model.logs if log.hook == "training_step")
+    logs = tuple(replace(log, sync_dist=draw(st.booleans()), metric=False, reduce_fx="mean")
+                 for log in one.model.logs if log.hook == "training_step")  # fmt: skip
     optimizer = "adam" if one.model.optimizer == "lbfgs" else one.model.optimizer
     once = draw(st.booleans())
     model = replace(one.model, logs=logs, optimizer=optimizer, truncated_bptt_steps=0, prepare_data_per_node=once)
@@ -96,7 +140,8 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     trainer |= {"strategy": "ddp", "devices": processes, "num_nodes": nodes}
     needs = (*(need for need in one.needs if need in ("several-optimizers", "checkpoints")), "distributed")
     when = tuple(event for event in one.when if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
-    scenario = replace(one, data=data, model=model, trainer=trainer, needs=needs, when=when)
+    scenario = replace(one, data=data, model=model, trainer=trainer, needs=needs, when=when, early_stopping=(),
+                       model_checkpoint=(), lr_monitor=False)  # fmt: skip
     if not any(log.sync_dist for log in logs) and optimizer != "none" and not when and draw(st.booleans()):
         do, rank = draw(st.sampled_from(list(ALONE_IN))), draw(st.integers(0, count - 1))
         alone = When(draw(st.sampled_from(ALONE_IN[do])), do, draw(st.integers(0, 4)), rank=rank)
@@ -161,6 +206,7 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         optimizers=optimizers,
         frequencies=() if manual else tuple(draw(st.one_of(st.just([]), frequencies))),
         manual=manual,
+        closure=manual and draw(st.booleans()),
         truncated_bptt_steps=steps,
     )
     return draw(_more_of_optimization(model))
@@ -182,6 +228,7 @@ def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
             ("monitor", draw(st.sampled_from(["", *monitors]))),
             ("strict", draw(st.sampled_from([True, False, False]))),
             ("lr_dict", draw(st.booleans())),
+            ("scheduler_name", draw(st.sampled_from(["", "rate"]))),
         ]
     for field, value in [*drawn, ("form", draw(st.sampled_from(FORMS)))]:
         changed = replace(model, **{field: value})
@@ -201,7 +248,7 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
         on_epoch = draw(st.sampled_from([None, True, False] if on_step else [None, True]))
         if on_step is False:  # one of the two
             on_epoch = True
-        reduce_fx = draw(st.sampled_from(["mean", "min", "max", "sum"]))
+        reduce_fx = draw(st.sampled_from(["mean"] * 4 + ["min", "max", "sum", "spread"]))
         rest = draw(st.sampled_from([0, 3])), draw(st.booleans())
         logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans())))
     return tuple(logs)
@@ -226,6 +273,7 @@ def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
     }
     if not model.manual and model.optimizer != "lbfgs":
         rules["accumulate_grad_batches"] = st.integers(1, 4)
+        rules["gradient_clip_val"] = st.sampled_from([0, 0.25, 0.5])
     names = draw(st.lists(st.sampled_from(list(rules)), unique=True))
     options = {name: draw(rules[name]) for name in names}
     options |= {"multiple_trainloader_mode": mode} if mode else {}
@@ -270,6 +318,8 @@ def _event(draw: st.DrawFn, scenario: Scenario) -> When:
     does = [*(do for do, hooks in ACTS_IN.items() if hook in hooks), "raise", "interrupt", "stop"]
     if receiver != "module":
         does = [do for do in does if do not in ("return-none", "skip-closure", "save")]
+    if scenario.model_checkpoint and "save" in does:  # it saves already
+        does.remove("save")
     if hook in CLOSING:  # a second Ctrl-C, while the first or an exception is being closed, is undocumented
         does.remove("interrupt")
     nth = draw(st.integers(0, min(calls[receiver, hook], 12) - 1))

@@ -226,7 +226,7 @@ def test_argument_raised_in_the_trainers_own_words(judge: Judge) -> None:
     check = {"kind": "argument", "hooks": ["fit"], "field": "raised", "at": "E"}
     ending = Scenario("ending", model=Model(scheduler="epoch", monitor="nothing"))
     given = rows(ending)
-    assert given[-1].args == {"raised": "*"}
+    assert given[-1].args == {"raised": "*", "status": "failed"}
     for words, status in [("AnyError: any words", Status.PASS), (None, Status.FAIL)]:
         verdict = judge(changed(given, len(given) - 1, args={"raised": words}), scenario=ending, **check)
         assert verdict.status is status
@@ -545,7 +545,7 @@ def test_sequence_passes_and_names_the_first_difference(judge: Judge) -> None:
 
 def test_sequence_of_a_run_that_ends_early_or_late(judge: Judge) -> None:
     given = rows()
-    fails(judge(given[:-1], kind="sequence"), "the run ends where trainer.fit ends is due", seq=None)
+    fails(judge(given[:-1], kind="sequence"), "the run ends where trainer.fit ends (status=finished) is due", seq=None)
     verdict = judge([*given, Row("B", "module", "setup", {}, {})], kind="sequence")
     fails(verdict, "module.setup begins where the end of the run is due; in all: setup added", seq=len(given))
 

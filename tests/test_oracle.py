@@ -22,7 +22,7 @@ from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
 from conformance.features import features
-from conformance.numerics import agrees, close
+from conformance.numerics import agrees
 from conformance.produce import produce
 from conformance.scenario import Scenario, load_scenarios, to_toml
 from conformance.spec.contracts import expected
@@ -48,7 +48,7 @@ def differs(event: Event | None, due: Expected | None) -> str:
         if name == "values":
             values = dict(zip(event.fx["metrics"], event.fx.get("values", ())))
             for metric, value in zip(due.fx["metrics"], wanted):
-                if metric not in values or not close(values[metric], value):
+                if metric not in values or not agrees(values[metric], value):
                     return f"{metric}: {values.get(metric)}, not {value}"
             continue
         cleared = wanted == "clear" and event.fx.get(name) in ("none", "zero")

@@ -145,7 +145,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         (
             {"calls": ["fitt"]},
             "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'save', 'resume', 'test-best', "
-            "'test-last'; "
+            "'test-last', 'predict-unreturned'; "
             "did you mean 'fit'?",
         ),
         ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
@@ -166,7 +166,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"trainer": {"limit_val_batches": 1.5}},
          "mine: trainer.limit_val_batches: 1.5; an int from 0 or a float in [0, 1] is accepted"),
         ({"trainer": {"check_val_every_n_epoch": 0}}, "mine: trainer.check_val_every_n_epoch: 0; an int from 1"),
-        ({"trainer": {"precision": 16}}, "mine: trainer.precision: 16 is none of 32, 'bf16'"),
+        ({"trainer": {"precision": 17}}, "mine: trainer.precision: 17 is none of 32, 'bf16', 16"),
         ({"trainer": {"fast_dev_run": -1}}, "mine: trainer.fast_dev_run: -1; an int from 0 is accepted"),
         (
             {"data": {"train": 3}, "trainer": {"limit_train_batches": 0.3}},
@@ -229,8 +229,17 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
          "mine: model.form='dict' holds one optimizer"),
         ({"model": {"form": "tuple", "scheduler": "step"}}, "model.form='tuple' holds neither schedulers nor frequen"),
         ({"model": {"form": "two-lists", "frequencies": [1]}}, "mine: model.form='two-lists' holds no frequencies"),
-        ({"model": {"scheduler_frequency": 2}}, "mine: model.scheduler_frequency and model.monitor need a scheduler"),
-        ({"model": {"monitor": "v", "scheduler": "step", "manual": True}}, "need a scheduler that steps by itself"),
+        ({"model": {"scheduler_frequency": 2}}, "mine: what an lr_dict says, model.scheduler_frequency and its like"),
+        ({"model": {"monitor": "v", "scheduler": "step", "manual": True}}, "needs a scheduler that steps by itself"),
+        ({"model": {"scheduler_name": "rate"}}, "needs a scheduler that steps by itself"),
+        ({"model": {"closure": True}}, "model.closure needs model.manual"),
+        ({"trainer": {"gradient_clip_val": -1}}, "trainer.gradient_clip_val: -1; 0, for none, or more is accepted"),
+        ({"trainer": {"gradient_clip_val": "1"}}, "trainer.gradient_clip_val: '1'; a number is accepted"),
+        ({"trainer": {"gradient_clip_algorithm": "nrom"}}, "did you mean 'norm'?"),
+        ({"trainer": {"gradient_clip_val": 1}, "model": {"manual": True}}, "gradient_clip_val needs automatic"),
+        ({"trainer": {"precision": 16}, "needs": ["fp16"]}, 'model.dtype "float32"'),
+        ({"trainer": {"precision": 16}, "model": {"dtype": "float32"}}, 'add needs = ["fp16"]'),
+        ({"lr_monitor": True, "needs": ["lr-monitor"]}, "lr_monitor needs a scheduler that steps by itself"),
         ({"model": {"lr_dict": False, "scheduler": "step"}}, "mine: model.lr_dict=false needs a scheduler per epoch"),
         ({"model": {"strict": False, "scheduler": "step"}}, "mine: model.strict=false needs a model.monitor"),
         ({"model": {"monitor": "v", "scheduler": "step"}, "trainer": {"precision": "bf16"}},

@@ -139,6 +139,8 @@ class LightningLikeAdapter:
                 given["ckpt_path"] = os.path.join(os.path.dirname(recorder.checkpoint), "0.ckpt")
                 trainer, module, datamodule = self.begin(scenario, recorder, given["ckpt_path"])
                 function = "fit"
+            if function == "predict-unreturned":
+                function, given = "predict", {"return_predictions": False}
             if function.startswith("test-"):
                 last = trainer.checkpoint_callback.last_model_path
                 function, given = "test", {"ckpt_path": "best" if function == "test-best" else last}
@@ -154,7 +156,7 @@ class LightningLikeAdapter:
             options[self.checkpointing] = True
         if options["max_epochs"] not in (-1, None):
             options["max_epochs"] += bool(resumed)
-        if scenario.model.logs and scenario.processes == 1:
+        if (scenario.model.logs or scenario.lr_monitor) and scenario.processes == 1:
             loggers = self.api.loggers
             base = getattr(loggers, "Logger", None)
             if base is None:  # as it was called until 1.6
@@ -162,6 +164,8 @@ class LightningLikeAdapter:
             else:
                 logger = recorder.logger(base)
             options.update(logger=logger, log_every_n_steps=1)
+        if scenario.lr_monitor:
+            callbacks.append(self.api.callbacks.LearningRateMonitor())
         trainer = self.api.Trainer(callbacks=callbacks, **options)
         recorder.begin_anew(module, trainer)
         return trainer, module, datamodule

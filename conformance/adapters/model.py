@@ -245,13 +245,23 @@ def model_class(base: type, scenario: Scenario) -> type:
             optimizers, schedulers = [optimizers], [schedulers]
         for optimizer in optimizers:
             with optimizer.toggle_model() if scenario.model.optimizers > 1 else nullcontext():
-                output = step(self, batch, batch_idx)
-                optimizer.zero_grad()
-                self.manual_backward(output["loss"] if isinstance(output, dict) else output)
-                optimizer.step()
+                outputs: List[Any] = []
+                compute = functools.partial(manual_closure, self, optimizer, batch, batch_idx, outputs)
+                if scenario.model.closure:
+                    optimizer.step(closure=compute)
+                else:
+                    compute()
+                    optimizer.step()
         for scheduler in schedulers if scenario.model.scheduler != "none" else ():
             scheduler.step()
-        return output
+        return outputs[0]
+
+    def manual_closure(self: Any, optimizer: Any, batch: Any, batch_idx: int, outputs: List[Any]) -> Any:
+        outputs.append(step(self, batch, batch_idx))
+        loss = outputs[0]["loss"] if isinstance(outputs[0], dict) else outputs[0]
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        return loss
 
     def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
         return step(self, batch, batch_idx, scenario.model.eval_returns or scenario.model.returns)
@@ -332,13 +342,18 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             if not log.logger:
                 settings["logger"] = False
             if log.reduce_fx != "mean":  # which every release calls by its default
-                settings["reduce_fx"] = log.reduce_fx
+                settings["reduce_fx"] = spread if log.reduce_fx == "spread" else log.reduce_fx
             if log.metric:
                 self.measures[index](self(x).detach(), y)
             self.log(log.name, self.measures[index] if log.metric else value, **settings)
         return original(self, *args, **kwargs)
 
     return logging_hook
+
+
+def spread(values: torch.Tensor) -> torch.Tensor:
+    """A reduction of the user's own."""
+    return values.max() - values.min()
 
 
 def datamodule_class(base: type, scenario: Scenario) -> type:

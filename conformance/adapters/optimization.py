@@ -24,7 +24,7 @@ def configured(module: Any, scenario: Scenario) -> Any:
     model = scenario.model
     if model.optimizer == "none":
         return None
-    rows = [optimizer_with_scheduler(layer.parameters(), scenario) for layer in module.layers]
+    rows = [optimizer_with_scheduler(layer.parameters(), scenario, index) for index, layer in enumerate(module.layers)]
     for row, frequency in zip(rows, model.frequencies):
         row["frequency"] = frequency
     optimizers = [row["optimizer"] for row in rows]
@@ -41,7 +41,7 @@ def configured(module: Any, scenario: Scenario) -> Any:
     }[model.returns_form]
 
 
-def optimizer_with_scheduler(parameters: Any, scenario: Scenario) -> Dict[str, Any]:
+def optimizer_with_scheduler(parameters: Any, scenario: Scenario, index: int = 0) -> Dict[str, Any]:
     """An optimizer, with its scheduler if the scenario has one."""
     kinds: Dict[str, Any] = {
         "sgd": torch.optim.SGD,
@@ -52,10 +52,10 @@ def optimizer_with_scheduler(parameters: Any, scenario: Scenario) -> Dict[str, A
     optimizer = kinds[scenario.model.optimizer](parameters, lr=RATE)
     if scenario.model.scheduler == "none":
         return {"optimizer": optimizer}
-    return {"optimizer": optimizer, "lr_scheduler": _scheduler(optimizer, scenario)}
+    return {"optimizer": optimizer, "lr_scheduler": _scheduler(optimizer, scenario, index)}
 
 
-def _scheduler(optimizer: Any, scenario: Scenario) -> Any:
+def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
     """A scheduler that halves the rate, as it is or in an lr_dict. It computes the rate from the first one and how
     often it has stepped, so that it shows when a checkpoint has not brought its state back."""
     model, kinds = scenario.model, torch.optim.lr_scheduler
@@ -64,6 +64,8 @@ def _scheduler(optimizer: Any, scenario: Scenario) -> Any:
     lr_dict: Dict[str, Any] = {"interval": model.scheduler}
     if model.scheduler_frequency > 1:
         lr_dict["frequency"] = model.scheduler_frequency
+    if model.scheduler_name:
+        lr_dict["name"] = model.scheduler_name + (str(index) if model.optimizers > 1 else "")
     if model.monitor:
         plateau = kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
         return {"scheduler": plateau, "monitor": model.monitor, "strict": model.strict, **lr_dict}

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from ..edits import FUNCTIONS
-from ..numerics import agrees, close
+from ..numerics import agrees
 from ..spec.oracle import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
@@ -16,7 +16,10 @@ from .base import AtHooks, Check, Line, shown
 __all__ = ["Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Updates", "Waits"]
 
 # What a program may know nothing of, beside what only formulas tell: it is judged where it was recorded.
-TOLD = ("outputs_keys", "outputs_graph", "outputs_values", "results_values", "returned_names", "returned_values")
+TOLD = (
+    *("outputs_keys", "outputs_graph", "outputs_values", "results_values", "returned_names", "returned_values"),
+    *("kept", "complete", "status"),
+)
 
 
 def fits(got: Any, wanted: Any) -> bool:
@@ -97,7 +100,7 @@ class Logged(AtHooks):
                 continue
             self.exercised = True
             got = seen.get(name)
-            if not isinstance(got, (int, float)) or not close(got, wanted):
+            if not agrees(got, wanted):
                 moment = "begin" if event.ph == "B" else "end"
                 what = "not there" if got is None else got
                 self.fail(event.seq, f"{name} is {what}, not {wanted:.6g}, at the {moment} of "

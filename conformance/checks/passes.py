@@ -174,7 +174,8 @@ class Outputs(Check):
         due = self.of_batch() if event.hook == self.batch_end else self.made
         self.exercised = self.exercised or bool(due)
         seen = got if event.hook == self.batch_end else got[len(got) - min(len(due), len(got)) :]
-        said = None if expected is None else expected.args.get("outputs_values")
+        told = {} if expected is None else expected.args
+        said = told.get("outputs_values", told.get("results_values"))
         departs = self.is_as_foretold and said is not None and agrees(got, said)  # as another contract has it
         if not departs and not agrees(seen, due):
             self.fail(event.seq, f"{event.receiver}.{event.hook} gets {got}, where {due or 'nothing'} was returned",

@@ -109,10 +109,19 @@ class Batch(Optimization):
         """The parameters change after the closure, if there were gradients. L-BFGS evaluates it again when it has
         changed them [R70]."""
         yield from closure()
+        if self.clips:  # the hook before has seen them as they were [R75]
+            most, algorithm = self.options["gradient_clip_val"], self.options["gradient_clip_algorithm"]
+            self.numbers.clip(optimizer_idx, most, algorithm)
+        self.withheld = self.withheld or self.numbers.overflowed  # how it is kept from a change is the trainer's affair
         moves = self.stepped and self.numbers.update(optimizer_idx)
         self.updates += moves
         if moves and self.s.model.optimizer == "lbfgs":
             yield from closure()
+
+    @property
+    def clips(self) -> bool:
+        """Whether gradients are clipped for this update."""
+        return bool(self.stepped and self.options["gradient_clip_val"] and not self.numbers.overflowed)
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         yield from self.accumulate(where, optimizer_idx)
@@ -153,20 +162,40 @@ class Batch(Optimization):
         """What the scenario's training_step calls: for each optimizer zero_grad, manual_backward, step."""
         for optimizer_idx in range(self.s.model.optimizers):
             self.optimizer_idx = optimizer_idx if self.s.model.optimizers > 1 else None
-            self.grads[optimizer_idx], self.stepped, self.value = "clear", True, self.mean("training_step")
-            self.numbers.zero_grad(optimizer_idx)
+            lines, self.stepped = partial(self.manual_closure, optimizer_idx), True
             try:
-                yield from self.hook("on_before_backward", **self.loss())
-                yield from self.hook("backward", **self.loss())
-                yield from self.hook("on_after_backward")
-                hook = partial(self.hook, "on_before_optimizer_step", **self.of(optimizer_idx))
-                yield from self.optimizer_update(hook, optimizer_idx)
+                if not self.s.model.closure:
+                    yield from lines()
+                yield from self.manual_update(lines if self.s.model.closure else self.nothing, optimizer_idx)
             except UserError:
                 self.leave_toggled()
                 raise
             self.optimizer_idx = None  # toggle_model() has ended
         for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler == "step" else 0):
             yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
+
+    def manual_closure(self, optimizer_idx: int) -> Events:
+        """zero_grad, the loss, manual_backward."""
+        self.value = self.mean("training_step")
+        self.grads[optimizer_idx] = "clear"
+        self.numbers.zero_grad(optimizer_idx)
+        yield from self.hook("on_before_backward", **self.loss())
+        yield from self.hook("backward", **self.loss())
+        yield from self.hook("on_after_backward")
+
+    def manual_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+        """`optimizer.step(closure)`, in which the hook comes when the closure has ended."""
+
+        def inside() -> Events:
+            yield from closure()
+            yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
+
+        yield from self.optimizer_update(inside, optimizer_idx)
+        self.withheld = False
+
+    def nothing(self) -> Events:
+        """No closure."""
+        yield from ()
 
     def leave_toggled(self) -> None:
         """An exception ends toggle_model(), too."""

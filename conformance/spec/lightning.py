@@ -130,7 +130,7 @@ class Lightning(Pseudocode):
             yield from self.hook("on_predict_batch_start", **batch, dataloader_idx=dataloader_idx)
             output = yield from self.step_of("predict", batch, dataloader_idx)
             yield from self.hook("on_predict_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx].append(output)
+            outputs[dataloader_idx] += [output] * self.returns_predictions
         yield from self.hook("on_predict_epoch_end", results=outputs)
         yield from self.hook("on_predict_end")
 
@@ -330,6 +330,10 @@ class Lightning(Pseudocode):
         """As they are, where it is given the module and nothing else."""
         return None if call == "test" else super().file_to_test(call)
 
+    def status_after(self, raised: UserError) -> str:
+        """The same by whatever it was ended."""
+        return "interrupted"
+
     def saves_in(self, hook: str) -> bool:
         """Whether anything could be saved now."""
         may = self.called == "fit" and not self.in_sanity_check and not self.options["fast_dev_run"]
@@ -347,15 +351,15 @@ class Lightning(Pseudocode):
             if self.has_validated:
                 raise UserError(OWN_WORDS)
         elif files.takes(saving, self.score(saving)):
-            files.take(saving, self.score(saving), self.written())
             yield from self.hook("on_save_checkpoint")
+            files.take(saving, self.score(saving), self.written())
             files.saved_at = self.step
 
     def save_last(self, receiver: str) -> Events:
         """The last, which is another file."""
         if self.saving[receiver].save_last:
-            self.files[receiver].last = self.written()
             yield from self.hook("on_save_checkpoint")
+            self.files[receiver].last = self.written()
             self.files[receiver].saved_at = self.step
 
     def waits_for_the_epoch(self, receiver: str) -> bool:

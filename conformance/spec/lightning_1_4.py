@@ -24,7 +24,7 @@ class Lightning14(Lightning15):
     absent = frozenset({*Lightning15.absent, "on_exception"})
     log_type = Logged14
     logged: Logged14
-    needs_closure = divides_outputs = False
+    needs_closure = divides_outputs = misses_loaders = False
     asks_anyway = ends_without_outputs = True
 
     @classmethod
@@ -60,17 +60,21 @@ class Lightning14(Lightning15):
         """on_before_optimizer_step comes before `optimizer.step(closure)`, and so before the closure."""
         self.warm_up(optimizer_idx)
         yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
-        inside = self.nothing if self.s.model.manual else closure
-        yield from super().optimizer_update(inside, optimizer_idx)
+        yield from super().optimizer_update(closure, optimizer_idx)
 
-    def nothing(self) -> Events:
-        yield from ()
+    def manual_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+        yield from self.optimizer_update(closure, optimizer_idx)
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         if self.s.model.optimizer == "none":
             yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
         yield from self.accumulate(where, optimizer_idx)
         self.stepped = True
+
+    @property
+    def clips(self) -> bool:
+        """After a backward: those of the batches before stay as they are where the last of a window has none."""
+        return super().clips and self.output is not None
 
     def closes_window(self, batch_idx: int, batches: int) -> bool:
         """The last batch of a loader without a length is not known to be one."""
@@ -170,7 +174,7 @@ class Lightning14(Lightning15):
         try:
             yield from super().train()
         except UserError as raised:
-            self.scope = "train_on_device"
+            self.scope, self.status = "train_on_device", "interrupted"
             if not raised.text.startswith("KeyboardInterrupt"):
                 self.runs = None
                 raise
@@ -179,6 +183,10 @@ class Lightning14(Lightning15):
     def stage_after(self, raised: UserError) -> str | None:
         """That in which it was raised."""
         return self.stage
+
+    def status_after(self, raised: UserError) -> str:
+        """Only a training is over for it."""
+        return "interrupted" if self.status == "interrupted" else "running"
 
     def is_swallowed(self, raised: UserError) -> bool:
         self.stays = True

@@ -27,6 +27,7 @@ class Lightning15(Lightning1):
     log_type = Logged15
     axes = (2, 0, 1)
     asks_anyway = False  # for loaders, where nothing starts
+    misses_loaders = True  # it is an error if there are none to evaluate on
     ends_without_outputs = False  # an epoch does so with training_epoch_end
     remembers_stop = True
     logged: Logged15
@@ -234,7 +235,9 @@ class Lightning15(Lightning1):
         yield from super().dataloader(stage)
         if is_due and stage != "train" and self.trains_on and (self.called, self.s.data.source) != ("fit", "argument"):
             if not self.s.loaders("train"):
-                raise UserError(OWN_WORDS)
+                if self.misses_loaders:
+                    raise UserError(OWN_WORDS)
+                return
             yield from self.hook("train_dataloader")
 
     def is_training(self, stage: str) -> bool:

@@ -168,6 +168,11 @@ class Lightning2(Later):
         elif hook == "on_train_end" and files.saved_at == -1:
             yield from self.save_last(receiver)
 
+    def hand_rates(self, rates: dict[str, float]) -> None:
+        """They are logged values, too."""
+        super().hand_rates(rates)
+        self.logged.kept.update(rates)
+
     def load_tested(self) -> Events:
         """Callbacks are told, too."""
         yield from super().load_tested()

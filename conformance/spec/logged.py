@@ -16,7 +16,9 @@ from ..experiment import Log
 __all__ = ["Logged"]
 
 EVALUATES = ("validation_", "test_", "on_validation_", "on_test_")
-REDUCED: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "sum": sum}
+REDUCED: dict[str, Callable[[list[float]], float]] = {
+    "min": min, "max": max, "sum": sum, "spread": lambda values: max(values) - min(values),
+}  # fmt: skip
 
 
 class Value(NamedTuple):
@@ -65,7 +67,8 @@ class Pass:
     def latest(self, log: Log, loader: int | None) -> float:
         """A step's value: that of all parts of its batch; in an evaluation of this process's alone [R103]."""
         values = [each for each in self.values[log, loader] if each.own or not log.hook.startswith(EVALUATES)]
-        return reduced(log, list(takewhile(partial(_is_of, values[-1].batch), reversed(values))))
+        of_batch = list(takewhile(partial(_is_of, values[-1].batch), reversed(values)))
+        return mean(of_batch) if log.reduce_fx == "spread" else reduced(log, of_batch)
 
     def for_loggers(self, what: str) -> dict[str, float]:
         """What a logger is given: of the "step" that is done, or of the "epoch" [R106]."""
@@ -176,6 +179,8 @@ def shown(log: Log, fork: str, loader: int | None) -> str:
 
 def reduced(log: Log, values: list[Value]) -> float:
     """The epoch's value: the mean, weighted by batch size [R21], or what else was asked for [R42]."""
-    if log.reduce_fx != "mean":
-        return REDUCED[log.reduce_fx]([each.value for each in values])
+    return mean(values) if log.reduce_fx == "mean" else REDUCED[log.reduce_fx]([each.value for each in values])
+
+
+def mean(values: list[Value]) -> float:
     return sum(each.value * each.weight for each in values) / sum(each.weight for each in values)

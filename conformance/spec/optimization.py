@@ -26,10 +26,10 @@ class Optimization(Parts):
 
     def loss(self) -> dict[str, Any]:
         """What `backward` is given: the batch's loss, divided by the window [R8]; {} where nobody can tell."""
-        if not self.is_exact:
+        if not self.is_computed:
             return {}
         loss = self.numbers.trained_loss(str(self.batch), self.piece)
-        return {"loss": loss / self.options["accumulate_grad_batches"]}
+        return {"loss": loss / self.options["accumulate_grad_batches"] * self.numbers.scale}
 
     def flags(self) -> dict[str, bool]:
         """The last arguments of `optimizer_step`, on the CPU."""

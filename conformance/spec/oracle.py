@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
-from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, LOADERS, MODULE_HOOKS, TRANSFERS
-from ..numerics import Numbers, parts
+from ..hooks import CALLBACK_HOOKS, CHECKPOINTS, DATA_HOOKS, LOADERS, MODULE_HOOKS, TRANSFERS
+from ..numerics import Numbers, about, parts
 from .logged import Logged
 from .outputs import Output, form_of, leaves
 
@@ -45,6 +45,8 @@ STAGE_OF = {
     "test_loop": "testing",
     "predict_loop": "predicting",
 }
+
+LOOKS_AT_RATES = {"on_train_epoch_start": "epoch", "on_train_batch_start": "step"}  # LearningRateMonitor, a callback
 
 OWN_WORDS = "*"  # what is raised where the trainer refuses to go on: it chooses the words
 
@@ -102,6 +104,8 @@ class Oracle:
         self.monitored: Iterator[float] | None = None  # by the schedulers of process 0, where this is another
         self.should_stop = False
         self.predictions: Any = None  # what predict returns
+        self.returns_predictions = True
+        self.status = "finished"  # what the trainer says of a call that is over
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
         self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.called, self.in_sanity_check = "fit", "", False
@@ -138,6 +142,9 @@ class Oracle:
             args = {**args, **self.handled(hook), **self.rows_of(args["batch"])}
         if hook == "save_checkpoint" and ph == "E" and self.s.processes > 1:
             args = {**args, "writes": self.rank == 0}  # a file [R102]
+        if hook in CHECKPOINTS and receiver in ("module", "datamodule"):
+            # It is whole before it is written, and there comes back what they have put there, their names.
+            args = {**args, **({"complete": True} if hook == "on_save_checkpoint" else {"kept": receiver})}
         if "outputs" in args:
             args = {**args, **self.held(hook, args["outputs"])}
         for name in {"outputs", "results"} & args.keys():
@@ -156,7 +163,7 @@ class Oracle:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":
             fx["lr"] = self.numbers.rates
-            if self.is_exact and not self.withheld and not self.averages_at_will:
+            if self.is_computed and not (self.withheld or self.averages_at_will or self.numbers.overflowed):
                 fx["gradients"] = self.numbers.gradient_sums
         if self.attached and self.s.model.optimizer != "none":
             fx["trainable"] = self.everybody if self.optimizer_idx is None else [self.optimizer_idx]
@@ -167,15 +174,17 @@ class Oracle:
         if self.s.model.logs:  # nobody else knows what a module of the user's own logs
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
-            if known and self.is_exact and not self.recalls_another:
+            if known and self.is_computed and not self.recalls_another:
                 fx["values"] = [value for _, value in known]
+        if self.options["precision"] != 32:
+            rates, args = fx.pop("lr", None), {name: about(value) for name, value in args.items()}
+            fx = {name: about(value) for name, value in fx.items()} | ({} if rates is None else {"lr": rates})
         return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
 
     @property
-    def is_exact(self) -> bool:
-        """Whether there is arithmetic for the losses: bfloat16 rounds them in its own way, and nobody knows what is in
-        a shuffled batch."""
-        return bool(self.options["precision"] == 32) and not self.shuffles
+    def is_computed(self) -> bool:
+        """Whether there is arithmetic for the losses: nobody knows what is in a shuffled batch."""
+        return not self.shuffles
 
     @property
     def shuffles(self) -> bool:
@@ -199,7 +208,7 @@ class Oracle:
     def numbers_in(self, name: str, outputs: Any) -> dict[str, Any]:
         """Which outputs they are, by their numbers, in order."""
         numbers = [each.value for each in leaves(outputs) if each.value is not None]
-        return {f"{name}_values": numbers} if self.is_exact else {}
+        return {f"{name}_values": numbers} if self.is_computed else {}
 
     def held(self, hook: str, outputs: Any) -> dict[str, Any]:
         """What is in outputs that are there: everything that the step or its end has returned, detached [R34]."""
@@ -262,6 +271,18 @@ class Oracle:
         if not self.in_sanity_check and (self.scope != "train_loop" or self.updating):
             self.logged.batch_done()
 
+    def rates(self, interval: str) -> dict[str, float]:
+        """The rates of the optimizers whose schedulers step in it, by the lr_dict's name or the class's [R109]."""
+        kind = {"adam": "Adam", "lbfgs": "LBFGS"}.get(self.s.model.optimizer, "SGD")
+        rates = list(enumerate(self.numbers.rates if self.s.model.scheduler == interval else ()))
+        if own := self.s.model.scheduler_name:
+            return {own + (str(index) if len(rates) > 1 else ""): rate for index, rate in rates}
+        return {f"lr-{kind}" + (f"-{index}" if index else ""): rate for index, rate in rates}
+
+    def hand_rates(self, rates: dict[str, float]) -> None:
+        """LearningRateMonitor gives them to the loggers, as an epoch or a step begins."""
+        self.logged.hand_on(rates)
+
     def last_batch(self) -> None:
         """A pass has seen its last batch."""
         self.batch = None
@@ -275,6 +296,8 @@ class Oracle:
         module was told to return, if anything."""
         told = first = None
         for receiver in self.receivers(name):
+            if self.s.lr_monitor and receiver == "module" and name in LOOKS_AT_RATES:
+                self.hand_rates(self.rates(LOOKS_AT_RATES[name]))
             try:
                 told = yield from self.span(receiver, name, inside, args)
             except UserError as raised:
@@ -288,6 +311,8 @@ class Oracle:
     def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:
         """One receiver's begin and end; the end says how it was left."""
         self.batch = args.get("batch", self.batch)
+        if hook == "on_before_optimizer_step":
+            self.numbers.unscale(self.optimizer_idx or 0)
         yield self.event("B", receiver, hook, args)
         count = self.calls_seen[receiver, hook] = self.calls_seen.get((receiver, hook), -1) + 1
         told = self.actions.get((receiver, hook, count))
@@ -318,7 +343,7 @@ class Oracle:
         self.effects_of(hook)
         if receiver.startswith("scheduler"):
             self.numbers.schedule(int(receiver.partition(":")[2] or 0), args.get("value"))
-        if self.is_exact and (hook in STEPS.values() or hook.endswith("_step_end")):
+        if self.is_computed and (hook in STEPS.values() or hook.endswith("_step_end")):
             args = {**args, "returned": [] if self.value is None or told == "return-none" else [self.value]}
         yield self.event("E", receiver, hook, args)
         return told
@@ -378,7 +403,7 @@ class Oracle:
             times = 2 if "twice-backward" in self.s.model.overrides else 1
             divided_by = self.options["accumulate_grad_batches"] / times
             self.numbers.backward(str(self.batch), idx, divided_by, self.piece, self.updating)
-            self.grads[idx] = "set" if any(self.numbers.own[idx] or ()) or not self.is_exact else "zero"
+            self.grads[idx] = "set" if any(self.numbers.own[idx] or ()) or not self.is_computed else "zero"
 
 
 def _options(scenario: Scenario) -> dict[str, Any]:

@@ -40,12 +40,14 @@ class Parts(Oracle):
     def mean(self, name: str) -> float | None:
         """Of the loss or of the predictions that a step makes of its batch or of the part that it runs on."""
         of = self.numbers.prediction if name == "predict_step" else self.numbers.loss
-        return of(str(self.batch), self.piece, self.part) if self.is_exact else None
+        return of(str(self.batch), self.piece, self.part) if self.is_computed else None
 
     @property
     def refuses_none(self) -> bool:
-        """Whether a training_step has to return a loss: that of a part or of a process, which others wait for [R9]."""
-        return (self.s.data_parallel or self.s.processes > 1) and not self.s.model.manual
+        """Whether a training_step has to return a loss: that of a part or of a process, which others wait for, or one
+        to be scaled [R9]."""
+        refuses = self.s.data_parallel or self.s.processes > 1 or self.options["precision"] == 16
+        return refuses and not self.s.model.manual
 
     def step_end(self, name: str) -> Events:
         """What `*_step_end` returns is the output from there on: in the scenarios, the other form. Without it, the
@@ -55,7 +57,7 @@ class Parts(Oracle):
             if len(outs) == 1 or not any(outs):
                 return first
             return outs if first is None or None in outs else Output(first.form, self.mean(f"{name}_step"))
-        self.value = fmean(self.losses) if self.is_exact and all(outs) else None
+        self.value = fmean(self.losses) if self.is_computed and all(outs) else None
         yield from self.hook(f"{name}_step_end", **(self.parts() if self.s.data_parallel else {"outputs": first}))
         if first is None or None in outs:
             return None
@@ -65,7 +67,7 @@ class Parts(Oracle):
         """What `*_step_end` gets: the outputs of the parts, in order, that answer in every way that is documented."""
         forms = [form_of(out) for out in self.outs]
         given = {"outputs": self.outs, "parts": forms}
-        if not self.is_exact or "none" in forms:
+        if not self.is_computed or "none" in forms:
             return given
         ways = ("losses", "by_index", "by_attribute", *(["by_key"] if forms[0] == "dict" else []))
         return {**given, **dict.fromkeys(ways, self.losses)}

@@ -293,25 +293,28 @@ class Pseudocode(Batch, Callbacks):
         if function == "resume":
             self.new_trainer()
         resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
+        self.returns_predictions = function != "predict-unreturned"
         function, self.tested = function.partition("-")[0], self.file_to_test(function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = self.should_stop and self.remembers_stop, True, function
         self.due_saves.clear()
+        self.missed.clear()
         self.loaded, self.asked_before = {}, {}
         self.overfits = function == "fit" and self.options["overfit_batches"] > 0
         self.called, self.callbacks = function, self.callbacks_of("trainer")
         yield self.event("B", "trainer", function, {})
         self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
-        self.predictions = None
+        self.predictions, self.status = None, "finished"
         self.begin_call()
         try:
             yield from body()
         except UserError as raised:
             yield from self.end_early(function, raised)
+            self.status = self.status_after(raised)
             if not self.is_swallowed(raised):
-                yield self.event("E", "trainer", function, {"raised": raised.text})
+                yield self.event("E", "trainer", function, {"raised": raised.text, "status": self.status})
                 raise
-        yield self.event("E", "trainer", function, self.made(function))
+        yield self.event("E", "trainer", function, {**self.made(function), "status": self.status})
 
     def all_calls(self) -> Events:
         """One after the other, until one raises."""
@@ -326,7 +329,7 @@ class Pseudocode(Batch, Callbacks):
         yield self.event("B", "trainer", function, {})
         deque(first.call(call), maxlen=0)
         yield from self.bring_back(first, function)
-        yield self.event("E", "trainer", function, first.returned(function))
+        yield self.event("E", "trainer", function, {**first.returned(function), "status": "finished"})
 
     @cached_property
     def process_zero(self) -> Pseudocode:
@@ -371,6 +374,10 @@ class Pseudocode(Batch, Callbacks):
         if self.opened:
             yield from self.closing("teardown", stage=function)
 
+    def status_after(self, raised: UserError) -> str:
+        """What the trainer says of a call that an exception has ended [R67]."""
+        return "interrupted" if raised.text.startswith("KeyboardInterrupt") else "failed"
+
     def is_swallowed(self, raised: UserError) -> bool:
         """Whether the caller does not get to see the exception."""
         return raised.text.startswith("KeyboardInterrupt")
@@ -378,8 +385,8 @@ class Pseudocode(Batch, Callbacks):
     def made(self, function: str) -> dict[str, Any]:
         """What the call has come to: predictions, or what it returns and a logger was given."""
         if function == "predict":
-            return {"results": self.predictions}
-        if not self.s.model.logs or not self.is_exact or self.s.processes > 1:
+            return {"results": self.predictions if self.returns_predictions else None}
+        if not (self.s.model.logs or self.s.lr_monitor) or not self.is_computed or self.s.processes > 1:
             return {}
         handed = {} if self.options["fast_dev_run"] else self.logged.handed
         given = [(name, value) for name, values in sorted(handed.items()) for value in values]
