@@ -132,7 +132,8 @@ class Model:
     are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
-    the kind `optimizer`, trains one of them; each has its `scheduler`. `frequencies` are theirs. With `manual`
+    the kind `optimizer`, trains one of them; each has its `scheduler`, "step" or "epoch", or "mixed": the first one's
+    steps by steps, the second's by epochs. `frequencies` are theirs. With `manual`
     the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
     then the steps of the schedulers; with `closure` the first two and the loss are in a closure that step is given.
     `truncated_bptt_steps` is the module's property of that name; its
@@ -181,6 +182,10 @@ class Model:
             return self.form or "none"
         one, many = ("dict", "dicts") if self.frequencies or self.scheduler != "none" else ("optimizer", "list")
         return one if self.optimizers == 1 else many
+
+    def interval(self, optimizer_idx: int) -> str:
+        """What the scheduler of an optimizer steps by: "step" or "epoch", or "none" where there is none."""
+        return self.scheduler if self.scheduler != "mixed" else ("step", "epoch")[optimizer_idx]
 
     @property
     def monitors_nothing(self) -> bool:

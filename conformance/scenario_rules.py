@@ -160,7 +160,7 @@ def _check_model(name: str, model: Model) -> None:
     one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
     one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
     one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "lbfgs", "none"))
-    one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch"))
+    one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch", "mixed"))
     if model.scheduler != "none" and model.optimizer == "none":
         raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
     one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
@@ -181,7 +181,7 @@ def _check_model(name: str, model: Model) -> None:
     each_of(name + ": model.overrides", model.overrides, OVERRIDES)
     if model.closure and not model.manual:
         raise ScenarioError("%s: model.closure needs model.manual" % name)
-    if model.manual and (model.optimizer == "none" or model.scheduler == "epoch" or model.frequencies):
+    if model.manual and (model.optimizer == "none" or model.scheduler not in ("none", "step") or model.frequencies):
         raise ScenarioError("%s: model.manual needs an optimizer, and no frequencies or scheduler per epoch" % name)
 
 

@@ -187,7 +187,8 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     manual = optimizer not in ("none", "lbfgs") and draw(st.integers(0, 4)) == 0
     splits = data.time and data.batch in ("tuple", "dict") and not data.train_loaders and not manual
     steps = draw(st.integers(0, 3)) if splits else 0
-    schedulers = ["none", "step"] if manual else ["none"] if optimizer == "none" else ["none", "step", "epoch"]
+    automatic = ["none", "step", "epoch", *["mixed"] * (optimizers == 2)]
+    schedulers = ["none", "step"] if manual else ["none"] if optimizer == "none" else automatic
     hooks = [hook for hook in OPTIONAL_HOOKS if not (steps and hook == "training_step_end")]
     model = Model(
         defines=tuple(draw(st.lists(st.sampled_from(hooks), unique=True))),
@@ -221,7 +222,7 @@ def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
     drawn: list[tuple[str, Any]] = [("overrides", tuple(draw(st.lists(st.sampled_from(OVERRIDES), max_size=2))))]
     if model.scheduler != "none":
         # A rate that was halved for each of very many updates changes nothing any more.
-        many = model.scheduler == "step" and (model.truncated_bptt_steps > 0 or model.dtype == "float32")
+        many = model.scheduler in ("step", "mixed") and (model.truncated_bptt_steps > 0 or model.dtype == "float32")
         monitors = [log.name for log in model.logs] + ["nothing"] * (draw(st.integers(0, 5)) == 0)
         drawn += [
             ("scheduler_frequency", draw(st.integers(3 if many else 1, 3))),

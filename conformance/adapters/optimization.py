@@ -61,7 +61,7 @@ def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
     model, kinds = scenario.model, torch.optim.lr_scheduler
     if not model.lr_dict:
         return kinds.LambdaLR(optimizer, _halved)
-    lr_dict: Dict[str, Any] = {"interval": model.scheduler}
+    lr_dict: Dict[str, Any] = {"interval": model.interval(index)}
     if model.scheduler_frequency > 1:
         lr_dict["frequency"] = model.scheduler_frequency
     if model.scheduler_name:

@@ -92,7 +92,7 @@ class Batch(Optimization):
             yield from self.hook("optimizer_step", None if rests else step, **now, **self.flags())
             self.is_empty.add(optimizer_idx)
         self.withheld = False
-        if self.stepped and self.s.model.scheduler == "step":
+        if self.stepped and self.s.model.interval(optimizer_idx) == "step":
             yield from self.pass_scheduler(optimizer_idx)  # [R16]
         if self.s.model.truncated_bptt_steps and self.output is not None:
             before = where["hiddens"]

@@ -179,7 +179,7 @@ class Lightning(Pseudocode):
         self.optimizer_done()
         if not self.stepped and self.needs_closure:
             raise UserError(OWN_WORDS)
-        if self.s.model.scheduler == "step":
+        if self.s.model.interval(optimizer_idx) == "step":
             yield from self.pass_scheduler(optimizer_idx)
         return self.output
 

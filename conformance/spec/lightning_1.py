@@ -154,7 +154,7 @@ class Lightning1(Lightning):
         over all epochs, in the order in which they are given; their frequency counts epochs, or the batches of each
         epoch anew."""
         model = self.s.model
-        if model.scheduler != interval or model.manual or bool(model.monitor) != of_plateaus:
+        if model.manual or bool(model.monitor) != of_plateaus:
             return
         if interval == "step" and not self.updating:
             return
@@ -162,7 +162,8 @@ class Lightning1(Lightning):
         if done % model.scheduler_frequency == 0:
             owners = self.whose_turn(self.batches_of_all)
             for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
-                yield from self.step_scheduler(optimizer_idx)
+                if model.interval(optimizer_idx) == interval:
+                    yield from self.step_scheduler(optimizer_idx)
 
     # ---- evaluations -------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Optimization(Parts):
         self.passed[optimizer_idx] = self.passed.get(optimizer_idx, 0) + 1
         if self.passed[optimizer_idx] % self.s.model.scheduler_frequency:
             return
-        if self.s.model.monitor and self.s.model.scheduler == "step":
+        if self.s.model.monitor and self.s.model.interval(optimizer_idx) == "step":
             self.due.add(optimizer_idx)
         else:
             yield from self.step_scheduler(optimizer_idx)

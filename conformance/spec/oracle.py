@@ -274,9 +274,9 @@ class Oracle:
     def rates(self, interval: str) -> dict[str, float]:
         """The rates of the optimizers whose schedulers step in it, by the lr_dict's name or the class's [R109]."""
         kind = {"adam": "Adam", "lbfgs": "LBFGS"}.get(self.s.model.optimizer, "SGD")
-        rates = list(enumerate(self.numbers.rates if self.s.model.scheduler == interval else ()))
+        rates = [each for each in enumerate(self.numbers.rates) if self.s.model.interval(each[0]) == interval]
         if own := self.s.model.scheduler_name:
-            return {own + (str(index) if len(rates) > 1 else ""): rate for index, rate in rates}
+            return {own + (str(index) if self.s.model.optimizers > 1 else ""): rate for index, rate in rates}
         return {f"lr-{kind}" + (f"-{index}" if index else ""): rate for index, rate in rates}
 
     def hand_rates(self, rates: dict[str, float]) -> None:

@@ -114,8 +114,8 @@ class Pseudocode(Batch, Callbacks):
 
         yield from self.hook("on_train_epoch_end")
         yield from self.hook("on_epoch_end")
-        if self.s.model.scheduler == "epoch" and not self.s.model.manual:
-            for optimizer_idx in sorted(self.used):
+        for optimizer_idx in sorted(self.used) if not self.s.model.manual else ():
+            if self.s.model.interval(optimizer_idx) == "epoch":
                 yield from self.pass_scheduler(optimizer_idx)
         self.logged.end()
         self.logged.begin()
