@@ -79,6 +79,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "pads": bool(data.last % scenario.processes),
         "starts-in-eval": model.starts_in_eval,
         "frozen": model.frozen,
+        "thaws": model.thaws,
         "shared": model.shared,
         "layer-in-eval": model.layer_in_eval,
         "draws": model.draws,

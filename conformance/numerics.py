@@ -107,7 +107,7 @@ class Numbers:
         self.scenario, self.rank = scenario, rank
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
         self._share(self.layers)
-        self.scale = 1.0
+        self.scale, self.frozen = 1.0, scenario.model.frozen
         self.set_gradients(None)
         self.configure()
 
@@ -235,7 +235,7 @@ class Numbers:
 
     def _kept(self, steps: list[float]) -> list[float]:
         """Without what would change a frozen bias."""
-        return [*steps[:-1], 0.0] if self.scenario.model.frozen else steps
+        return [*steps[:-1], 0.0] if self.frozen else steps
 
     def set_gradients(self, other: Numbers | None) -> None:
         """Those of another one, or none."""

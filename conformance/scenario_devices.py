@@ -13,7 +13,7 @@ __all__ = ["ALONE_IN", "MOST_DEVICES", "check_alone", "check_parts"]
 # What one process alone can be told to do, and where: there the contract says what becomes of the others.
 ALONE_IN = {
     "raise": ("on_train_batch_start", "training_step", "on_before_backward"),
-    "stop": ("on_train_batch_end",),
+    "stop": ("on_train_batch_end", "on_validation_end"),
 }
 MOST_DEVICES = 8
 MOST_TOLD = 7  # rows of a batch that their targets tell apart

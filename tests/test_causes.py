@@ -64,6 +64,9 @@ PLANTED = {
     "run.returns": Patch(
         "train_batch", "output = detach(output) if optimization.keeps_outputs else None", "output = output[0]"),
     "modes.val.gradients": Patch("val_loop", "torch.set_grad_enabled(False)", "pass"),
+    "train.optimizer.step": Patch(
+        "LightningModule.optimizer_step", "optimizer.step(closure=optimizer_closure)",
+        "optimizer.step(closure=optimizer_closure); optimizer.step()"),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import time
 from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -285,7 +286,14 @@ def model_class(base: type, scenario: Scenario) -> type:
         return {"loss": loss, "extra": loss.detach()} if named else loss
 
     def on_train_epoch_start(self: Any) -> None:
-        self.layers[0].eval()
+        if scenario.model.layer_in_eval:
+            self.layers[0].eval()
+        if scenario.model.thaws and self.trainer.current_epoch > 0:
+            for layer in self.layers:
+                layer.bias.requires_grad_(True)
+
+    def prepare_data(self: Any) -> None:
+        time.sleep(0.05)  # in which those that do not wait go on
 
     def epoch_end(self: Any, outputs: Any) -> None:
         return None
@@ -303,8 +311,10 @@ def model_class(base: type, scenario: Scenario) -> type:
         "configure_optimizers": lambda self: configured(self, scenario),
         "training_step": manual_training_step if scenario.model.manual else steps[several, truncated],
     }
-    if scenario.model.layer_in_eval:
+    if scenario.model.layer_in_eval or scenario.model.thaws:
         body["on_train_epoch_start"] = on_train_epoch_start
+    if scenario.recorded > 1:
+        body["prepare_data"] = prepare_data
     for hook in ("validation_step", "test_step"):
         if scenario.defines(hook):
             body[hook] = eval_step

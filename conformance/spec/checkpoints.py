@@ -35,7 +35,7 @@ class Checkpoints(Oracle):
         self.should_stop = False
         self.put_into_mode(not self.s.model.starts_in_eval)
         self.layer_into_eval()
-        self.attached = False
+        self.attached = self.thawed = False
         self.grads = ["none"] * self.s.model.optimizers
         self.times_logged = {}
         self.nothing_logged()

@@ -39,6 +39,8 @@ class Lightning(Pseudocode):
     def leaves_open(cls, scenario: Scenario) -> str:
         if (scenario.shuffles or scenario.model.draws) and "resume" in scenario.calls:
             return "which random numbers a fit goes on with, and in which order a loader that shuffles"
+        if scenario.model.thaws and scenario.processes > 1:
+            return "what each process makes of gradients that are its own"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
         if not alone and scenario.model.monitor and scenario.processes > 1:
             rates = [cls(scenario, rank).all_rates() for rank in range(scenario.processes)]
@@ -329,6 +331,10 @@ class Lightning(Pseudocode):
     def file_to_test(self, call: str) -> File | None:
         """As they are, where it is given the module and nothing else."""
         return None if call == "test" else super().file_to_test(call)
+
+    def preparing(self) -> list[str]:
+        """Each by what it says itself: a data module, on each node."""
+        return [*(self.datamodule() if self.is_local_zero else ()), *["module"] * self.prepares]
 
     def status_after(self, raised: UserError) -> str:
         """The same by whatever it was ended."""

@@ -52,7 +52,7 @@ class Lightning14(Lightning15):
     @property
     def prepares(self) -> bool:
         """On each node: the module is not asked."""
-        return self.rank % int(self.s.option("devices")) == 0
+        return self.is_local_zero
 
     # ---- an optimizer's block ---------------------------------------------------------------------
 

@@ -85,6 +85,7 @@ class Oracle:
         self.epoch = self.step = self.updates = 0
         self.put_into_mode(not scenario.model.starts_in_eval)
         self.layer_into_eval()
+        self.thawed = False  # whether parameters require gradients that did not
         self.grad_enabled = True
         self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
         self.attached = False  # whether there are optimizers yet
@@ -167,6 +168,7 @@ class Oracle:
                 fx["gradients"] = self.numbers.gradient_sums
         if self.attached and self.s.model.optimizer != "none":
             fx["trainable"] = self.everybody if self.optimizer_idx is None else [self.optimizer_idx]
+            fx["trainable"] = [] if self.thawed else fx["trainable"]
         if self.stage is not None:
             fx["stage"], fx["device"] = self.stage, OWN_WORDS  # whichever device, it stays there
         elif receiver == "trainer" and ph == "E" and hook != "save_checkpoint":
@@ -240,9 +242,9 @@ class Oracle:
             return ["datamodule" if self.s.data.source == "datamodule" else "module"]
         if hook == "on_save_checkpoint":
             return [*self.callbacks, *self.datamodule(), "module"]
-        if hook == "prepare_data" and not self.prepares:
-            return []
-        if hook == "prepare_data" or hook == "on_load_checkpoint":
+        if hook == "prepare_data":
+            return self.preparing()
+        if hook == "on_load_checkpoint":
             return [*self.datamodule(), "module"]
         if hook in {"setup", "teardown"}:
             return [*self.datamodule(), *self.callbacks, "module"]
@@ -251,8 +253,16 @@ class Oracle:
     @property
     def prepares(self) -> bool:
         """Whether this process prepares data: the first, and of each other node the first unless once is enough."""
-        is_local_zero = self.rank % self.s.option("devices") == 0
-        return self.rank == 0 or (is_local_zero and self.s.model.prepare_data_per_node)
+        return self.rank == 0 or (self.is_local_zero and self.s.model.prepare_data_per_node)
+
+    @property
+    def is_local_zero(self) -> bool:
+        """Whether this process is the first of its node."""
+        return bool(self.rank % self.s.option("devices") == 0)
+
+    def preparing(self) -> list[str]:
+        """Those whose prepare_data this process calls: all, if none wants it once in all."""
+        return [*self.datamodule(), "module"] if self.prepares else []
 
     def put_into_mode(self, training: bool) -> None:
         """`model.train()` or `model.eval()`, which every submodule follows."""
@@ -261,6 +271,11 @@ class Oracle:
     def layer_into_eval(self) -> None:
         """What the scenario's module does with its first layer."""
         self.has_mixed_modes = self.s.model.layer_in_eval and self.training
+
+    def thaw(self) -> None:
+        """The module releases the biases, from the second epoch on."""
+        self.thawed = self.s.model.thaws and self.epoch > 0
+        self.numbers.frozen = self.s.model.frozen and not self.thawed
 
     def nothing_logged(self) -> None:
         """A run begins anew."""
@@ -326,12 +341,13 @@ class Oracle:
                 raise UserError("RuntimeError: told to by the scenario")
             if told == "interrupt":
                 raise UserError("KeyboardInterrupt: ")
-            if told == "stop" and alone is None:
-                self.should_stop = True
+            if (told == "stop" and alone is None) or (alone == "stop" and hook != "on_train_batch_end"):
+                self.should_stop = True  # one alone that asks elsewhere is heard there [R102]
             if receiver == "module":
                 self.log(hook)
             if (receiver, hook) == ("module", "on_train_epoch_start"):
                 self.layer_into_eval()
+                self.thaw()
             if inside is not None and told != "skip-closure":
                 yield from inside()
             yield from self.react(receiver, hook)
