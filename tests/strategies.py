@@ -210,6 +210,8 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         closure=manual and draw(st.booleans()),
         truncated_bptt_steps=steps,
     )
+    if model.frozen and optimizer in ("sgd", "momentum"):
+        model = replace(model, thaws=draw(st.booleans()))
     return draw(_more_of_optimization(model))
 
 

@@ -13,7 +13,7 @@ from ..experiment import Scenario
 from ..numerics import Numbers
 from .callbacks import File
 from .lightning_logged import LoggedThere
-from .oracle import KEYS, OWN_WORDS, Events, Expected, UserError
+from .oracle import KEYS, LOOKS_AT_RATES, OWN_WORDS, Events, Expected, UserError
 from .outputs import form_of, value_of
 from .pseudocode import Pseudocode
 
@@ -335,6 +335,10 @@ class Lightning(Pseudocode):
     def preparing(self) -> list[str]:
         """Each by what it says itself: a data module, on each node."""
         return [*(self.datamodule() if self.is_local_zero else ()), *["module"] * self.prepares]
+
+    def looks_at_rates(self, hook: str) -> bool:
+        """In each batch."""
+        return hook in LOOKS_AT_RATES
 
     def status_after(self, raised: UserError) -> str:
         """The same by whatever it was ended."""

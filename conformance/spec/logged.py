@@ -125,9 +125,10 @@ class Logged:
         """The pass has seen its last batch."""
         self.passes[-1].last_batch_done = True
 
-    def batch_done(self) -> None:
-        """The loggers are given what was logged in it."""
-        self.hand_on(self.passes[-1].for_loggers("step"))
+    def batch_done(self, is_step: bool = True) -> None:
+        """The loggers are given what was logged in it, if it is the last of its step."""
+        if is_step:
+            self.hand_on(self.passes[-1].for_loggers("step"))
         self.passes[-1].of_batch.clear()
 
     def hand_on(self, values: dict[str, float]) -> None:

@@ -16,7 +16,7 @@ from ..numerics import Numbers, about, parts
 from .logged import Logged
 from .outputs import Output, form_of, leaves
 
-__all__ = ["CALLBACK_ONLY", "OWN_WORDS", "Events", "Expected", "Oracle", "UserError"]
+__all__ = ["CALLBACK_ONLY", "LOOKS_AT_RATES", "OWN_WORDS", "Events", "Expected", "Oracle", "UserError"]
 
 
 class Expected(NamedTuple):
@@ -121,6 +121,7 @@ class Oracle:
         self.epoch_outputs: list[Any] = []
         self.asked_before: dict[str, int] = {}  # as `loaded`, by the run that a checkpoint is of
         self.saved: dict[str, Any] = {}  # by the last checkpoint
+        self.rated = -1  # the step whose rates were given last
         self.recalls_another = False  # process, than this, what was logged before
         self.resuming: dict[str, Any] = {}  # what a checkpoint brings, until the first epoch has begun
 
@@ -283,8 +284,14 @@ class Oracle:
 
     def hand_to_loggers(self) -> None:
         """A batch is done: with accumulation, the last of its window; and none of the sanity check [R106]."""
-        if not self.in_sanity_check and (self.scope != "train_loop" or self.updating):
-            self.logged.batch_done()
+        if not self.in_sanity_check:
+            self.logged.batch_done(self.scope != "train_loop" or self.updating)
+
+    def looks_at_rates(self, hook: str) -> bool:
+        """LearningRateMonitor does as an epoch begins, and as a step does: once, also where its batch was skipped."""
+        before, at_step = self.rated, hook == "on_train_batch_start"
+        self.rated = self.step if at_step else before
+        return hook in LOOKS_AT_RATES and not (at_step and before == self.step)
 
     def rates(self, interval: str) -> dict[str, float]:
         """The rates of the optimizers whose schedulers step in it, by the lr_dict's name or the class's [R109]."""
@@ -311,7 +318,7 @@ class Oracle:
         module was told to return, if anything."""
         told = first = None
         for receiver in self.receivers(name):
-            if self.s.lr_monitor and receiver == "module" and name in LOOKS_AT_RATES:
+            if self.s.lr_monitor and receiver == "module" and self.looks_at_rates(name):
                 self.hand_rates(self.rates(LOOKS_AT_RATES[name]))
             try:
                 told = yield from self.span(receiver, name, inside, args)

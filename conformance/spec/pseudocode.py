@@ -299,6 +299,7 @@ class Pseudocode(Batch, Callbacks):
         self.should_stop, self.opened, self.scope = self.should_stop and self.remembers_stop, True, function
         self.due_saves.clear()
         self.missed.clear()
+        self.rated = -1
         self.loaded, self.asked_before = {}, {}
         self.overfits = function == "fit" and self.options["overfit_batches"] > 0
         self.called, self.callbacks = function, self.callbacks_of("trainer")
