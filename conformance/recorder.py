@@ -239,14 +239,15 @@ class Recorder:
             who = getattr(self, "receiver", receiver) if offset or receiver == "callback" else receiver
             around, recorder.running = recorder.running, self if recorder.in_parts and who == "module" else None
             about = recorder.identities(given)
-            if hook == "on_load_checkpoint" and who in OWNERS:
+            puts = who in OWNERS and recorder.tags is None  # as a user would, to find it there again
+            if hook == "on_load_checkpoint" and puts:
                 about["kept"] = given["checkpoint"].get(PUT % who, "nothing")
-            elif hook == "on_save_checkpoint" and who in OWNERS:
+            elif hook == "on_save_checkpoint" and puts:
                 about["complete"] = all(name in given["checkpoint"] for name in ("state_dict", "epoch", "global_step"))
 
             def call() -> Any:
                 result = original(self, *args, **kwargs)
-                if hook == "on_save_checkpoint" and who in OWNERS:  # as a user would, to find it there again
+                if hook == "on_save_checkpoint" and puts:
                     given["checkpoint"][PUT % who] = who
                 return result
 

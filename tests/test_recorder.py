@@ -386,6 +386,23 @@ def test_arguments_are_written_by_their_names(
     assert events == [("module", hook, args), ("module", hook, {**args, **told})]
 
 
+@pytest.mark.parametrize("of_the_users_own", [False, True])
+def test_a_scenarios_module_puts_something_into_a_checkpoint_and_one_of_the_users_own_nothing_more(
+    recording: Recording, of_the_users_own: bool
+) -> None:
+    recording.recorder.tags = Tags() if of_the_users_own else None
+    module = recording.module("on_save_checkpoint", "on_load_checkpoint")
+    whole = {"state_dict": {}, "epoch": 0, "global_step": 0}
+    checkpoint, empty = dict(whole), dict[str, Any]()
+    for hook, given in [("save", checkpoint), ("load", checkpoint), ("load", dict(whole)), ("save", empty)]:
+        getattr(module, f"on_{hook}_checkpoint")(given)
+    told = [event.args for event in recording.events() if event.ph == "B"]
+    if of_the_users_own:
+        assert (checkpoint, empty, told) == (whole, {}, [{}] * 4)
+    else:
+        assert told == [{"complete": True}, {"kept": "module"}, {"kept": "nothing"}, {"complete": False}]
+
+
 def test_which_batch_it_is_and_what_was_done_to_it_is_written(recording: Recording) -> None:
     class Batch:
         def __init__(self) -> None:
