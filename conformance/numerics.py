@@ -252,8 +252,9 @@ class Numbers:
 
     def unscale(self, optimizer_idx: int) -> None:
         """An update follows: from here on the gradients are what they are without the loss's scale."""
-        self._scaled[optimizer_idx] = False
-        self._add_up()
+        if self._scaled[optimizer_idx]:
+            self._scaled[optimizer_idx] = False
+            self._add_up()
 
     def zero_grad(self, optimizer_idx: int = 0) -> None:
         """Clear the gradients of one optimizer's layer."""

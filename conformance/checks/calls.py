@@ -16,14 +16,15 @@ MOST_RECEIVERS = 20_000  # that are still due: as many as the oracle can be ahea
 
 
 class Count(Check):
-    """`hooks` are called as often as the contract says, on each receiver."""
+    """`hooks` are called as often as the contract says, on each receiver; by a trainer that has all of `needed`, which are of
+    them."""
 
     goes_on = True  # for a call that seems to be one too many may be one that comes elsewhere
 
-    def __init__(self, hooks: list[str]) -> None:
+    def __init__(self, hooks: list[str], needed: list[str] | None = None) -> None:
         super().__init__()
         self.spec = Spec(hooks)
-        self.hooks = hooks_of(self.spec)
+        self.hooks, self.needed = hooks_of(self.spec), frozenset(needed or ())
         self.last: dict[tuple[str, str], Expected] = {}
         self.wanted: Counter[tuple[str, str]] = Counter()
         self.met: Counter[tuple[str, str]] = Counter()

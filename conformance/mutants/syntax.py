@@ -27,7 +27,7 @@ LEFT_OUT: Mapping[str, str] = {
     "errors.py": "what errors and warnings say",
     "period/*": "the spellings of old scripts: no part of the contract",
     "utilities/*": "names that old scripts import",
-    "callbacks/*": "use hooks as a user's class does; adapters leave them out",
+    "callbacks/*": "use hooks as a user's class does; those that scenarios have are tried by mutants of their clauses",
     "saving/mixin.py": "loading a module without a run",
     "saving/export.py": "ONNX and TorchScript: no run",
     "saving/config.py": "hyperparameters: no hook depends on them",
