@@ -16,7 +16,7 @@ MOST_RECEIVERS = 20_000  # that are still due: as many as the oracle can be ahea
 
 
 class Count(Check):
-    """`hooks` are called as often as the contract says, on each receiver; by a trainer that has all of `needed`, some of
+    """`hooks` are called as often as the contract says, on each receiver; by a trainer that has those `needed` of
     them."""
 
     goes_on = True  # for a call that seems to be one too many may be one that comes elsewhere
