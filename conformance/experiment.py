@@ -122,15 +122,14 @@ LOSSES = (
 class Model:
     """What the module defines beyond the hooks that every recording module has.
 
-    `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's
-    output, "tensor" or "dict", `eval_returns` that of validation and test steps where it is another, "none"
-    included; `callbacks` are those of `configure_callbacks`: "new" for one of a type of its own, "same" for one of
-    the type of the trainer's, "base" for one of the type that theirs is derived from. With `frozen` the layers'
-    biases do not require gradients, ever, or with `thaws` until the second epoch's on_train_epoch_start; with `shared`
-    two of them are one, which both optimizers train; with
-    `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start; with
-    `draws` each step draws a random number, as dropout does, that nothing depends on. `logs`
-    are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
+    `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's output, "tensor"
+    or "dict", `eval_returns` that of validation and test steps where it is another, "none" included; `callbacks` are
+    those of `configure_callbacks`: "new" for one of a type of its own, "same" for one of the type of the trainer's,
+    "base" for one of the type that theirs is derived from. With `frozen` the layers' biases do not require gradients,
+    ever, or with `thaws` until the second epoch's on_train_epoch_start; with `shared` two of them are one, which both
+    optimizers train; with `layer_in_eval` the first layer is put into eval mode, when it is made and in each
+    on_train_epoch_start; with `draws` each step draws a random number, as dropout does, that nothing depends on.
+    `logs` are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
     the kind `optimizer`, trains one of them; each has its `scheduler`, "step" or "epoch", or "mixed": the first one's
