@@ -249,8 +249,8 @@ class Scenario:
     With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
     make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
     With "ddp" there are `devices` processes on each of `num_nodes` nodes. A batch of the scenario is what they take
-    together: the loaders' batch_size is their share of it. With "ddp_spawn" each call starts them anew, and a trace is
-    of the process that made the call.
+    together: the loaders' batch_size is their share of it. Where it is `launched`, one is started, whose trainer starts
+    the others. With "ddp_spawn" each call starts them anew, and a trace is of the process that made the call.
 
     `early_stopping` are callbacks that stop the training, `model_checkpoint` those that save it, one at most of the
     trainer's and of the module's. They are recorded as the others, and numbered after them. In the lists of either
@@ -272,6 +272,7 @@ class Scenario:
     early_stopping: Tuple[Stopping, ...] = ()
     model_checkpoint: Tuple[Saving, ...] = ()
     lr_monitor: bool = False
+    launched: bool = False
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain data, as `scenario_of` takes it and as a trace's header carries it."""
@@ -309,6 +310,11 @@ class Scenario:
     def spawns(self) -> bool:
         """Whether none of them is the one that made the call."""
         return bool(self.option("strategy") == "ddp_spawn")
+
+    @property
+    def starts_programs(self) -> bool:
+        """Whether the trainer does, which takes some seconds for each."""
+        return self.spawns or self.launched
 
     @property
     def saves(self) -> bool:

@@ -72,6 +72,7 @@ def features(scenario: Scenario) -> frozenset[str]:
     flags = {
         "distributed": scenario.recorded > 1,
         "spawned": scenario.spawns,
+        "launched": scenario.launched,
         "several-nodes": scenario.option("num_nodes") > 1,
         "prepares-once": not model.prepare_data_per_node,
         "own-sampler": data.distributed_sampler,

@@ -26,6 +26,9 @@ def check_parts(scenario: Scenario) -> None:
         raise ScenarioError("%s: model.shared needs an update after each batch, and no strategy" % name)
     if data.distributed_sampler and scenario.option("strategy") not in ("ddp", "ddp_spawn"):
         raise ScenarioError('%s: data.distributed_sampler needs trainer.strategy="ddp"' % name)
+    if scenario.launched and not _can_launch(scenario):
+        words = 'trainer.strategy="ddp", one node, no data.distributed_sampler, and no `when`'
+        raise ScenarioError("%s: launched needs %s" % (name, words))
     if scenario.spawns:
         _check_spawned(scenario)
     if scenario.option("strategy") in ("ddp", "ddp_spawn"):
@@ -44,6 +47,12 @@ def check_parts(scenario: Scenario) -> None:
         raise ScenarioError('%s: trainer.strategy="dp" needs trainer.devices, at least 2' % name)
     if data.batch_size > MOST_TOLD:
         raise ScenarioError('%s: trainer.strategy="dp" needs a data.batch_size of at most %d' % (name, MOST_TOLD))
+
+
+def _can_launch(scenario: Scenario) -> bool:
+    """Whether nothing is told to one process alone, before they have met."""
+    is_plain = scenario.option("strategy") == "ddp" and scenario.option("num_nodes") == 1
+    return is_plain and not scenario.data.distributed_sampler and not scenario.when
 
 
 def _check_shares(scenario: Scenario) -> None:

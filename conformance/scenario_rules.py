@@ -27,7 +27,7 @@ CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "t
 # several loaders, is needed where that is what the scenario is for.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed", "spawned", "torchmetrics", "loaders-together"),
+    *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
     *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
@@ -215,6 +215,7 @@ def _check_needs(scenario: Scenario) -> None:
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
+        (scenario.launched, "launched", "launched"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
         (scenario.option("precision") == 16, "trainer.precision=16", "fp16"),

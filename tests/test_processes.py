@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from conformance.adapters import ranks
-from conformance.adapters.ranks import run_in_ranks
+from conformance.adapters.ranks import run_in_ranks, run_launched
 from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
@@ -103,6 +105,30 @@ def test_what_breaks_or_hangs_in_a_process_is_told(tmp_path: Path, monkeypatch: 
     with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match=r"ran after 0\.3 sec"):
         run_in_ranks(2, 1, lambda writer: time.sleep(30 * int(os.environ["RANK"])), writer)
     assert time.monotonic() - begun < 10
+
+
+def test_of_a_program_that_starts_others_nobody_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(writer: Any) -> None:
+        raise LookupError("of the harness")
+
+    def leaves_one_behind(writer: Any) -> None:
+        left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        (tmp_path / "left").write_text(str(left.pid))
+        writer.close("returned")
+
+    header = RefimplAdapter().header(SHARED)
+    with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match="of the harness"):
+        run_launched(breaks, print, writer)
+    monkeypatch.setattr(ranks, "GRACE", 0.3)
+    with TraceWriter(tmp_path / "t.jsonl", header) as writer:
+        run_launched(leaves_one_behind, print, writer)
+    stat = Path("/proc", (tmp_path / "left").read_text(), "stat")
+    begun = time.monotonic()
+    while stat.exists() and ") Z " not in stat.read_text():  # a zombie is nobody's child to wait for
+        assert time.monotonic() - begun < 10
+    monkeypatch.setattr(ranks, "SECONDS", 0.3)
+    with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match=r"ran after 0\.3 sec"):
+        run_launched(lambda writer: time.sleep(30), print, writer)
 
 
 @pytest.mark.parametrize("changes, told", [

@@ -105,15 +105,23 @@ class LightningLikeAdapter:
             record = functools.partial(self._record, scenario, folder)
             if scenario.recorded == 1:
                 record(writer)
-            else:
-                from .ranks import run_in_ranks  # needs a torch that was built with processes
+                return
+            from .ranks import run_in_ranks, run_launched  # need a torch that was built with processes
 
+            if scenario.launched:
+                again = functools.partial(_again, self.again, self.blind, scenario.to_dict(), folder)
+                run_launched(record, again, writer)
+            else:
                 run_in_ranks(scenario.option("devices"), scenario.option("num_nodes"), record, writer)
 
     def _record(self, scenario: Scenario, folder: str, writer: Any) -> None:
         """What one process does."""
         shares = scenario.recorded > 1
-        rank = int(os.environ["RANK"]) if shares else 0
+        rank = 0
+        if shares:
+            from .ranks import own_rank
+
+            rank = own_rank()
         when = [event for event in scenario.when if event.rank in (-1, rank)]
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
         recorder.blind, recorder.tells_samples = self.blind, shares or scenario.shuffles
@@ -252,6 +260,13 @@ class LightningLikeAdapter:
             stage = {"validate": "val"}.get(function, function)
             given["dataloaders"] = scenario_model.loaders(scenario, stage)
         return lambda: getattr(trainer, function)(*[module] * (module is not None), **given)
+
+
+def _again(adapter: Callable[[], Any], blind: bool, scenario: Mapping[str, Any], folder: str, writer: Any) -> None:
+    """What one process does whose trainer has started it."""
+    made = adapter()
+    made.blind = blind
+    made._record(scenario_of(scenario), folder, writer)
 
 
 def _unrecorded(adapter: Callable[[], Any], receiver: str, scenario: Mapping[str, Any]) -> Any:

@@ -1,30 +1,47 @@
-"""A scenario in several processes, forked: what each does becomes one trace.
+"""A scenario in several processes, forked, or started by the trainer: what each does becomes one trace.
 
 They append to one file, each event with one write as it happens, before the process goes on: the order of the trace is
 the order of that file, which no two processes can see differently. Runs in the trainer's own world: torch and the
 standard library, Python 3.8 and up; on a system that forks.
+
+    python -m conformance.adapters.ranks JOB
+
+is the program that a trainer starts again: JOB is a file that says what it is to do (see `run_launched`).
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import pickle
 import signal
+import sys
 import tempfile
 import time
 import traceback
+import warnings
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Callable, List, Mapping
 
 import torch
 from torch._C._distributed_c10d import TCPStore
 
+import __main__
+
 from ..trace import TraceWriter
 
-__all__ = ["run_in_ranks"]
+__all__ = ["own_rank", "run_in_ranks", "run_launched"]
 
 SECONDS = 60.0  # that they are given
+GRACE = 10.0  # seconds, after it has ended itself, for those that the first has started
+
+
+def own_rank() -> int:
+    """Which of the processes this one is, before they have met: who starts the others may not have been told."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
 
 
 class _Appended:
@@ -75,18 +92,53 @@ def run_in_ranks(devices: int, nodes: int, run: Callable[[Any], None], writer: T
             for child in children:  # where something has stopped this process
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
-        with open(path, encoding="ascii") as lines:
-            rows = [json.loads(line) for line in lines]
+        ended = _written(path, hung, writer)
+    if ended < devices * nodes:
+        raise RuntimeError("%d of %d processes ended without a word" % (devices * nodes - ended, devices * nodes))
+
+
+def run_launched(run: Callable[[Any], None], again: Callable[[Any], None], writer: TraceWriter) -> None:
+    """Call `run(writer)` in one process, which is told nothing of others, and whose program is this module: whoever
+    starts it again has `again(writer)` called, which has to be picklable. Then write the trace likewise, of as many
+    processes as the trainer has started.
+
+    Raises RuntimeError where the harness broke, or the first process is still running after SECONDS.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path, job = os.path.join(folder, "events.jsonl"), os.path.join(folder, "job")
+        with open(job, "wb") as opened:
+            pickle.dump((path, again), opened)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        child = os.fork()
+        if not child:
+            _launch(job, run, _Appended(file, 0))
+        os.close(file)
+        hung = True
+        try:
+            hung = _awaited([child])
+            _until_gone(child)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+            if hung:
+                os.waitpid(child, 0)
+        _written(path, hung, writer)
+
+
+def _written(path: str, hung: bool, writer: TraceWriter) -> int:
+    """Write the trace that the processes have appended to the file; returns how many came to their end."""
+    with open(path, encoding="ascii") as lines:
+        rows = [json.loads(line) for line in lines]
     broken = [row["harness"] for row in rows if "harness" in row]
     ends = [row for row in rows if isinstance(row, dict)]
     if broken or hung:
         raise RuntimeError(broken[0] if broken else "processes still ran after %g seconds" % SECONDS)
-    if len(ends) < devices * nodes:
-        raise RuntimeError("%d of %d processes ended without a word" % (devices * nodes - len(ends), devices * nodes))
     for row in rows:
         if isinstance(row, list):
             writer.event(*row)
-    writer.close(**next((end for end in ends if end["outcome"] == "raised"), ends[0]))
+    if ends:
+        writer.close(**next((end for end in ends if end["outcome"] == "raised"), ends[0]))
+    return len(ends)
 
 
 def _become(rank: int, devices: int, nodes: int, port: int, run: Callable[[Any], None], writer: _Appended) -> None:
@@ -124,3 +176,43 @@ def _awaited(children: List[int]) -> bool:
                 children.remove(child)
         time.sleep(0.005)
     return bool(children)
+
+
+def _launch(job: str, run: Callable[[Any], None], writer: _Appended) -> None:
+    """Be the program that a user has started, and end with it."""
+    os.setsid()  # so that whoever it leaves behind can be found
+    os.dup2(2, 1)  # what the others print is no answer of this one
+    name = __spec__.name
+    sys.argv, sys.orig_argv = [__file__, job], [sys.executable, "-m", name, job]
+    __main__.__spec__, __main__.__file__ = find_spec(name), __file__
+    atexit._clear()  # what is due at the end of the process that was forked
+    torch.set_num_threads(1)
+    try:
+        run(writer)
+    except BaseException:
+        writer.broke(traceback.format_exc())
+    finally:
+        atexit._run_exitfuncs()
+        os._exit(0)
+
+
+def _until_gone(leader: int) -> None:
+    """Until nobody is left of those that it has started, or GRACE is over."""
+    deadline = time.monotonic() + GRACE
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(leader, 0)
+            time.sleep(0.02)
+
+
+def _started_again() -> None:
+    """What the program does in a process that a trainer has started."""
+    with open(sys.argv[1], "rb") as opened:
+        path, again = pickle.load(opened)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    again(_Appended(os.open(path, os.O_WRONLY | os.O_APPEND), own_rank()))
+
+
+if __name__ == "__main__":
+    _started_again()

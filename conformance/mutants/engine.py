@@ -32,7 +32,7 @@ from .patches import PACKAGE, Patch, file_of, patched, sources
 __all__ = ["Mutant", "judge_mutant", "loaded", "mutated"]
 
 SURVIVORS = "survivors.toml"  # no mutants, but which ones of `syntax.py` may survive
-SECONDS = 20  # after which a mutant that loops for ever is stopped; thrice as many if it spawns processes
+SECONDS = 20  # after which a mutant that loops for ever is stopped; thrice as many if it starts processes
 
 
 class Runaway(BaseException):
@@ -139,7 +139,7 @@ def judge_mutant(
     """The verdicts on one scenario, and what broke outside of the trainer, if anything did. Of a trace that is `seen`
     already there are none."""
     try:
-        seconds = SECONDS * (3 if scenario.spawns else 1)
+        seconds = SECONDS * (3 if scenario.starts_programs else 1)
         with torch.enable_grad(), _time_limit(seconds) as stopped:  # a mutant may leave gradients disabled
             error = produce(RefimplAdapter(module), scenario, path)
     except Runaway:

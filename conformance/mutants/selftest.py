@@ -111,9 +111,9 @@ class Bench:
         self._hooks = {c.id: build(c.check).hooks or frozenset() for c in clauses.values() if not c.excluded}
         self._passing: dict[str, set[str]] = {}
         lengths = {name: sum(1 for _ in expected(scenario)) for name, scenario in self.scenarios.items()}
-        # Last what spawns processes, which takes long, and what is drawn: it has many features at once, and a mutant
+        # Last what starts processes, which takes long, and what is drawn: it has many features at once, and a mutant
         # shows there in more than its clause.
-        late = {name for name in lengths if name.startswith(DRAWN_NAMES) or self.scenarios[name].spawns}
+        late = {name for name in lengths if name.startswith(DRAWN_NAMES) or self.scenarios[name].starts_programs}
         self._simplest = sorted(lengths, key=lambda name: (name in late, lengths[name]))
 
     def passing(self, name: str) -> set[str]:
