@@ -156,6 +156,8 @@ class Bench:
         """Whether the mutant fails the clause, for its reason, on one of the scenarios, and nothing else."""
         seen = f"{clause}: {mutant} is not caught"
         scenarios = self._where(clause, mutant)
+        if mutant.patches:  # found by the healthy engine, before the other is in its place
+            scenarios = list(scenarios)
         with self._judge(mutant, clause) as judge:
             for scenario in scenarios:
                 verdicts, error = judge(scenario)
@@ -170,13 +172,13 @@ class Bench:
                 seen = f"{clause}: {mutant} is caught for another reason: {verdict.reason}"
         return [seen]
 
-    def _where(self, clause: str, mutant: Mutant) -> list[str]:
+    def _where(self, clause: str, mutant: Mutant) -> Iterable[str]:
         """The scenarios that can show it: the mutant's own, or the two simplest that pass the clause."""
         if mutant.scenario:
             return [mutant.scenario]
         check = self.clauses[clause].check
         able = (name for name in self._simplest if applies(check, features(self.scenarios[name])))
-        return list(islice((name for name in able if clause in self.passing(name)), 2))
+        return islice((name for name in able if clause in self.passing(name)), 2)
 
     @contextmanager
     def _judge(self, mutant: Mutant, clause: str = "") -> Iterator[Callable[[str], tuple[list[Verdict], str]]]:
