@@ -1,8 +1,8 @@
 """What changes for somebody who goes from one trainer to another: hooks that are gone or new, what has moved, what
 arguments and effects are others, over all scenarios that both can run.
 
-With a module of the user's, only what it can notice: the hooks that it defines, and of what moved that which changes
-the order of two of them.
+With a module of the user's, only what it can notice: the hooks that it defines, the arguments that they take, and of
+what moved that which changes the order of two of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .checker import unsupported
 from .diff import EFFECTS
 from .edits import FUNCTIONS, KINDS, Edit, calls, edits
-from .hooks import HOOKS, MODULE_HOOKS
+from .hooks import ARGUMENTS, HOOKS, MODULE_HOOKS
 from .near import did_you_mean
 from .report.cells import plural, printable
 from .scenario import scenario_of
@@ -27,6 +27,9 @@ __all__ = ["CompareError", "Comparison", "compare", "overridden", "render", "to_
 # What the words of an exception are, what a trace says twice, and numbers that follow from others, are no difference.
 UNTOLD = frozenset("raised outputs_keys outputs_graph outputs_values results_values returned".split())
 SHOWN = 3  # scenarios named per row
+
+# What a module defines: its hooks, each with the arguments that it takes, None where it takes any.
+Hooks = Mapping[str, frozenset[str] | None]
 
 
 class CompareError(ValueError):
@@ -57,7 +60,7 @@ class Comparison:
 
 
 def compare(
-    a: str, b: str, traces: Sequence[tuple[Path, Path]], hooks: Collection[str] | None = None
+    a: str, b: str, traces: Sequence[tuple[Path, Path]], hooks: Hooks | None = None
 ) -> Comparison:
     """The differences in the pairs of traces, each of one scenario; `hooks` are those of the user's module, None for
     all. Of several processes the first one is looked at. Raises TraceError."""
@@ -90,9 +93,15 @@ def _is_told(edit: Edit) -> bool:
     return edit.kind != "argument" or UNTOLD.isdisjoint(edit.detail.split())
 
 
-def _is_noticed(edit: Edit, hooks: Collection[str]) -> bool:
-    """Whether a module with these hooks can: a move only if another of them is moved across."""
-    return edit.hook in hooks and (edit.kind != "moved" or not {*hooks}.isdisjoint(edit.crossed))
+def _is_noticed(edit: Edit, hooks: Hooks) -> bool:
+    """Whether a module with these hooks can: a move only if another of them is moved across, an argument of the
+    documentation's only if the hook takes it."""
+    if edit.hook not in hooks:
+        return False
+    taken = hooks[edit.hook]
+    if edit.kind == "argument" and taken is not None:
+        return not {*ARGUMENTS.get(edit.hook, ())} - taken & {*edit.detail.split()}
+    return edit.kind != "moved" or not {*hooks}.isdisjoint(edit.crossed)
 
 
 def _folded(seen: Mapping[Edit, list[str]]) -> Iterator[Row]:
@@ -114,9 +123,10 @@ def _folded(seen: Mapping[Edit, list[str]]) -> Iterator[Row]:
 # ---- a module of the user's ----------------------------------------------------------------------
 
 
-def overridden(path_and_class: str) -> tuple[list[str], list[str]]:
+def overridden(path_and_class: str) -> tuple[Hooks, list[str]]:
     """The hooks that `FILE.py:CLASS` defines, itself or in a class of that file which it is derived from, and the bases
     that are elsewhere. The file is read, not run. Raises CompareError."""
+    hooks: dict[str, frozenset[str] | None] = {}
     path, _, name = path_and_class.rpartition(":")
     if not path.endswith(".py") or not name:
         raise CompareError(f"{path_and_class!r} is no module; accepted: FILE.py:CLASS")
@@ -127,26 +137,38 @@ def overridden(path_and_class: str) -> tuple[list[str], list[str]]:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if name not in classes:
         raise CompareError(f"{path} has no class {name!r}{did_you_mean(name, classes)}")
-    waiting, hooks, unread = [name], {}, []
+    waiting, unread = [name], []
     while waiting:
         node = classes.pop(waiting.pop(), None)
         if node is not None:
-            hooks.update(dict.fromkeys(hook for hook in _defined(node) if hook in MODULE_HOOKS))
+            for hook, taken in _defined(node):
+                if hook in MODULE_HOOKS:
+                    hooks.setdefault(hook, taken)
             bases = [ast.unparse(base) for base in node.bases]
             waiting += [base for base in bases if base in classes]
             unread += [base for base in bases if base not in classes and base.rpartition(".")[2] != "LightningModule"]
     if not hooks:
         raise CompareError(f"{path}: {name} defines no hook")
-    return list(hooks), unread
+    return hooks, unread
 
 
-def _defined(node: ast.ClassDef) -> Iterator[str]:
-    """The names that a class body defines, by def or by assignment, also within an if."""
+def _defined(node: ast.ClassDef) -> Iterator[tuple[str, frozenset[str] | None]]:
+    """The names that a class body defines, by def or by assignment, also within an if; with what they take."""
     for each in ast.walk(node):
         if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield each.name
+            yield each.name, _taken(each)
         elif isinstance(each, ast.Assign):
-            yield from (target.id for target in each.targets if isinstance(target, ast.Name))
+            yield from ((target.id, None) for target in each.targets if isinstance(target, ast.Name))
+
+
+def _taken(hook: ast.FunctionDef | ast.AsyncFunctionDef) -> frozenset[str] | None:
+    """The arguments by the documentation's names, which those in the same places have; None where it takes any."""
+    given = hook.args
+    if given.vararg or given.kwarg:
+        return None
+    placed = [each.arg for each in (*given.posonlyargs, *given.args)][1:]
+    documented = ARGUMENTS.get(hook.name, ())[: len(placed)]
+    return frozenset((*documented, *placed, *(each.arg for each in given.kwonlyargs)))
 
 
 # ---- telling it ----------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ import a_package_that_is_not_there
 
 
 class Base(a_package_that_is_not_there.LightningModule):
-    def training_step(self, batch, batch_idx): ...
+    def training_step(self, batch, number, *, hiddens=None): ...
+
+    def validation_step(self, *given): ...
 
     def helper(self): ...
 
@@ -82,12 +84,28 @@ def test_scenarios_that_one_of_them_cannot_run_are_left_out(pairs: list[tuple[Pa
 
 def test_what_a_module_notices(pairs: list[tuple[Path, Path]]) -> None:
     given = pairs[:1]
-    assert [row[:2] for row in told(compare("x", "y", given, ["on_train_end"]))] == [("missing", ("on_train_end",))]
-    assert told(compare("x", "y", given, ["on_fit_start"])) == []  # it cannot tell
-    found = compare("x", "y", given, ["on_fit_start", "configure_optimizers", "setup"])
+    found = compare("x", "y", given, {"on_train_end": None})
+    assert [row[:2] for row in told(found)] == [("missing", ("on_train_end",))]
+    assert told(compare("x", "y", given, {"on_fit_start": None})) == []  # it cannot tell
+    found = compare("x", "y", given, dict.fromkeys(["on_fit_start", "configure_optimizers", "setup"]))
     assert [row.hooks for row in found.rows] == [("on_fit_start",)] and found.gone == ["setup"]
-    assert compare("x", "y", given, ["training_step"]).gone == []
-    assert compare("y", "x", [(b, a) for a, b in given], ["setup"]).new == ["setup"]
+    assert compare("x", "y", given, {"training_step": None}).gone == []
+    assert compare("y", "x", [(b, a) for a, b in given], {"setup": None}).new == ["setup"]
+
+
+@pytest.mark.parametrize("taken, noticed", [
+    ({"batch", "batch_idx"}, False), ({"batch", "batch_idx", "dataloader_idx"}, True), (None, True)
+])  # fmt: skip
+def test_an_argument_is_noticed_by_a_hook_that_takes_it(tmp_path: Path, taken: set[str] | None, noticed: bool) -> None:
+    scenario = SCENARIOS["fit-val"]
+    rows = conforming(scenario)
+    more = [
+        row._replace(args={**row.args, "dataloader_idx": 0}) if row.hook == "validation_step" else row for row in rows
+    ]
+    given = [(write(tmp_path / "a.jsonl", scenario, rows), write(tmp_path / "b.jsonl", scenario, more))]
+    hooks = {"validation_step": None if taken is None else frozenset(taken)}
+    due = [("argument", ("validation_step",), "dataloader_idx as well")] if noticed else []
+    assert told(compare("x", "y", given, hooks)) == due
 
 
 def test_an_effect_is_noticed_where_the_module_first_sees_it(tmp_path: Path) -> None:
@@ -98,13 +116,19 @@ def test_an_effect_is_noticed_where_the_module_first_sees_it(tmp_path: Path) -> 
     given = [(write(tmp_path / "a.jsonl", scenario, rows), write(tmp_path / "b.jsonl", scenario, later))]
     step = ("effect", ("training_step",), "global_step is another when it begins")
     assert told(compare("x", "y", given))[0][1] == ("on_train_start",)
-    assert told(compare("x", "y", given, ["training_step"])) == [step]
+    assert told(compare("x", "y", given, {"training_step": None})) == [step]
 
 
 def test_the_hooks_of_a_module_are_read_off_its_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MODULE)
-    assert overridden(f"{file}:Mine") == (["test_step", "on_fit_start", "training_step"], ["Mixin"])
+    assert overridden(f"{file}:Mine") == (
+        {
+            "training_step": frozenset({"batch", "number", "batch_idx", "hiddens"}),
+            "validation_step": None, "on_fit_start": frozenset(), "test_step": None,
+        },
+        ["Mixin"],
+    )
     for given, said in (
         (f"{file}:Mein", "has no class 'Mein'; did you mean 'Mine'?"),
         (f"{file}:Empty", "Empty defines no hook"),
@@ -134,7 +158,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     common = ["compare", "refimpl", "refimpl", "--scenario", "fit-basic"]
     assert main([*common, "--module", f"{tmp_path / 'mine.py'}:Mine", "--json", str(tmp_path / "c.json")]) == 0
     told = capsys.readouterr().out
-    assert "Mine defines test_step, on_fit_start, training_step; not read: Mixin\n" in told
+    assert "Mine defines test_step, on_fit_start, training_step, validation_step; not read: Mixin\n" in told
     assert told.endswith("refimpl -> refimpl: 1 scenario\n\nNothing changes.\n")
     assert json.loads((tmp_path / "c.json").read_text())["rows"] == []
     assert main([*common, "--json", "-"]) == 0
