@@ -183,8 +183,8 @@ def _check_model(name: str, model: Model) -> None:
     each_of(name + ": model.overrides", model.overrides, OVERRIDES)
     if model.closure and not model.manual:
         raise ScenarioError("%s: model.closure needs model.manual" % name)
-    if model.manual and (model.optimizer == "none" or model.scheduler not in ("none", "step") or model.frequencies):
-        raise ScenarioError("%s: model.manual needs an optimizer, and no frequencies or scheduler per epoch" % name)
+    if model.manual and (model.optimizer == "none" or model.scheduler == "mixed" or model.frequencies):
+        raise ScenarioError('%s: model.manual needs an optimizer, and no frequencies or scheduler "mixed"' % name)
 
 
 def _check_truncation(name: str, data: Data, model: Model) -> None:

@@ -188,7 +188,7 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     splits = data.time and data.batch in ("tuple", "dict") and not data.train_loaders and not manual
     steps = draw(st.integers(0, 3)) if splits else 0
     automatic = ["none", "step", "epoch", *["mixed"] * (optimizers == 2)]
-    schedulers = ["none", "step"] if manual else ["none"] if optimizer == "none" else automatic
+    schedulers = ["none", "step", "epoch"] if manual else ["none"] if optimizer == "none" else automatic
     hooks = [hook for hook in OPTIONAL_HOOKS if not (steps and hook == "training_step_end")]
     model = Model(
         defines=tuple(draw(st.lists(st.sampled_from(hooks), unique=True))),

@@ -59,8 +59,8 @@ The second reads the file, and leaves out hooks that the class does not define, 
 and moves that no two of its hooks can tell. A hook that is gone is not called any more. 1.9.5 refuses a module or
 callback that defines `on_epoch_start`, `on_epoch_end`, `on_pretrain_routine_start` or `on_pretrain_routine_end`, and a
 data module that defines `on_save_checkpoint` or `on_load_checkpoint`, before it trains; 2.6.6 one of
-`training_epoch_end`, `validation_epoch_end` or `test_epoch_end`. The tables below are the first, for all scenarios but the
-drawn ones and those of DDP, where the releases shuffle; and the same for the documentation. *Moved* is a call that
+`training_epoch_end`, `validation_epoch_end` or `test_epoch_end`. The tables below are the first, for all scenarios but
+the drawn ones and those of DDP, where the releases shuffle; and the same for the documentation. *Moved* is a call that
 comes in another order, *added* one that only the second makes; an effect is told where it begins to differ. After an
 exception, or where training ends at another time, all that does not come any more is *missing*.
 """

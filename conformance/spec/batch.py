@@ -136,6 +136,8 @@ class Batch(Optimization):
         """The lines up to on_after_backward; gradients are cleared once in a window [R8]."""
         told = yield from self.training_step(where)
         if told == "return-none":  # no zero_grad, no backward for this batch [R9]
+            if self.options["accumulate_grad_batches"] == 1:  # of L-BFGS's evaluations each is for itself [R70]
+                self.is_empty.add(optimizer_idx)
             return
 
         if optimizer_idx in self.is_empty or self.options["accumulate_grad_batches"] == 1:
@@ -171,7 +173,7 @@ class Batch(Optimization):
                 self.leave_toggled()
                 raise
             self.optimizer_idx = None  # toggle_model() has ended
-        for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler == "step" else 0):
+        for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler != "none" else 0):
             yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
 
     def manual_closure(self, optimizer_idx: int) -> Events:
