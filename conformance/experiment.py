@@ -89,7 +89,7 @@ class Log:
     """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
     done so before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
     default; `reduce_fx` "spread" is a function of the user's own, of all values of the epoch: the greatest less the
-    least; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
+    last; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
     an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is given
     the outputs and the targets of the batch before."""
 

@@ -80,9 +80,8 @@ def check(scenario: Scenario) -> None:
         raise ScenarioError("%s: %s" % (name, discord(scenario)))
     if scenario.option("gradient_clip_val") and (scenario.model.manual or scenario.model.optimizer == "lbfgs"):
         raise ScenarioError('%s: trainer.gradient_clip_val needs automatic optimization, and no "lbfgs"' % name)
-    begins_steps = scenario.option("accumulate_grad_batches") == 1 and scenario.processes == 1
-    if scenario.lr_monitor and (model.scheduler == "none" or model.manual or not begins_steps):
-        words = "a scheduler that steps by itself, an update after each batch, and one process"
+    if scenario.lr_monitor and (model.scheduler == "none" or model.manual or scenario.processes > 1):
+        words = "a scheduler that steps by itself, and one process"
         raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
     plain = model.optimizers == 1 and model.optimizer in ("sgd", "momentum") and model.scheduler == "none"
     if scenario.option("precision") == 16 and not (plain and model.dtype == "float32" and scenario.processes == 1):

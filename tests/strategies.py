@@ -62,7 +62,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     needs += ("bf16",) * (trainer.get("precision") == "bf16")
     needs += ("callable-reductions",) * any(log.reduce_fx == "spread" for log in model.logs)
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
-    rates = model.scheduler != "none" and not model.manual and trainer.get("accumulate_grad_batches", 1) == 1
+    rates = model.scheduler != "none" and not model.manual
     if rates and draw(st.integers(0, 2)) == 0:
         scenario = replace(scenario, lr_monitor=True, needs=(*needs, "lr-monitor"))
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))

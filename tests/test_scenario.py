@@ -206,7 +206,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"launched": True, "needs": ["launched"]}, 'mine: launched needs trainer.strategy="ddp", one node'),
         ({"model": {"frequencies": [0]}}, "mine: model.frequencies: 0; an int from 1 is accepted"),
         ({"needs": ["several-optimizer"]}, "did you mean 'several-optimizers'?"),
-        ({"model": {"manual": True, "scheduler": "epoch"}}, "mine: model.manual needs an optimizer, and no"),
+        ({"model": {"manual": True, "frequencies": [1]}}, "mine: model.manual needs an optimizer, and no"),
         ({"model": {"truncated_bptt_steps": 2}, "data": {"time": 4}}, "truncated_bptt_steps needs data.time"),
         ({"data": {"batch": "sequences"}}, 'mine: data.batch "sequences" needs model.truncated_bptt_steps'),
         ({"model": {"truncated_bptt_steps": -2}}, "mine: model.truncated_bptt_steps: -2; an int from 0"),

@@ -30,8 +30,10 @@ class Lightning14(Lightning15):
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
         overfits = scenario.option("overfit_batches") and scenario.data.train_loaders
-        if overfits and {"validate", "test", "predict"} & {*scenario.calls}:
+        if overfits and (scenario.data.val or {"validate", "test", "predict"} & {*scenario.calls}):
             return "what an evaluation is given of several training loaders"
+        if overfits and scenario.data.shuffle:
+            return "in which order several training loaders shuffle"
         return super().leaves_open(scenario)
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:

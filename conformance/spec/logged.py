@@ -17,7 +17,7 @@ __all__ = ["Logged"]
 
 EVALUATES = ("validation_", "test_", "on_validation_", "on_test_")
 REDUCED: dict[str, Callable[[list[float]], float]] = {
-    "min": min, "max": max, "sum": sum, "spread": lambda values: max(values) - min(values),
+    "min": min, "max": max, "sum": sum, "spread": lambda values: max(values) - values[-1],
 }  # fmt: skip
 
 
