@@ -29,8 +29,6 @@ from typing import Any, Callable, List, Mapping
 import torch
 from torch._C._distributed_c10d import TCPStore
 
-import __main__
-
 from ..trace import TraceWriter
 
 __all__ = ["own_rank", "run_in_ranks", "run_launched"]
@@ -184,7 +182,8 @@ def _launch(job: str, run: Callable[[Any], None], writer: _Appended) -> None:
     os.dup2(2, 1)  # what the others print is no answer of this one
     name = __spec__.name
     sys.argv, sys.orig_argv = [__file__, job], [sys.executable, "-m", name, job]
-    __main__.__spec__, __main__.__file__ = find_spec(name), __file__
+    program = sys.modules["__main__"]
+    program.__spec__, program.__file__ = find_spec(name), __file__
     atexit._clear()  # what is due at the end of the process that was forked
     torch.set_num_threads(1)
     try:
