@@ -233,6 +233,7 @@ class Saving:
     save_top_k: int = 1
     save_last: bool = False
     every_n_train_steps: int = 0
+    save_weights_only: bool = False
     given: str = "trainer"
 
 

@@ -54,6 +54,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"keeps:last"} if saving.save_last else set()
         words |= {f"keeps:{saving.mode}", f"keeps:{saving.save_top_k}"} if saving.monitor else {"keeps:newest"}
         words |= {"keeps:module"} if saving.given == "module" else set()
+        words |= {"keeps:weights-only"} if saving.save_weights_only else set()
     for event in scenario.when:
         who = "callback:" if event.receiver.startswith("callback") else ""
         words |= {f"does:{event.do}", f"{who}{event.hook}:{event.do}"}

@@ -97,7 +97,8 @@ def _with_callbacks(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     for given in draw(st.sampled_from([(), (), ("trainer",), ("module",)])) if exact and not saves else ():
         monitor, mode = draw(st.sampled_from(["", *names])), draw(st.sampled_from(["min", "max"]))
         best = draw(st.integers(-1, 2)) if monitor else draw(st.integers(-1, 1))
-        saving.append(experiment.Saving(monitor, mode, best, draw(st.booleans()), draw(st.integers(0, 3)), given))
+        every, weights_only = draw(st.integers(0, 3)), draw(st.integers(0, 3)) == 0
+        saving.append(experiment.Saving(monitor, mode, best, draw(st.booleans()), every, weights_only, given))
     kinds = {(each.monitor, each.mode): each for each in stopping}
     needs = ("early-stopping",) * bool(kinds) + ("model-checkpoint",) * bool(saving)
     return replace(scenario, early_stopping=tuple(kinds.values()), model_checkpoint=tuple(saving),

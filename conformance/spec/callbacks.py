@@ -21,6 +21,7 @@ class File(NamedTuple):
     layers: list[list[float]]
     epoch: int
     step: int
+    has_callbacks: bool
 
 
 class Files:
@@ -151,15 +152,21 @@ class Callbacks(Checkpoints, Plan):
             saving, files = self.saving[receiver], self.files[receiver]
             takes = files.takes(saving, score)
             if takes or saving.save_last:
-                yield from self.hook("on_save_checkpoint")
+                yield from self.tell_of_saving(saving)
             if takes:
-                files.take(saving, score, self.written())
+                files.take(saving, score, self.written(saving))
             if saving.save_last:
-                files.last = self.written()
+                files.last = self.written(saving)
 
-    def written(self) -> File:
+    def tell_of_saving(self, saving: Saving) -> Events:
+        """With save_weights_only, the module and the data module alone."""
+        self.saves_weights_only = saving.save_weights_only
+        yield from self.hook("on_save_checkpoint")
+        self.saves_weights_only = False
+
+    def written(self, saving: Saving) -> File:
         """A checkpoint of this moment."""
-        return File(deepcopy(self.numbers.layers), self.epoch, self.step)
+        return File(deepcopy(self.numbers.layers), self.epoch, self.step, not saving.save_weights_only)
 
     def file_to_test(self, call: str) -> File | None:
         """The one whose weights a test begins with, if not as they are: of the module that was just fitted the best

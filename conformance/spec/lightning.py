@@ -361,15 +361,15 @@ class Lightning(Pseudocode):
             if self.has_validated:
                 raise UserError(OWN_WORDS)
         elif files.takes(saving, self.score(saving)):
-            yield from self.hook("on_save_checkpoint")
-            files.take(saving, self.score(saving), self.written())
+            yield from self.tell_of_saving(saving)
+            files.take(saving, self.score(saving), self.written(saving))
             files.saved_at = self.step
 
     def save_last(self, receiver: str) -> Events:
         """The last, which is another file."""
         if self.saving[receiver].save_last:
-            yield from self.hook("on_save_checkpoint")
-            self.files[receiver].last = self.written()
+            yield from self.tell_of_saving(self.saving[receiver])
+            self.files[receiver].last = self.written(self.saving[receiver])
             self.files[receiver].saved_at = self.step
 
     def waits_for_the_epoch(self, receiver: str) -> bool:

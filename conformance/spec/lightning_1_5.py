@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..experiment import STEPS, Scenario
+from ..experiment import STEPS, Saving, Scenario
 from ..numerics import Numbers
 from .callbacks import Callbacks, File
 from .lightning import OF_CALL
@@ -173,9 +173,9 @@ class Lightning15(Lightning1):
 
     # ---- schedulers --------------------------------------------------------------------------------
 
-    def written(self) -> File:
+    def written(self, saving: Saving) -> File:
         """Of the next epoch and the next step; while max_steps are reached, of this epoch."""
-        return super().written()._replace(epoch=self.epoch + (not self.steps_are_done()), step=self.step + 1)
+        return super().written(saving)._replace(epoch=self.epoch + (not self.steps_are_done()), step=self.step + 1)
 
     def load_tested(self) -> Events:
         """A test is where the checkpoint is of."""
@@ -271,7 +271,7 @@ class Lightning15(Lightning1):
         if hook == "on_load_checkpoint":
             return ["module"]
         if hook == "on_save_checkpoint":
-            return [*self.callbacks, "module", *self.datamodule()]
+            return [*self.told_of_saving, "module", *self.datamodule()]
         found = super().receivers(hook)
         once = (hook, "" if hook == "prepare_data" else self.called)
         return [who for who in found if who != "datamodule" or hook not in ONCE or once not in self.called_once]

@@ -176,7 +176,7 @@ class Lightning2(Later):
     def load_tested(self) -> Events:
         """Callbacks are told, too."""
         yield from super().load_tested()
-        for callback in self.callbacks if self.tested else ():
+        for callback in self.callbacks if self.tested and self.tested.has_callbacks else ():
             yield from self.span(callback, "on_load_checkpoint", None, {})
 
     def dataloader(self, stage: str) -> Events:

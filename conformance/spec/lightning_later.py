@@ -35,7 +35,7 @@ class Later(Lightning):
         if hook == "on_load_checkpoint":
             return ["module"]
         if hook == "on_save_checkpoint":
-            return [*self.callbacks, "module"]
+            return [*self.told_of_saving, "module"]
         return super().receivers(hook)
 
     # ---- steps ------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class Oracle:
         self.epoch = self.step = self.updates = 0
         self.put_into_mode(not scenario.model.starts_in_eval)
         self.layer_into_eval()
+        self.saves_weights_only = False  # in the checkpoint that is being saved
         self.thawed = False  # whether parameters require gradients that did not
         self.grad_enabled = True
         self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
@@ -242,7 +243,7 @@ class Oracle:
         if hook in LOADERS or hook in TRANSFERS:
             return ["datamodule" if self.s.data.source == "datamodule" else "module"]
         if hook == "on_save_checkpoint":
-            return [*self.callbacks, *self.datamodule(), "module"]
+            return [*self.told_of_saving, *self.datamodule(), "module"]
         if hook == "prepare_data":
             return self.preparing()
         if hook == "on_load_checkpoint":
@@ -250,6 +251,11 @@ class Oracle:
         if hook in {"setup", "teardown"}:
             return [*self.datamodule(), *self.callbacks, "module"]
         return ["module"] if hook in MODULE_ONLY else [*self.callbacks, "module"]
+
+    @property
+    def told_of_saving(self) -> list[str]:
+        """The callbacks that a checkpoint holds: one of the weights only holds none."""
+        return [] if self.saves_weights_only else self.callbacks
 
     @property
     def prepares(self) -> bool:
