@@ -118,17 +118,19 @@ def test_of_a_program_that_starts_others_nobody_is_left(tmp_path: Path, monkeypa
 
     header = RefimplAdapter().header(SHARED)
     with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match="of the harness"):
-        run_launched(breaks, print, writer)
+        run_launched(2, breaks, print, writer)
     monkeypatch.setattr(ranks, "GRACE", 0.3)
+    with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match="ended without a word"):
+        run_launched(2, lambda writer: os._exit(1), print, writer)
     with TraceWriter(tmp_path / "t.jsonl", header) as writer:
-        run_launched(leaves_one_behind, print, writer)
+        run_launched(2, leaves_one_behind, print, writer)
     stat = Path("/proc", (tmp_path / "left").read_text(), "stat")
     begun = time.monotonic()
     while stat.exists() and ") Z " not in stat.read_text():  # a zombie is nobody's child to wait for
         assert time.monotonic() - begun < 10
     monkeypatch.setattr(ranks, "SECONDS", 0.3)
     with TraceWriter(tmp_path / "t.jsonl", header) as writer, pytest.raises(RuntimeError, match=r"ran after 0\.3 sec"):
-        run_launched(lambda writer: time.sleep(30), print, writer)
+        run_launched(2, lambda writer: time.sleep(30), print, writer)
 
 
 @pytest.mark.parametrize("changes, told", [

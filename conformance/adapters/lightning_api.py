@@ -110,7 +110,7 @@ class LightningLikeAdapter:
 
             if scenario.launched:
                 again = functools.partial(_again, self.again, self.blind, scenario.to_dict(), folder)
-                run_launched(record, again, writer)
+                run_launched(scenario.option("devices"), record, again, writer)
             else:
                 run_in_ranks(scenario.option("devices"), scenario.option("num_nodes"), record, writer)
 

@@ -95,12 +95,13 @@ def run_in_ranks(devices: int, nodes: int, run: Callable[[Any], None], writer: T
         raise RuntimeError("%d of %d processes ended without a word" % (devices * nodes - ended, devices * nodes))
 
 
-def run_launched(run: Callable[[Any], None], again: Callable[[Any], None], writer: TraceWriter) -> None:
+def run_launched(devices: int, run: Callable[[Any], None], again: Callable[[Any], None], writer: TraceWriter) -> None:
     """Call `run(writer)` in one process, which is told nothing of others, and whose program is this module: whoever
     starts it again has `again(writer)` called, which has to be picklable. Then write the trace likewise, of as many
-    processes as the trainer has started.
+    processes as the trainer has started: one for each of the `devices`, if it does as it should.
 
-    Raises RuntimeError where the harness broke, or the first process is still running after SECONDS.
+    Raises RuntimeError where the harness broke, or the first process is still running after SECONDS, or has ended
+    without a word.
     """
     with tempfile.TemporaryDirectory() as folder:
         path, job = os.path.join(folder, "events.jsonl"), os.path.join(folder, "job")
@@ -114,13 +115,14 @@ def run_launched(run: Callable[[Any], None], again: Callable[[Any], None], write
         hung = True
         try:
             hung = _awaited([child])
-            _until_gone(child)
+            _wait_for_others(child, path, devices)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
             if hung:
                 os.waitpid(child, 0)
-        _written(path, hung, writer)
+        if not _written(path, hung, writer):
+            raise RuntimeError("the program ended without a word")
 
 
 def _written(path: str, hung: bool, writer: TraceWriter) -> int:
@@ -195,13 +197,19 @@ def _launch(job: str, run: Callable[[Any], None], writer: _Appended) -> None:
         os._exit(0)
 
 
-def _until_gone(leader: int) -> None:
-    """Until nobody is left of those that it has started, or GRACE is over."""
+def _wait_for_others(leader: int, path: str, devices: int) -> None:
+    """Until all have come to their end, or nobody is left of those that the leader has started, or GRACE is over."""
     deadline = time.monotonic() + GRACE
     with suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
+        while _ended(path) < devices and time.monotonic() < deadline:
             os.killpg(leader, 0)
-            time.sleep(0.02)
+            time.sleep(0.05)
+
+
+def _ended(path: str) -> int:
+    """How many processes have written their last line, which is no event's."""
+    with open(path, "rb") as lines:
+        return sum(line.startswith(b"{") for line in lines)
 
 
 def _started_again() -> None:
