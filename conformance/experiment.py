@@ -244,6 +244,8 @@ class Scenario:
     "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
     new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
+    "resume-last" goes on from the last checkpoint that a ModelCheckpoint has saved, the newest one.
+
     "test-best" and "test-last" test the best or the last checkpoint, "test" what the trainer takes where it is given
     the module. "predict-unreturned" predicts with return_predictions=False.
 
@@ -321,6 +323,11 @@ class Scenario:
     def saves(self) -> bool:
         """Whether it is told to save a checkpoint."""
         return "save" in self.calls or any(event.do == "save" for event in self.when)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a fit goes on from a checkpoint."""
+        return not {"resume", "resume-last"}.isdisjoint(self.calls)
 
     @property
     def recorded(self) -> int:

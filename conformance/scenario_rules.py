@@ -22,7 +22,10 @@ __all__ = [
     "check",
 ]
 
-CALLS = ("fit", "validate", "test", "predict", "save", "resume", "test-best", "test-last", "predict-unreturned")
+CALLS = (
+    *("fit", "validate", "test", "predict", "predict-unreturned"),
+    *("save", "resume", "resume-last", "test-best", "test-last"),
+)
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
 # several loaders, is needed where that is what the scenario is for.
 NEEDS = (
@@ -104,12 +107,18 @@ def _check_calls(scenario: Scenario) -> None:
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
         if call == "resume" and scenario.option("fast_dev_run"):
             raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
-        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(call, call.split("-")[0])
+        stage = call.split("-")[0]
+        stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(stage, stage)
         if not scenario.loaders(stage):
             raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
-        saves = [saving.save_last if call == "test-last" else saving.save_top_k for saving in scenario.model_checkpoint]
-        if call.startswith("test-") and not (saves and all(saves) and calls[0] == "fit"):
+        last = call == "test-last"
+        saves = [saving.save_last if last else saving.save_top_k for saving in scenario.model_checkpoint]
+        if call.startswith(("test-", "resume-")) and not (saves and all(saves) and calls[0] == "fit"):
             raise ScenarioError("%s: %s needs a fit before it, and a model_checkpoint that saves it" % (name, call))
+        if call == "resume-last" and [
+            saving for saving in scenario.model_checkpoint if saving.save_weights_only or saving.monitor
+        ]:
+            raise ScenarioError("%s: resume-last needs a model_checkpoint of everything, without a monitor" % name)
         if call == "validate" and "validation_step" in scenario.model.lacks:
             raise ScenarioError("%s: validate needs the validation_step that model.lacks takes away" % name)
 

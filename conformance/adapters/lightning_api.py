@@ -143,8 +143,10 @@ class LightningLikeAdapter:
             if function == "save":
                 recorder.save()
                 continue
-            if function == "resume":
-                given["ckpt_path"] = os.path.join(os.path.dirname(recorder.checkpoint), "0.ckpt")
+            if function.startswith("resume"):
+                by_hand = os.path.join(os.path.dirname(recorder.checkpoint), "0.ckpt")
+                saver = trainer.checkpoint_callback if function == "resume-last" else None
+                given["ckpt_path"] = (saver.last_model_path or saver.best_model_path) if saver else by_hand
                 trainer, module, datamodule = self.begin(scenario, recorder, given["ckpt_path"])
                 function = "fit"
             if function == "predict-unreturned":
@@ -225,9 +227,10 @@ class LightningLikeAdapter:
         return [(each.pop("given"), kind(**each)) for each in given]
 
     def saving(self, scenario: Scenario, recorder: Recorder, hooks: List[str]) -> List[Tuple[str, Any]]:
-        """Likewise, that save checkpoints."""
+        """Likewise, that save checkpoints; what they find in one of their own is their own affair."""
         if not scenario.model_checkpoint:
             return []
+        hooks = [hook for hook in hooks if hook != "on_load_checkpoint"]
         base = self.api.callbacks.ModelCheckpoint
         kind = _named_as(base, recorder.recording(base, hooks, "callback", (object.__new__, (base,))))
         made = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..experiment import Saving, Scenario, Stopping
 from .checkpoints import Checkpoints
@@ -74,6 +74,7 @@ class Callbacks(Checkpoints, Plan):
         self.missed: set[str] = set()  # those whose value was not there
         self.tested: File | None = None  # in the call that runs
         self.saver = ""  # the one of the last fit
+        self.saved_last: dict[str, Any] = {}  # what it saved last
         self.forget_checks()
 
     def callbacks_of(self, owner: str) -> list[str]:
@@ -157,6 +158,8 @@ class Callbacks(Checkpoints, Plan):
                 files.take(saving, score, self.written(saving))
             if saving.save_last:
                 files.last = self.written(saving)
+            if takes or saving.save_last:
+                self.saved_last = self.everything()
 
     def tell_of_saving(self, saving: Saving) -> Events:
         """With save_weights_only, the module and the data module alone."""
@@ -185,9 +188,8 @@ class Callbacks(Checkpoints, Plan):
 
     # ---- in a checkpoint ---------------------------------------------------------------------------
 
-    def keep(self) -> Events:
-        yield from super().keep()
-        self.saved["checked"] = dict(self.checked)
+    def everything(self) -> dict[str, Any]:
+        return {**super().everything(), "checked": dict(self.checked)}
 
     def new_trainer(self) -> None:
         super().new_trainer()

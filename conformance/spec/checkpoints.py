@@ -26,8 +26,12 @@ class Checkpoints(Oracle):
     def keep(self) -> Events:
         """Everything of the training, up to the last batch that is done [R43]."""
         yield from self.hook("on_save_checkpoint")
-        self.saved = {name: deepcopy(getattr(self, name)) for name in KEPT}
-        self.saved.update(epoch=self.epoch, step=self.step + self.uncounted)
+        self.saved = self.everything()
+
+    def everything(self) -> dict[str, Any]:
+        """What there is to go on from."""
+        now = {name: deepcopy(getattr(self, name)) for name in KEPT}
+        return {**now, "epoch": self.epoch, "step": self.step + self.uncounted}
 
     def new_trainer(self) -> None:
         """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""

@@ -37,8 +37,10 @@ class Lightning(Pseudocode):
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
-        if (scenario.shuffles or scenario.model.draws) and "resume" in scenario.calls:
+        if (scenario.shuffles or scenario.model.draws) and scenario.resumes:
             return "which random numbers a fit goes on with, and in which order a loader that shuffles"
+        if "resume-last" in scenario.calls:
+            return "what is done when a fit goes on from the end of an epoch"
         if scenario.model.thaws and scenario.processes > 1:
             return "what each process makes of gradients that are its own"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
@@ -403,7 +405,7 @@ class Lightning(Pseudocode):
     @property
     def shuffles(self) -> bool:
         """With DDP training samples are shuffled, though the loader does not."""
-        trains = bool({"fit", "resume"} & {*self.s.calls})
+        trains = "fit" in self.s.calls or self.s.resumes
         return super().shuffles or (trains and self.s.processes > 1 and not self.s.data.distributed_sampler)
 
     def handled(self, hook: str) -> dict[str, bool]:

@@ -177,7 +177,8 @@ class Lightning2(Later):
         """Callbacks are told, too."""
         yield from super().load_tested()
         for callback in self.callbacks if self.tested and self.tested.has_callbacks else ():
-            yield from self.span(callback, "on_load_checkpoint", None, {})
+            if callback not in self.saving:
+                yield from self.span(callback, "on_load_checkpoint", None, {})
 
     def dataloader(self, stage: str) -> Events:
         """Where a checkpoint is of an epoch's last batch, it is the next epoch from then on."""

@@ -290,9 +290,10 @@ class Pseudocode(Batch, Callbacks):
         if self.s.spawns:
             yield from self.call_elsewhere(function)
             return
-        if function == "resume":
+        resuming: dict[str, Any] = {}
+        if function.startswith("resume"):
             self.new_trainer()
-        resuming, function = (self.saved, "fit") if function == "resume" else ({}, function)
+            resuming, function = self.saved_last if function == "resume-last" else self.saved, "fit"
         self.returns_predictions = function != "predict-unreturned"
         function, self.tested = function.partition("-")[0], self.file_to_test(function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
