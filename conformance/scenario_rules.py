@@ -111,8 +111,8 @@ def _check_calls(scenario: Scenario) -> None:
         stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(stage, stage)
         if not scenario.loaders(stage):
             raise ScenarioError("%s: %s needs batches: set data.%s" % (name, call, stage))
-        last = call == "test-last"
-        saves = [saving.save_last if last else saving.save_top_k for saving in scenario.model_checkpoint]
+        last, best = call.endswith("-last"), call != "test-last"
+        saves = [(last and each.save_last) or (best and each.save_top_k) for each in scenario.model_checkpoint]
         if call.startswith(("test-", "resume-")) and not (saves and all(saves) and calls[0] == "fit"):
             raise ScenarioError("%s: %s needs a fit before it, and a model_checkpoint that saves it" % (name, call))
         if call == "resume-last" and [
@@ -218,7 +218,7 @@ def _check_needs(scenario: Scenario) -> None:
     several = model.optimizers > 1 and not model.manual
     for uses, what, need in (
         (several, "model.optimizers=%d" % model.optimizers, "several-optimizers"),
-        (scenario.saves, "it saves a checkpoint", "checkpoints"),
+        (scenario.saves or scenario.resumes, "it saves a checkpoint", "checkpoints"),
         ("multiple_trainloader_mode" in scenario.trainer, "multiple_trainloader_mode", "multiple-trainloader-mode"),
         (bool(model.truncated_bptt_steps), "model.truncated_bptt_steps", "truncated-bptt"),
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),

@@ -80,6 +80,10 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     hooks = [event.hook for event in expected(before)]
     if "resume" in calls and (broken or not {"save_checkpoint", "on_pretrain_routine_start"} <= {*hooks}):
         scenario = replace(scenario, calls=("fit",))
+    newest = [saving for saving in scenario.model_checkpoint if not (saving.monitor or saving.save_weights_only)]
+    goes_on = newest and (newest[0].save_last or newest[0].save_top_k) and not broken and calls == ("fit",)
+    if goes_on and "on_save_checkpoint" in {event.hook for event in expected(scenario)} and draw(st.booleans()):
+        scenario = replace(scenario, calls=("fit", "resume-last"), needs=(*scenario.needs, "checkpoints"))
     return scenario_of(scenario.to_dict())
 
 
