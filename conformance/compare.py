@@ -100,7 +100,8 @@ def _is_noticed(edit: Edit, hooks: Hooks) -> bool:
         return False
     taken = hooks[edit.hook]
     if edit.kind == "argument" and taken is not None:
-        return not {*ARGUMENTS.get(edit.hook, ())} - taken & {*edit.detail.split()}
+        others = {*ARGUMENTS.get(edit.hook, ())} - taken
+        return others.isdisjoint(edit.detail.split())
     return edit.kind != "moved" or not {*hooks}.isdisjoint(edit.crossed)
 
 

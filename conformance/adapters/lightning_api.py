@@ -117,11 +117,7 @@ class LightningLikeAdapter:
     def _record(self, scenario: Scenario, folder: str, writer: Any) -> None:
         """What one process does."""
         shares = scenario.recorded > 1
-        rank = 0
-        if shares:
-            from .ranks import own_rank
-
-            rank = own_rank()
+        rank = writer.rank if shares else 0
         when = [event for event in scenario.when if event.rank in (-1, rank)]
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
         recorder.blind, recorder.tells_samples = self.blind, shares or scenario.shuffles

@@ -31,27 +31,22 @@ from torch._C._distributed_c10d import TCPStore
 
 from ..trace import TraceWriter
 
-__all__ = ["own_rank", "run_in_ranks", "run_launched"]
+__all__ = ["run_in_ranks", "run_launched"]
 
 SECONDS = 60.0  # that they are given
 GRACE = 10.0  # seconds, after it has ended itself, for those that the first has started
 
 
-def own_rank() -> int:
-    """Which of the processes this one is, before they have met: who starts the others may not have been told."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
-
-
 class _Appended:
-    """The trace, as one process writes it."""
+    """The trace, as the process of that rank writes it."""
 
     def __init__(self, file: int, rank: int) -> None:
-        self._file, self._rank = file, rank
+        self._file, self.rank = file, rank
 
     def event(
         self, ph: str, receiver: str, hook: str, depth: int, args: Mapping[str, Any], fx: Mapping[str, Any]
     ) -> None:
-        self._append([ph, receiver, hook, depth, dict(args), dict(fx), self._rank])
+        self._append([ph, receiver, hook, depth, dict(args), dict(fx), self.rank])
 
     def close(self, outcome: str, error: str = "") -> None:
         self._append({"outcome": outcome, "error": error})
@@ -218,7 +213,7 @@ def _started_again() -> None:
         path, again = pickle.load(opened)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    again(_Appended(os.open(path, os.O_WRONLY | os.O_APPEND), own_rank()))
+    again(_Appended(os.open(path, os.O_WRONLY | os.O_APPEND), int(os.environ["LOCAL_RANK"])))
 
 
 if __name__ == "__main__":
