@@ -164,8 +164,10 @@ class Callbacks(Checkpoints, Plan):
     def tell_of_saving(self, saving: Saving) -> Events:
         """With save_weights_only, the module and the data module alone."""
         self.saves_weights_only = saving.save_weights_only
-        yield from self.hook("on_save_checkpoint")
-        self.saves_weights_only = False
+        try:
+            yield from self.hook("on_save_checkpoint")
+        finally:
+            self.saves_weights_only = False
 
     def written(self, saving: Saving) -> File:
         """A checkpoint of this moment."""
