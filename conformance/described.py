@@ -13,8 +13,8 @@ import torch
 
 __all__ = [
     "IDENTITY_COLUMN", "IDENTITY_SCALE", "STAGES", "Tags", "combined", "describe", "described_hiddens",
-    "described_outputs", "described_parts", "described_values", "finite", "handled", "identify", "identify_part",
-    "identify_samples", "row_of", "said", "tensors",
+    "described_indices", "described_outputs", "described_parts", "described_values", "finite", "handled", "identify",
+    "identify_part", "identify_samples", "row_of", "said", "tensors",
 ]  # fmt: skip
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
@@ -153,6 +153,15 @@ def _dicts(value: Any) -> Iterator[Mapping[Any, Any]]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _dicts(item)
+
+
+def described_indices(value: Any) -> Any:
+    """The places in the data set of a batch's samples, and of all batches the loader's number with those of each,
+    "0/4,5"; None where nobody knows them."""
+    if value is None or not any(isinstance(each, (list, tuple)) for each in value):
+        return value if value is None else [int(index) for index in value]
+    return ["%d/%s" % (loader, batch if batch is None else ",".join(map(str, batch)))
+            for loader, batches in enumerate(value) for batch in batches]  # fmt: skip
 
 
 def described_hiddens(value: Any) -> Any:

@@ -91,7 +91,7 @@ class Log:
     default; `reduce_fx` "spread" is a function of the user's own, of all values of the epoch: the greatest less the
     last; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
     an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is given
-    the outputs and the targets of the batch before."""
+    the outputs and the targets of the batch before. With `in_dict` it is `self.log_dict`, of a dict with this name."""
 
     hook: str
     name: str
@@ -103,6 +103,7 @@ class Log:
     sync_dist: bool = False
     logger: bool = True
     metric: bool = False
+    in_dict: bool = False
     values: Tuple[float, ...] = ()
 
     def nth(self, count: int) -> float:
@@ -142,7 +143,8 @@ class Model:
     `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
     scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
     `monitor` with `strict`, for one that halves the rate where that value is on a plateau; without `lr_dict` as it
-    is. Its `scheduler_name`, and of several optimizers the index after that, is the name in the lr_dict.
+    is; `unheeded` is a monitor in the lr_dict of one that needs no value. Its `scheduler_name`, and of several
+    optimizers the index after that, is the name in the lr_dict.
     `overrides`, of OVERRIDES, are hooks that the module has its own way. `prepare_data_per_node` is the module's
     property of that name.
     """
@@ -173,6 +175,7 @@ class Model:
     scheduler_name: str = ""
     monitor: str = ""
     strict: bool = True
+    unheeded: str = ""
     overrides: Tuple[str, ...] = ()
     prepare_data_per_node: bool = True
 
@@ -220,6 +223,7 @@ class Stopping:
     patience: int = 3
     min_delta: float = 0.0
     strict: bool = True
+    check_on_train_epoch_end: Optional[bool] = None
     given: str = "trainer"
 
 
@@ -244,10 +248,11 @@ class Scenario:
     "save" saves a checkpoint, as does a `when` that does "save" in the module's on_train_batch_end; "resume" makes a
     new module and a new trainer, which fits it from that checkpoint on, for one epoch more than max_epochs.
 
-    "resume-last" goes on from the last checkpoint that a ModelCheckpoint has saved, the newest one.
+    "resume-last" goes on from the last checkpoint that a ModelCheckpoint has saved, the newest one; where it has saved
+    none, the fit begins anew.
 
-    "test-best" and "test-last" test the best or the last checkpoint, "test" what the trainer takes where it is given
-    the module. "predict-unreturned" predicts with return_predictions=False.
+    "test-best" and "test-last" test the best or the last checkpoint, "test-none" the module as it is, "test" what the
+    trainer takes where it is given the module. "predict-unreturned" predicts with return_predictions=False.
 
     With the options strategy "dp" and `devices` each batch is split over so many devices of the CPU. What the steps
     make of the parts, a `*_step_end` takes together: the mean of their losses, as in the documentation's example.
@@ -258,7 +263,8 @@ class Scenario:
     `early_stopping` are callbacks that stop the training, `model_checkpoint` those that save it, one at most of the
     trainer's and of the module's. They are recorded as the others, and numbered after them. In the lists of either
     those that save come first, and those that stop last. With `lr_monitor` the trainer has a LearningRateMonitor, too,
-    which is not recorded: it shows in what its logger is given.
+    which is not recorded: it shows in what its logger is given. With `prediction_writer` it has, last in its list and
+    by number, a BasePredictionWriter that writes by batch and by epoch.
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -275,6 +281,7 @@ class Scenario:
     early_stopping: Tuple[Stopping, ...] = ()
     model_checkpoint: Tuple[Saving, ...] = ()
     lr_monitor: bool = False
+    prediction_writer: bool = False
     launched: bool = False
 
     def to_dict(self) -> Dict[str, Any]:
@@ -285,6 +292,28 @@ class Scenario:
     def option(self, name: str, default: Any = None) -> Any:
         """A trainer option, or what the documentation's trainer takes for it."""
         return self.trainer.get(name, TRAINER_DEFAULTS.get(name, default))
+
+    def window(self, epoch: int) -> int:
+        """How many batches `accumulate_grad_batches` has accumulated for an update: a number, or of a dict that of the
+        greatest epoch that is not after this one, 1 before the first."""
+        windows = self.windows
+        return windows[max(first for first in windows if first <= epoch)]
+
+    @property
+    def windows(self) -> Dict[int, int]:
+        """From which epoch on there are how many batches in a window."""
+        given = self.option("accumulate_grad_batches")
+        return {0: 1, **{int(epoch): n for epoch, n in given.items()}} if self.changes_windows else {0: given}
+
+    @property
+    def changes_windows(self) -> bool:
+        """Whether accumulate_grad_batches says from which epoch on."""
+        return not isinstance(self.option("accumulate_grad_batches"), int)
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether there ever is a window of several batches."""
+        return max(self.windows.values()) > 1
 
     def loaders(self, stage: str) -> Tuple[int, ...]:
         """Numbers of batches of the stage's loaders: "train", "val", "test" or "predict"."""

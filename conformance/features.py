@@ -42,6 +42,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "syncs": log.sync_dist,
             "logs-to-no-logger": not log.logger,
             "logs-metric": log.metric,
+            "logs-in-dict": log.in_dict,
         }
         words |= {word for word, holds in told.items() if holds}
     for stopping in scenario.early_stopping:
@@ -93,7 +94,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         "checkpoints": scenario.saves or scenario.resumes,
         "resumes": scenario.resumes,
         "truncated-bptt": bool(model.truncated_bptt_steps),
-        "accumulation": scenario.option("accumulate_grad_batches") > 1,
+        "accumulation": scenario.accumulates,
+        "accumulation-by-epoch": scenario.changes_windows,
         "overfit": bool(scenario.option("overfit_batches")),
         "several:train": bool(data.train_loaders),
         "lbfgs": model.optimizer == "lbfgs",
@@ -101,9 +103,11 @@ def features(scenario: Scenario) -> frozenset[str]:
         "scheduler-frequency": model.scheduler_frequency > 1,
         "monitor": bool(model.monitor),
         "lenient": not model.strict,
+        "unheeded": bool(model.unheeded),
         "monitors-nothing": model.monitors_nothing,
         "stops-by-nothing": scenario.stops_by_nothing,
         "lr-monitor": scenario.lr_monitor,
+        "prediction-writer": scenario.prediction_writer,
         "scheduler-name": bool(model.scheduler_name),
         "tests-saved": bool(scenario.model_checkpoint) and any(call.startswith("test") for call in scenario.calls),
         "when": model.monitors_nothing or scenario.stops_by_nothing or "when" in words,

@@ -16,6 +16,7 @@ __all__ = [
     "MODULE_HOOKS",
     "OWN_STEPS",
     "TRANSFERS",
+    "WRITES",
 ]
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
@@ -88,6 +89,9 @@ MODULE_HOOKS = (
     *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
 )
 
+# What a BasePredictionWriter has beside a callback's hooks.
+WRITES = ("write_on_batch_end", "write_on_epoch_end")
+
 # What the documentation calls the arguments of a hook, but for the trainer and module that callbacks get first.
 ARGUMENTS = {
     **{hook: ("batch", "batch_idx", "dataloader_idx") for hook in ("validation_step", "test_step", "predict_step")},
@@ -111,6 +115,8 @@ ARGUMENTS = {
         *("on_tpu", "using_native_amp", "using_lbfgs"),
     ),
     "on_predict_epoch_end": ("results",),
+    "write_on_batch_end": ("prediction", "batch_indices", "batch", "batch_idx", "dataloader_idx"),
+    "write_on_epoch_end": ("predictions", "batch_indices"),
     "setup": ("stage",),
     "teardown": ("stage",),
 }
@@ -118,4 +124,4 @@ ARGUMENTS = {
 # Spans of receivers that have no hooks: the calls of the user, and what optimizers and schedulers do.
 CALLS = ("fit", "validate", "test", "predict", "save_checkpoint", "step")
 
-HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *CALLS)))
+HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *WRITES, *CALLS)))

@@ -72,6 +72,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "stage": frozenset({str, type(None)}),
     "metrics": frozenset({list}),
     "values": frozenset({list}),
+    "metrics_graph": frozenset({bool}),
 }
 _ITEMS: dict[str, tuple[frozenset[type], str]] = {  # of those effects that are lists
     "lr": (frozenset({int, float}), "number"),

@@ -44,7 +44,7 @@ def _of_form(scenario: Scenario) -> Rules:
 
 def _of_scheduler(scenario: Scenario) -> Rules:
     model = scenario.model
-    more = model.scheduler_frequency > 1 or bool(model.monitor or model.scheduler_name)
+    more = model.scheduler_frequency > 1 or bool(model.monitor or model.unheeded or model.scheduler_name)
     automatic = model.scheduler != "none" and not model.manual
     bare = model.scheduler == "epoch" and not more
     words = "what an lr_dict says, model.scheduler_frequency and its like, needs a scheduler that steps by itself"
@@ -53,12 +53,13 @@ def _of_scheduler(scenario: Scenario) -> Rules:
     yield not two, 'model.scheduler="mixed" needs two model.optimizers, and automatic optimization'
     yield not model.lr_dict and not bare, "model.lr_dict=false needs a scheduler per epoch, and no more about it"
     yield not (model.strict or model.monitor), "model.strict=false needs a model.monitor"
+    yield bool(model.unheeded and model.monitor), "model.unheeded is of a scheduler without a model.monitor"
     yield bool(model.monitor) and scenario.option("precision") != 32, "model.monitor needs precision 32"
 
 
 def _of_lbfgs(scenario: Scenario) -> Rules:
     model = scenario.model
-    plain = not model.manual and model.optimizers == 1 and scenario.option("accumulate_grad_batches") == 1
+    plain = not model.manual and model.optimizers == 1 and not scenario.accumulates
     exact = model.dtype == "float64" and scenario.option("precision") == 32
     words = 'model.optimizer="lbfgs" needs one optimizer, automatic optimization without accumulation, and float64'
     yield model.optimizer == "lbfgs" and not (plain and exact), words

@@ -20,6 +20,7 @@ from .described import (
     combined,
     describe,
     described_hiddens,
+    described_indices,
     described_outputs,
     described_parts,
     described_values,
@@ -290,6 +291,10 @@ class Recorder:
                     args.update(described_parts(value))
             elif name == "results":
                 args.update(results=describe(value), **self._values("results_values", value))
+            elif name in ("prediction", "predictions"):
+                args[name] = describe(value)
+            elif name == "batch_indices":
+                args[name] = described_indices(value)
             elif name == "hiddens":
                 args["hiddens"] = described_hiddens(value)
                 if self.in_parts and isinstance(value, torch.Tensor):  # with the target of the part that they are of
@@ -360,11 +365,13 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def _logged(metrics: Mapping[str, Any]) -> Dict[str, Any]:
-    """The names of the values logged so far, sorted, and the values in that order, as far as 32-bit floats
-    have them."""
+    """The names of the values logged so far, sorted, the values in that order, as far as 32-bit floats have them, and
+    whether one of them can be differentiated."""
     names = sorted(metrics)
-    values = [_rounded(metrics[name]) for name in names]
-    return {"metrics": names, "values": values} if names else {"metrics": names}
+    if not names:
+        return {"metrics": names}
+    graph = any(getattr(metrics[name], "requires_grad", False) for name in names)
+    return {"metrics": names, "values": [_rounded(metrics[name]) for name in names], "metrics_graph": graph}
 
 
 def _rounded(value: Any) -> Any:

@@ -158,8 +158,10 @@ def _pairs(row: Mapping[str, Any], default: Mapping[str, Any], but: Tuple[str, .
 
 
 def _toml(value: Any) -> str:
-    """A scalar or a list. TOML's strings, numbers and lists are JSON's, but for one control character; tables
-    in a list have `=` for `:`, and nothing that has its default."""
+    """A scalar, a list or a table. TOML's strings, numbers and lists are JSON's, but for one control character; tables
+    have `=` for `:`, and in a list nothing that has its default."""
+    if isinstance(value, dict):
+        return "{ %s }" % ", ".join(_pairs(value, {}))
     if isinstance(value, list) and value and isinstance(value[0], dict):
         default = dict(asdict(Log("", "")), values=[])
         return "[%s]" % ", ".join("{ %s }" % ", ".join(_pairs(item, default)) for item in value)

@@ -22,7 +22,7 @@ MOST_TOLD = 7  # rows of a batch that their targets tell apart
 def check_parts(scenario: Scenario) -> None:
     """What goes together with batches that are split over devices."""
     name, data = scenario.name, scenario.data
-    if scenario.model.shared and (scenario.option("strategy") or scenario.option("accumulate_grad_batches") > 1):
+    if scenario.model.shared and (scenario.option("strategy") or scenario.accumulates):
         raise ScenarioError("%s: model.shared needs an update after each batch, and no strategy" % name)
     if data.distributed_sampler and scenario.option("strategy") not in ("ddp", "ddp_spawn"):
         raise ScenarioError('%s: data.distributed_sampler needs trainer.strategy="ddp"' % name)

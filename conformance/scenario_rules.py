@@ -24,14 +24,15 @@ __all__ = [
 
 CALLS = (
     *("fit", "validate", "test", "predict", "predict-unreturned"),
-    *("save", "resume", "resume-last", "test-best", "test-last"),
+    *("save", "resume", "resume-last", "test-best", "test-last", "test-none"),
 )
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
 # several loaders, is needed where that is what the scenario is for.
 NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
     *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
-    *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor"),
+    *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
+    "accumulation-by-epoch",
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -86,6 +87,8 @@ def check(scenario: Scenario) -> None:
     if scenario.lr_monitor and (model.scheduler == "none" or model.manual or scenario.processes > 1):
         words = "a scheduler that steps by itself, and one process"
         raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
+    if scenario.prediction_writer and scenario.processes > 1:
+        raise ScenarioError("%s: prediction_writer needs one process" % name)
     plain = model.optimizers == 1 and model.optimizer in ("sgd", "momentum") and model.scheduler == "none"
     if scenario.option("precision") == 16 and not (plain and model.dtype == "float32" and scenario.processes == 1):
         words = 'one process and optimizer, "sgd" or "momentum", without a scheduler, and model.dtype "float32"'
@@ -105,8 +108,8 @@ def _check_calls(scenario: Scenario) -> None:
     for call in calls:
         if call == "resume" and not (scenario.saves and calls[0] == "fit"):
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
-        if call == "resume" and scenario.option("fast_dev_run"):
-            raise ScenarioError("%s: resume: fast_dev_run leaves nothing to go on with" % name)
+        if call.startswith(("resume", "test-")) and scenario.option("fast_dev_run"):
+            raise ScenarioError("%s: %s: fast_dev_run leaves nothing to go on with" % (name, call))
         stage = call.split("-")[0]
         stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(stage, stage)
         if not scenario.loaders(stage):
@@ -224,11 +227,13 @@ def _check_needs(scenario: Scenario) -> None:
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
         (scenario.launched, "launched", "launched"),
+        (scenario.changes_windows, "trainer.accumulate_grad_batches of epochs", "accumulation-by-epoch"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
         (scenario.option("precision") == 16, "trainer.precision=16", "fp16"),
         (any(log.reduce_fx == "spread" for log in model.logs), 'reduce_fx="spread"', "callable-reductions"),
         (scenario.lr_monitor, "lr_monitor", "lr-monitor"),
+        (scenario.prediction_writer, "prediction_writer", "prediction-writer"),
         (bool(scenario.early_stopping), "early_stopping", "early-stopping"),
         (bool(scenario.model_checkpoint), "model_checkpoint", "model-checkpoint"),
     ):
@@ -292,15 +297,13 @@ def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
         raise ScenarioError("%s: monitor: nothing is logged under %.80r" % (where, saving.monitor))
     if scenario.recorded > 1 or scenario.option("precision") != 32 or scenario.saves:
         raise ScenarioError("%s needs one process, precision 32, and no other saves" % where)
-    if scenario.option("fast_dev_run") or scenario.model.manual:
-        words = "with fast_dev_run nothing is saved, and with model.manual each trainer has steps of its own"
-        raise ScenarioError("%s: %s" % (where, words))
+    if scenario.model.manual:
+        raise ScenarioError("%s: with model.manual each trainer has steps of its own" % where)
     if [each.given for each in scenario.model_checkpoint].count(saving.given) > 1:
         raise ScenarioError("%s: two are given by the %s" % (where, saving.given))
 
 
 _LEAST = {
-    "accumulate_grad_batches": 1,
     "max_epochs": -1,
     "min_epochs": 0,
     "max_steps": -1,
@@ -314,7 +317,14 @@ _LEAST = {
 def _check_option(name: str, option: str, value: Any) -> None:
     one_of(name + ": trainer", option, tuple(TRAINER_DEFAULTS))
     where = "%s: trainer.%s" % (name, option)
-    if option in _LEAST:
+    if option == "accumulate_grad_batches" and isinstance(value, dict):
+        for epoch, batches in value.items():
+            if not epoch.isdecimal():
+                raise ScenarioError("%s: epoch %r; a number of digits is accepted" % (where, epoch))
+            natural("%s.%s" % (where, epoch), batches, 1)
+    elif option == "accumulate_grad_batches":
+        natural(where, value, 1)
+    elif option in _LEAST:
         natural(where, value, _LEAST[option])
     elif option.startswith("limit_") or option in ("val_check_interval", "overfit_batches"):
         share(where, value, least=int(option == "val_check_interval"))

@@ -60,12 +60,15 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
     needs += ("multiple-trainloader-mode",) * combined + ("data-parallel",) * ("strategy" in trainer)
     needs += ("bf16",) * (trainer.get("precision") == "bf16")
+    needs += ("accumulation-by-epoch",) * isinstance(trainer.get("accumulate_grad_batches"), dict)
     needs += ("callable-reductions",) * any(log.reduce_fx == "spread" for log in model.logs)
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
     rates = model.scheduler != "none" and not model.manual
     if rates and draw(st.integers(0, 2)) == 0:
         scenario = replace(scenario, lr_monitor=True, needs=(*needs, "lr-monitor"))
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
+    if {"predict", "predict-unreturned"} & {*calls} and draw(st.booleans()):
+        scenario = replace(scenario, prediction_writer=True, needs=(*scenario.needs, "prediction-writer"))
     needs = scenario.needs
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
@@ -82,7 +85,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         scenario = replace(scenario, calls=("fit",))
     newest = [saving for saving in scenario.model_checkpoint if not (saving.monitor or saving.save_weights_only)]
     goes_on = newest and (newest[0].save_last or newest[0].save_top_k) and not broken and calls == ("fit",)
-    if goes_on and "on_save_checkpoint" in {event.hook for event in expected(scenario)} and draw(st.booleans()):
+    goes_on = goes_on and not scenario.option("fast_dev_run")
+    if goes_on and draw(st.booleans()):
         scenario = replace(scenario, calls=("fit", "resume-last"), needs=(*scenario.needs, "checkpoints"))
     return scenario_of(scenario.to_dict())
 
@@ -96,8 +100,9 @@ def _with_callbacks(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     for _ in range(draw(st.sampled_from([0, 0, 1, 2])) if names and exact else 0):
         monitor, mode = draw(st.sampled_from(names)), draw(st.sampled_from(["min", "max"]))
         rest = draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 0.25])), draw(st.booleans())
-        stopping.append(experiment.Stopping(monitor, mode, *rest, draw(st.sampled_from(["trainer", "module"]))))
-    saves = "save" in scenario.calls or scenario.when or scenario.model.manual or "fast_dev_run" in scenario.trainer
+        when, given = draw(st.sampled_from([None, None, True, False])), draw(st.sampled_from(["trainer", "module"]))
+        stopping.append(experiment.Stopping(monitor, mode, *rest, when, given))
+    saves = "save" in scenario.calls or scenario.when or scenario.model.manual
     for given in draw(st.sampled_from([(), (), ("trainer",), ("module",)])) if exact and not saves else ():
         monitor, mode = draw(st.sampled_from(["", *names])), draw(st.sampled_from(["min", "max"]))
         best = draw(st.integers(-1, 2)) if monitor else draw(st.integers(-1, 1))
@@ -143,10 +148,11 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     limits = [name for name in one.trainer if name.startswith("limit_") or name == "val_check_interval"]
     trainer = {name: value for name, value in one.trainer.items() if name not in (*without, *limits)}
     trainer |= {"strategy": "ddp", "devices": processes, "num_nodes": nodes}
-    needs = (*(need for need in one.needs if need in ("several-optimizers", "checkpoints")), "distributed")
+    kept = ("several-optimizers", "checkpoints", "accumulation-by-epoch")
+    needs = (*(need for need in one.needs if need in kept), "distributed")
     when = tuple(event for event in one.when if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
     scenario = replace(one, data=data, model=model, trainer=trainer, needs=needs, when=when, early_stopping=(),
-                       model_checkpoint=(), lr_monitor=False)  # fmt: skip
+                       model_checkpoint=(), lr_monitor=False, prediction_writer=False)  # fmt: skip
     if not any(log.sync_dist for log in logs) and optimizer != "none" and not when and draw(st.booleans()):
         do, rank = draw(st.sampled_from(list(ALONE_IN))), draw(st.integers(0, count - 1))
         alone = When(draw(st.sampled_from(ALONE_IN[do])), do, draw(st.integers(0, 4)), rank=rank)
@@ -235,6 +241,7 @@ def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
             ("scheduler_frequency", draw(st.integers(3 if many else 1, 3))),
             ("monitor", draw(st.sampled_from(["", *monitors]))),
             ("strict", draw(st.sampled_from([True, False, False]))),
+            ("unheeded", draw(st.sampled_from(["", "", *monitors]))),
             ("lr_dict", draw(st.booleans())),
             ("scheduler_name", draw(st.sampled_from(["", "rate"]))),
         ]
@@ -258,7 +265,9 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
             on_epoch = True
         reduce_fx = draw(st.sampled_from(["mean"] * 4 + ["min", "max", "sum", "spread"]))
         rest = draw(st.sampled_from([0, 3])), draw(st.booleans())
-        logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans())))
+        in_dict = draw(st.booleans())
+        logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans()),
+                        in_dict=in_dict))  # fmt: skip
     return tuple(logs)
 
 
@@ -280,7 +289,8 @@ def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
         **limits,
     }
     if not model.manual and model.optimizer != "lbfgs":
-        rules["accumulate_grad_batches"] = st.integers(1, 4)
+        by_epoch = st.dictionaries(st.sampled_from("0123"), st.integers(1, 4), min_size=1)
+        rules["accumulate_grad_batches"] = st.one_of(st.integers(1, 4), by_epoch)
         rules["gradient_clip_val"] = st.sampled_from([0, 0.25, 0.5])
     names = draw(st.lists(st.sampled_from(list(rules)), unique=True))
     options = {name: draw(rules[name]) for name in names}

@@ -533,6 +533,7 @@ def test_effects_are_what_a_hook_could_see(recording: Recording) -> None:
         "current_epoch": 1,
         "stage": "training",
         "metrics": ["a", "b"],
+        "metrics_graph": False,
         "values": [0.0, 0.25],
     }
     module.eval()

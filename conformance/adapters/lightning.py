@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from ..experiment import Scenario
 from ..hooks import CHECKPOINTS
@@ -29,6 +29,7 @@ class LightningAdapter(LightningLikeAdapter):
             # Automatic optimization knows one optimizer, and whole batches. How loaders are combined is said
             # where they are made, not by the trainer's multiple_trainloader_mode.
             self.lacks += ("several-optimizers", "truncated-bptt", "multiple-trainloader-mode")
+            self.lacks += ("accumulation-by-epoch",)  # which is a callback's affair
         if self.version.startswith("1.9."):  # which refuses a data module that overrides them
             self.data_hooks = tuple(hook for hook in self.data_hooks if hook not in CHECKPOINTS)
         if self.is_1_4:
@@ -70,7 +71,9 @@ class LightningAdapter(LightningLikeAdapter):
             options.update(accelerator="ddp_cpu" if strategy == "ddp_spawn" else strategy, num_processes=devices)
         return options
 
-    def begin(self, scenario: Scenario, recorder: Recorder, resumed: str = "", **options: Any) -> Tuple[Any, Any, Any]:
+    def begin(
+        self, scenario: Scenario, recorder: Recorder, resumed: Optional[str] = "", **options: Any
+    ) -> Tuple[Any, Any, Any]:
         """1.4 is told when it is made what a fit goes on from."""
         if resumed and self.is_1_4:
             options["resume_from_checkpoint"] = resumed
@@ -82,6 +85,6 @@ class LightningAdapter(LightningLikeAdapter):
         """1.4 takes a file to test only where it is given no module."""
         if not self.is_1_4 or "ckpt_path" not in given:
             return super().call(trainer, function, module, datamodule, scenario, given)
-        if function == "fit":
+        if function == "fit" or given["ckpt_path"] is None:
             return super().call(trainer, function, module, datamodule, scenario, {})
         return super().call(trainer, function, None, datamodule, scenario, given)

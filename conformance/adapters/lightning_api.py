@@ -11,14 +11,14 @@ import os
 import platform
 import tempfile
 from importlib.util import find_spec
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import torch
 
 from .. import __version__
 from ..described import said
 from ..experiment import Scenario
-from ..hooks import CALLBACK_HOOKS, CALLS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS
+from ..hooks import CALLBACK_HOOKS, CALLS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS, WRITES
 from ..recorder import Recorder
 from ..scenario import scenario_of
 from ..trace import Header, TraceWriter
@@ -39,6 +39,7 @@ EFFECTS = (
     "stage",
     "metrics",
     "values",
+    "metrics_graph",
     "trainable",
     "gradients",
     "autocast",
@@ -69,12 +70,13 @@ class LightningLikeAdapter:
 
     def has(self, hook: str) -> bool:
         """Whether the trainer knows the hook at all."""
-        owners = (self.api.LightningModule, self.api.Callback, self.api.LightningDataModule)
+        owners = [self.api.LightningModule, self.api.Callback, self.api.LightningDataModule]
+        owners += [self.api.callbacks.BasePredictionWriter] if hook in WRITES else []
         return any(hasattr(owner, hook) for owner in owners)
 
     def declares(self) -> List[str]:
         """The hooks the trainer has; the contract's others are judged `unsupported`."""
-        known = dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS))
+        known = dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *WRITES))
         return [hook for hook in known if self.has(hook)]
 
     def header(self, scenario: Scenario) -> Header:
@@ -140,28 +142,32 @@ class LightningLikeAdapter:
                 recorder.save()
                 continue
             if function.startswith("resume"):
-                by_hand = os.path.join(os.path.dirname(recorder.checkpoint), "0.ckpt")
-                saver = trainer.checkpoint_callback if function == "resume-last" else None
-                given["ckpt_path"] = (saver.last_model_path or saver.best_model_path) if saver else by_hand
-                trainer, module, datamodule = self.begin(scenario, recorder, given["ckpt_path"])
+                path: Optional[str] = os.path.join(os.path.dirname(recorder.checkpoint), "0.ckpt")
+                if function == "resume-last":
+                    saver = trainer.checkpoint_callback
+                    path = (saver and (saver.last_model_path or saver.best_model_path)) or None
+                given["ckpt_path"] = path
+                trainer, module, datamodule = self.begin(scenario, recorder, path)
                 function = "fit"
             if function == "predict-unreturned":
                 function, given = "predict", {"return_predictions": False}
             if function.startswith("test-"):
-                last = trainer.checkpoint_callback.last_model_path
-                function, given = "test", {"ckpt_path": "best" if function == "test-best" else last}
+                files = {"best": "best", "last": trainer.checkpoint_callback.last_model_path, "none": None}
+                function, given = "test", {"ckpt_path": files[function[len("test-") :]]}
             call = self.call(trainer, function, module, datamodule, scenario, given)
             recorder.span("trainer", function, call, {})
 
-    def begin(self, scenario: Scenario, recorder: Recorder, resumed: str = "", **options: Any) -> Tuple[Any, Any, Any]:
+    def begin(
+        self, scenario: Scenario, recorder: Recorder, resumed: Optional[str] = "", **options: Any
+    ) -> Tuple[Any, Any, Any]:
         """A trainer with callbacks, for an epoch more than the scenario has where it goes on from the file `resumed`;
-        a module, a data module. The `options` are beside the scenario's."""
+        None is to begin anew, as there is none. A module, a data module. The `options` are beside the scenario's."""
         module, datamodule, callbacks = self.build(scenario, recorder)
         options = {**self.options(scenario), **options}
         if any(saving.given == "trainer" for saving in scenario.model_checkpoint):
             options[self.checkpointing] = True
         if options["max_epochs"] not in (-1, None):
-            options["max_epochs"] += bool(resumed)
+            options["max_epochs"] += resumed != ""
         if (scenario.model.logs or scenario.lr_monitor) and scenario.processes == 1:
             loggers = self.api.loggers
             base = getattr(loggers, "Logger", None)
@@ -187,11 +193,13 @@ class LightningLikeAdapter:
             for kind in scenario.model.callbacks
         ]
         stopping, saving = self.stopping(scenario, recorder, hooks), self.saving(scenario, recorder, hooks)
-        for index, callback in enumerate(callbacks + own + [callback for _, callback in stopping + saving]):
+        writing = [self.writer(recorder, hooks)] if scenario.prediction_writer else []
+        for index, callback in enumerate(callbacks + own + [callback for _, callback in stopping + saving] + writing):
             callback.receiver = "callback:%d" % index
         for owner, others in (("trainer", callbacks), ("module", own)):
             others[:0] = [callback for given, callback in saving if given == owner]
             others += [callback for given, callback in stopping if given == owner]
+        callbacks += writing
 
         base = self.base("module", scenario)
         if own:
@@ -237,6 +245,13 @@ class LightningLikeAdapter:
             made.append((given, kind(dirpath=folder, **each)))
         return made
 
+    def writer(self, recorder: Recorder, hooks: List[str]) -> Any:
+        """The recording callback that writes predictions."""
+        base = self.api.callbacks.BasePredictionWriter
+        body = {name: _writing(getattr(base, name)) for name in WRITES}
+        kind = recorder.recording(type("Writer", (base,), body), [*hooks, *WRITES], "callback")
+        return kind("batch_and_epoch")
+
     @staticmethod
     def _module_hooks(base: type, scenario: Scenario) -> Iterable[str]:
         """Every hook the trainer has; of the steps and loaders those that the scenario defines, and
@@ -273,6 +288,16 @@ def _unrecorded(adapter: Callable[[], Any], receiver: str, scenario: Mapping[str
     return adapter().base(receiver, scenario_of(scenario))()
 
 
+def _writing(original: Any) -> Any:
+    """A method of a BasePredictionWriter, with its signature, that writes to nowhere."""
+
+    @functools.wraps(original)
+    def write(*_: Any, **__: Any) -> None:
+        pass
+
+    return write
+
+
 def _named_as(base: type, kind: Any) -> Any:
     """A class of the same name, by which trainers know in a checkpoint, or in another process, whose state is whose;
     1.4 writes the class itself there, to be found here."""
@@ -289,6 +314,8 @@ def _overridable(hooks: List[str], scenario: Scenario) -> List[str]:
 def given_options(scenario: Scenario, renamed: Mapping[str, Any]) -> Dict[str, Any]:
     """The scenario's trainer options; one epoch and no sanity check unless it says otherwise."""
     options = {"max_epochs": 1, "num_sanity_val_steps": 0, **scenario.trainer, **renamed}
+    if scenario.changes_windows:  # whose epochs are no strings
+        options["accumulate_grad_batches"] = scenario.windows
     if "max_steps" in scenario.trainer and "max_epochs" not in scenario.trainer:
         options["max_epochs"] = 1
     return options

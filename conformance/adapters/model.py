@@ -355,7 +355,11 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
                 settings["reduce_fx"] = spread if log.reduce_fx == "spread" else log.reduce_fx
             if log.metric:
                 self.measures[index](self(x).detach(), y)
-            self.log(log.name, self.measures[index] if log.metric else value, **settings)
+            value = self.measures[index] if log.metric else value
+            if log.in_dict:
+                self.log_dict({log.name: value}, **settings)
+            else:
+                self.log(log.name, value, **settings)
         return original(self, *args, **kwargs)
 
     return logging_hook

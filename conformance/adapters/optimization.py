@@ -66,9 +66,12 @@ def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
         lr_dict["frequency"] = model.scheduler_frequency
     if model.scheduler_name:
         lr_dict["name"] = model.scheduler_name + (str(index) if model.optimizers > 1 else "")
+    if model.monitor or model.unheeded:
+        lr_dict["monitor"] = model.monitor or model.unheeded
+    if not model.strict:  # which is the default
+        lr_dict["strict"] = False
     if model.monitor:
-        plateau = kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
-        return {"scheduler": plateau, "monitor": model.monitor, "strict": model.strict, **lr_dict}
+        return {"scheduler": kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0), **lr_dict}
     return {"scheduler": kinds.LambdaLR(optimizer, _halved), **lr_dict}
 
 

@@ -50,7 +50,7 @@ class Batch(Optimization):
         closes, outputs = self.updating, []
         self.hiddens = dict.fromkeys(range(self.s.model.optimizers), "none")
         for self.piece in pieces:
-            self.updating = closes and (self.options["accumulate_grad_batches"] == 1 or self.piece == pieces[-1])
+            self.updating = closes and (self.window == 1 or self.piece == pieces[-1])
             outputs.append((yield from self.each_in_turn(where)))
         self.piece = None
         return self.listed(outputs)
@@ -72,7 +72,7 @@ class Batch(Optimization):
 
     def closes_window(self, batch_idx: int, batches: int) -> bool:
         """Whether an update follows: after so many batches, and at the epoch's end [R8]."""
-        return (batch_idx + 1) % int(self.options["accumulate_grad_batches"]) == 0 or batch_idx + 1 == batches
+        return (batch_idx + 1) % self.window == 0 or batch_idx + 1 == batches
 
     def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         """training_step to optimizer_step: the step's span encloses its closure's [R1]. Without an update
@@ -136,11 +136,11 @@ class Batch(Optimization):
         """The lines up to on_after_backward; gradients are cleared once in a window [R8]."""
         told = yield from self.training_step(where)
         if told == "return-none":  # no zero_grad, no backward for this batch [R9]
-            if self.options["accumulate_grad_batches"] == 1:  # of L-BFGS's evaluations each is for itself [R70]
+            if self.window == 1:  # of L-BFGS's evaluations each is for itself [R70]
                 self.is_empty.add(optimizer_idx)
             return
 
-        if optimizer_idx in self.is_empty or self.options["accumulate_grad_batches"] == 1:
+        if optimizer_idx in self.is_empty or self.window == 1:
             yield from self.hook("on_before_zero_grad", optimizer=self.numbered("optimizer", optimizer_idx))
             now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
             yield from self.hook("optimizer_zero_grad", **now)

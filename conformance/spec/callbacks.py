@@ -8,8 +8,10 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ..experiment import Saving, Scenario, Stopping
+from ..numerics import parts
 from .checkpoints import Checkpoints
 from .oracle import OWN_WORDS, Events, UserError
+from .outputs import form_of
 from .plan import Plan
 
 __all__ = ["Callbacks", "Files"]
@@ -65,6 +67,8 @@ class Callbacks(Checkpoints, Plan):
         owners += [each.given for each in stopping] + [each.given for each in saving]
         kinds = ["same"] * scenario.callbacks + [*own]
         kinds += ["EarlyStopping"] * len(stopping) + ["ModelCheckpoint"] * len(saving)
+        owners += ["trainer"] * scenario.prediction_writer
+        kinds += ["BasePredictionWriter"] * scenario.prediction_writer
         names = [f"callback:{index}" for index in range(len(kinds))]
         self.owners_of, self.kinds = dict(zip(names, owners)), dict(zip(names, kinds))
         self.stopping = dict(zip((name for name in names if self.kinds[name] == "EarlyStopping"), stopping))
@@ -90,21 +94,29 @@ class Callbacks(Checkpoints, Plan):
         if self.called == "fit":
             self.saver = next((name for name in self.callbacks if name in self.saving), "")
 
+    def follows_rates(self, receiver: str) -> bool:
+        """Those that save come last of all."""
+        return self.owners_of.get(receiver) == "module" or receiver in self.saving or super().follows_rates(receiver)
+
     def forget_checks(self) -> None:
         """None of those that stop has seen a value: the best, and how many checks ago it was."""
         self.checked = {name: (inf, 0) for name in self.stopping}
 
-    def react(self, receiver: str, hook: str) -> Events:
+    def react(self, receiver: str, hook: str, args: dict[str, Any]) -> Events:
         if receiver in self.stopping and self.is_time_to_look(receiver, hook):
             self.check(receiver, self.stopping[receiver])
         if receiver in self.saving:
             yield from self.look_to_save(receiver, hook)
+        if self.kinds.get(receiver) == "BasePredictionWriter":
+            yield from self.write(receiver, hook, args)
 
     def is_time_to_look(self, receiver: str, hook: str) -> bool:
         """Whether a callback looks at its value: in a fit, as the epoch or the validation ends."""
         if self.called != "fit" or self.in_sanity_check or self.options["fast_dev_run"]:
             return False
-        return hook == ("on_train_epoch_end" if self.waits_for_the_epoch(receiver) else "on_validation_end")
+        waits = self.stopping[receiver].check_on_train_epoch_end if receiver in self.stopping else None
+        waits = self.waits_for_the_epoch(receiver) if waits is None else waits
+        return hook == ("on_train_epoch_end" if waits else "on_validation_end")
 
     def waits_for_the_epoch(self, receiver: str) -> bool:
         """Where there is one validation in each epoch, at its end, or none [R44]."""
@@ -134,6 +146,8 @@ class Callbacks(Checkpoints, Plan):
         is_due = self.is_time_to_look(receiver, hook) and not saving.every_n_train_steps
         if hook == "on_train_batch_end" and saving.every_n_train_steps and self.uncounted:
             is_due = (self.step + 1) % saving.every_n_train_steps == 0
+        if self.options["fast_dev_run"]:
+            return
         if is_due and saving.monitor in ("", *known):
             self.due_saves.append((receiver, self.score(saving)))
         elif is_due:
@@ -176,7 +190,7 @@ class Callbacks(Checkpoints, Plan):
     def file_to_test(self, call: str) -> File | None:
         """The one whose weights a test begins with, if not as they are: of the module that was just fitted the best
         [R15]."""
-        if not call.startswith("test") or not self.saver:
+        if not call.startswith("test") or call == "test-none" or not self.saver:
             return None
         files = self.files[self.saver]
         return files.last if call == "test-last" else files.best
@@ -187,6 +201,29 @@ class Callbacks(Checkpoints, Plan):
             yield from self.hook("on_load_checkpoint")
             self.updates += self.numbers.layers != self.tested.layers
             self.numbers.layers = deepcopy(self.tested.layers)
+
+    # ---- one that writes predictions ----------------------------------------------------------------
+
+    def write(self, receiver: str, hook: str, args: dict[str, Any]) -> Events:
+        """Each batch's prediction, and all of them in the end, with the places of their samples in the data set."""
+        if hook == "on_predict_batch_end":
+            where = {name: args[name] for name in ("batch", "batch_idx", "dataloader_idx")}
+            where |= {"prediction": form_of(args["outputs"]), "batch_indices": self.places(args["batch"])}
+            yield from self.span(receiver, "write_on_batch_end", None, where)
+        elif hook == "on_predict_epoch_end":
+            given = {"predictions": form_of(args["results"]), "batch_indices": self.all_places(args["results"])}
+            yield from self.span(receiver, "write_on_epoch_end", None, given)
+
+    def places(self, batch: str) -> list[int] | None:
+        """Those of a batch's samples; of a stream nobody knows them."""
+        start = parts(batch)[0][2] * self.s.data.batch_size
+        return list(range(start, start + self.numbers.size(batch))) if self.s.data.sized else None
+
+    def all_places(self, results: list[list[Any]]) -> list[str] | None:
+        """Those of each batch that is predicted, behind its loader's number."""
+        batches = [(loader, batch) for loader, each in enumerate(results) for batch in range(len(each))]
+        known = [(loader, self.places(f"predict/{loader}/{batch}")) for loader, batch in batches]
+        return [f"{loader}/{places and ','.join(map(str, places))}" for loader, places in known]
 
     # ---- in a checkpoint ---------------------------------------------------------------------------
 

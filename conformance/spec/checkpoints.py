@@ -6,7 +6,6 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from ..numerics import Numbers
 from .oracle import Events, Oracle
 
 __all__ = ["Checkpoints"]
@@ -36,6 +35,7 @@ class Checkpoints(Oracle):
     def new_trainer(self) -> None:
         """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
         self.epoch = self.step = self.uncounted = 0
+        self.numbers = self.untrained()
         self.should_stop = False
         self.put_into_mode(not self.s.model.starts_in_eval)
         self.layer_into_eval()
@@ -51,7 +51,7 @@ class Checkpoints(Oracle):
         if not self.resuming:
             return
         yield from self.hook("on_load_checkpoint")
-        self.updates += self.resuming["numbers"].layers != Numbers(self.s, self.rank).layers
+        self.updates += self.resuming["numbers"].layers != self.numbers.layers
         self.numbers = deepcopy(self.resuming["numbers"])
         self.numbers.set_gradients(None)
 
@@ -78,7 +78,7 @@ class Checkpoints(Oracle):
             self.logged.passes[0] = deepcopy(page)
             self.logged.batches += saved["logged"].batches  # those that come now are others than the page's
         self.batches_done = int(saved["batches_done"])
-        if self.batches_done % int(self.options["accumulate_grad_batches"]):  # else a window begins
+        if self.batches_done % self.window:  # else a window begins
             self.is_empty = deepcopy(saved["is_empty"])
             if self.is_empty != set(range(self.s.model.optimizers)) and not self.s.model.manual:
                 self.have_gradients_of(saved)

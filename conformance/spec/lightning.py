@@ -39,8 +39,6 @@ class Lightning(Pseudocode):
     def leaves_open(cls, scenario: Scenario) -> str:
         if (scenario.shuffles or scenario.model.draws) and scenario.resumes:
             return "which random numbers a fit goes on with, and in which order a loader that shuffles"
-        if "resume-last" in scenario.calls:
-            return "what is done when a fit goes on from the end of an epoch"
         if scenario.model.thaws and scenario.processes > 1:
             return "what each process makes of gradients that are its own"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
@@ -50,9 +48,10 @@ class Lightning(Pseudocode):
                 return "what is trained where batches are shuffled, or values differ, and rates follow them"
         return "what happens where one process alone is asked to stop" if alone else ""
 
-    def __init__(self, scenario: Scenario, rank: int = 0) -> None:
-        super().__init__(scenario, rank)
-        self.numbers.evenly_dealt = ("train", "val", "test")
+    def untrained(self) -> Numbers:
+        numbers = super().untrained()
+        numbers.evenly_dealt = ("train", "val", "test")
+        return numbers
 
     def all_rates(self) -> list[list[float]]:
         """The learning rates, whenever a scheduler has stepped."""
@@ -134,7 +133,7 @@ class Lightning(Pseudocode):
             yield from self.hook("on_predict_batch_start", **batch, dataloader_idx=dataloader_idx)
             output = yield from self.step_of("predict", batch, dataloader_idx)
             yield from self.hook("on_predict_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
-            outputs[dataloader_idx] += [output] * self.returns_predictions
+            outputs[dataloader_idx] += [output] * (self.returns_predictions or self.s.prediction_writer)
         yield from self.hook("on_predict_epoch_end", results=outputs)
         yield from self.hook("on_predict_end")
 
@@ -191,7 +190,7 @@ class Lightning(Pseudocode):
         """The output is what is trained on, divided for the window."""
         told = yield from super().training_step(where)
         if self.divides_outputs and value_of(self.output) is not None:
-            self.output = self.output._replace(value=self.output.value / self.options["accumulate_grad_batches"])
+            self.output = self.output._replace(value=self.output.value / self.window)
         return told
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
@@ -201,7 +200,7 @@ class Lightning(Pseudocode):
 
     def accumulate(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         told = yield from self.training_step(where)
-        if where["batch_idx"] % int(self.options["accumulate_grad_batches"]) == 0:  # after None, too
+        if where["batch_idx"] % self.window == 0:  # after None, too
             yield from self.hook("on_before_zero_grad", optimizer=self.numbered("optimizer", optimizer_idx))
             now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
             yield from self.hook("optimizer_zero_grad", **now)
@@ -310,10 +309,15 @@ class Lightning(Pseudocode):
         """What the run before has logged is known until setup is over."""
         self.nothing_logged()
 
+    @property
+    def skips_sanity_check(self) -> bool:
+        """Where a fit goes on."""
+        return bool(self.resuming)
+
     def sanity_check(self) -> Events:
         """What it logs is known until it is over, and given to no logger."""
         steps = self.options["num_sanity_val_steps"]
-        if steps == 0 or not self.validates() or self.resuming:
+        if steps == 0 or not self.validates() or self.skips_sanity_check:
             return
         self.in_sanity_check = True
         yield from self.hook("on_sanity_check_start")
@@ -366,6 +370,8 @@ class Lightning(Pseudocode):
             yield from self.tell_of_saving(saving)
             files.take(saving, self.score(saving), self.written(saving))
             files.saved_at = self.step
+            if not files.last:
+                self.saved_last = self.everything()
 
     def save_last(self, receiver: str) -> Events:
         """The last, which is another file."""
@@ -373,6 +379,7 @@ class Lightning(Pseudocode):
             yield from self.tell_of_saving(self.saving[receiver])
             self.files[receiver].last = self.written(self.saving[receiver])
             self.files[receiver].saved_at = self.step
+            self.saved_last = self.everything()
 
     def waits_for_the_epoch(self, receiver: str) -> bool:
         """Even if there is no validation; an int of 1 is all of the epoch, too."""
@@ -391,6 +398,11 @@ class Lightning(Pseudocode):
             self.epoch, self.step = self.resuming["epoch"], self.resuming["step"]
             self.numbers.rates = self.resuming["numbers"].rates
 
+    def new_trainer(self) -> None:
+        super().new_trainer()
+        for files in self.files.values():
+            files.saved_at = -1
+
     def rejoin(self) -> int:
         saved, self.resuming = self.resuming, {}
         self.batches_done = int(saved.get("batches_done", 0))
@@ -398,7 +410,7 @@ class Lightning(Pseudocode):
 
     def load(self) -> Events:
         yield from super().load()
-        self.numbers.rates = Numbers(self.s, self.rank).rates
+        self.numbers.rates = self.untrained().rates
 
     # ---- data --------------------------------------------------------------------------------------
 

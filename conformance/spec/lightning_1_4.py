@@ -157,17 +157,28 @@ class Lightning14(Lightning15):
         return Lightning.waits_for_the_epoch(self, receiver)
 
     def load(self) -> Events:
-        """The state of the last one that stops is that of all of them."""
+        """A data module is told first; the state of the last one that stops is that of all of them."""
+        yield from super().load_datamodule()
         yield from super().load()
         names = [name for name in self.callbacks if name in self.stopping]
         for name in names if self.resuming else ():
             self.checked[name] = self.checked[names[-1]]
             self.stopping[name] = replace(self.stopping[name], patience=self.stopping[names[-1]].patience)
 
+    def load_datamodule(self) -> Events:
+        """It knows already."""
+        yield from ()
+
     def log(self, hook: str) -> None:
         """Outside of batches with the size of the last one."""
         self.logged.size = self.numbers.size(self.batch) if self.batch else self.logged.size
         super().log(hook)
+
+    def places(self, batch: str) -> list[int] | None:
+        """One that writes predictions is told none."""
+
+    def all_places(self, results: list[list[Any]]) -> list[str] | None:
+        """Nor in the end."""
 
     # ---- an exception ------------------------------------------------------------------------------
 

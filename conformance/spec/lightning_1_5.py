@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..experiment import STEPS, Saving, Scenario
-from ..numerics import Numbers
 from .callbacks import Callbacks, File
 from .lightning import OF_CALL
 from .lightning_1 import Lightning1
@@ -121,7 +120,7 @@ class Lightning15(Lightning1):
         """There are new optimizers, and only now is forgotten what the run before has logged."""
         self.forget_logged()
         self.logged.trained = None
-        self.numbers.rates = Numbers(self.s, self.rank).rates
+        self.numbers.rates = self.untrained().rates
         if not self.resuming:
             self.numbers.configure()
         if self.optimizer_idx is not None:  # as Ctrl-C in a block has left it
@@ -133,6 +132,11 @@ class Lightning15(Lightning1):
     def piece_begins(self) -> None:
         """None but the first is the first."""
         self.logged.is_first = self.logged.is_first and self.piece is not None and self.piece[0] == 0
+
+    @property
+    def skips_sanity_check(self) -> bool:
+        """From a step on that is not the first."""
+        return super().skips_sanity_check and self.step > 0
 
     # ---- when it stops, and saves ------------------------------------------------------------------
 
@@ -185,10 +189,9 @@ class Lightning15(Lightning1):
 
     # ---- checkpoints -------------------------------------------------------------------------------
 
-    def keep(self) -> Events:
+    def everything(self) -> dict[str, Any]:
         """The next epoch and the next step; while max_steps are reached, this epoch."""
-        yield from super().keep()
-        self.saved.update(epoch=self.epoch + (not self.steps_are_done()), step=self.step + 1)
+        return {**super().everything(), "epoch": self.epoch + (not self.steps_are_done()), "step": self.step + 1}
 
     def new_trainer(self) -> None:
         super().new_trainer()
@@ -204,11 +207,15 @@ class Lightning15(Lightning1):
     def load(self) -> Events:
         """A data module is told when the weights are there, and so are callbacks that have a state."""
         yield from Callbacks.load(self)
-        for datamodule in self.datamodule() if self.resuming else ():
-            yield from self.span(datamodule, "on_load_checkpoint", None, {})
+        yield from self.load_datamodule()
         for callback in self.callbacks if self.resuming else ():
             if callback in self.stopping:  # whose state there is
                 yield from self.span(callback, "on_load_checkpoint", None, {})
+
+    def load_datamodule(self) -> Events:
+        """It is told where a fit goes on."""
+        for datamodule in self.datamodule() if self.resuming else ():
+            yield from self.span(datamodule, "on_load_checkpoint", None, {})
 
     def restore(self) -> None:
         """The training's state, after on_fit_start."""

@@ -30,6 +30,8 @@ class Lightning19(Lightning1, Later):
         ended = {event.hook for event in scenario.when if event.do == "interrupt"}
         if "save" in scenario.calls and any("validation" in hook or hook == "on_train_epoch_end" for hook in ended):
             return "where a fit goes on that Ctrl-C has ended in a validation, or as an epoch ended"
+        if scenario.data.train_loaders and scenario.option("overfit_batches") > scenario.train_batches():
+            return "when an epoch is over that overfit_batches takes to be longer than its shortest loader"
         return super().leaves_open(scenario)
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
@@ -102,12 +104,13 @@ class Lightning19(Lightning1, Later):
         self.last_batch()
         if self.s.defines("training_epoch_end") and self.made_before:
             yield from self.hook("training_epoch_end", outputs=self.outputs_of_epoch())
+        self.in_epoch = False  # for a checkpoint that is saved in the hook
         yield from self.hook("on_train_epoch_end")
         if self.batches_done == batches:
             yield from self.step_schedulers("epoch", of_plateaus=not resumes)
         self.logged.end()
         self.logged.begin()
-        self.batches_done, self.in_epoch = 0, False
+        self.batches_done = 0
 
     # ---- from a checkpoint -------------------------------------------------------------------------
 
@@ -130,10 +133,12 @@ class Lightning19(Lightning1, Later):
             self.updating = self.closes_window(done - 1, batches)
             yield from self.step_schedulers("step", of_plateaus=True)
 
-    def keep(self) -> Events:
-        yield from super().keep()
+    def everything(self) -> dict[str, Any]:
         is_over = self.in_epoch and self.took_last and (self.has_validated or not self.validates_epoch())
-        self.saved.update(batches_of_all=self.batches_of_all, is_over=is_over, has_validated=self.has_validated)
+        more = {"batches_of_all": self.batches_of_all, "is_over": is_over, "has_validated": self.has_validated}
+        if self.scope == "train_loop" and not self.in_epoch:  # in on_train_epoch_end
+            more.update(epoch=self.epoch + 1, batches_done=0)
+        return {**super().everything(), **more}
 
     def new_trainer(self) -> None:
         super().new_trainer()

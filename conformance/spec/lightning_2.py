@@ -28,6 +28,7 @@ class Lightning2(Later):
     log_type = Logged2
     gone = GONE
     asks_in = "val_loop"
+    counted = 0  # of the batches before the loader's, in the number of each
 
     absent = frozenset(
         {
@@ -79,9 +80,10 @@ class Lightning2(Later):
         (batches,) = self.loaders("train")
         for batch_idx in range(first, batches):
             # after resuming from the loader's beginning
-            where: dict[str, Any] = {"batch": self.train_batch(batch_idx - first), "batch_idx": batch_idx}
+            number = batch_idx + self.counted
+            where: dict[str, Any] = {"batch": self.train_batch(batch_idx - first), "batch_idx": number}
             yield from self.transfer(where["batch"], 0)  # before on_train_batch_start
-            self.logged.batches_of(None, batch_idx)
+            self.logged.batches_of(None, number)
             skip = yield from self.hook("on_train_batch_start", **where, dataloader_idx=0)
             if skip == "return-minus-1":
                 yield from self.step_epochs_schedulers(of_plateaus=False)  # all the same
@@ -102,12 +104,13 @@ class Lightning2(Later):
             if self.may_stop() or self.steps_are_done():
                 break
         self.last_batch()
+        self.in_epoch = False  # for a checkpoint that is saved in the hook
         yield from self.hook("on_train_epoch_end")
         if self.batches_done == batches and not goes_on:
             yield from self.step_epochs_schedulers(of_plateaus=True)
         self.logged.end()
         self.logged.begin()
-        self.batches_done, self.in_epoch = 0, False
+        self.batches_done = self.counted = 0
 
     def step_epochs_schedulers(self, of_plateaus: bool) -> Events:
         """Those with interval epoch, on a plateau or not."""
@@ -146,9 +149,12 @@ class Lightning2(Later):
 
     def look_to_save(self, receiver: str, hook: str) -> Events:
         """In the hook: not twice at a step, nor at step 0. The last is saved with one of the best only, but for every
-        so many steps; there a value that is not there, or that a validation is about to replace, is waited for."""
+        so many steps; there a value that is not there, or that a validation is about to replace, is waited for. Where
+        none was saved, the last is as the training ends, with fast_dev_run, too."""
         saving, files = self.saving[receiver], self.files[receiver]
         every, is_new = saving.every_n_train_steps, max(files.saved_at, 0) != self.step
+        if hook == "on_train_end" and files.saved_at == -1:
+            yield from self.save_last(receiver)
         if not self.saves_in(hook):
             return
         if hook == "on_train_batch_end" and every and self.step % every == 0:
@@ -165,8 +171,6 @@ class Lightning2(Later):
             if waited or files.saved_at == self.step:
                 yield from self.save_last(receiver)
             self.missed -= {receiver} if waited else set()
-        elif hook == "on_train_end" and files.saved_at == -1:
-            yield from self.save_last(receiver)
 
     def hand_rates(self, rates: dict[str, float]) -> None:
         """They are logged values, too."""
@@ -181,9 +185,12 @@ class Lightning2(Later):
                 yield from self.span(callback, "on_load_checkpoint", None, {})
 
     def dataloader(self, stage: str) -> Events:
-        """Where a checkpoint is of an epoch's last batch, it is the next epoch from then on."""
+        """Where a checkpoint is of an epoch's last batch, it is the next epoch from then on; where the loader has no
+        length, and no limit, its batches are counted on."""
         yield from super().dataloader(stage)
         if stage == "train" and self.resuming.get("batches_done") == self.loaders(stage)[0]:
+            is_known = self.s.data.sized or type(self.options["limit_train_batches"]) is int
+            self.counted = 0 if is_known else self.loaders(stage)[0]
             self.epoch, self.resuming["batches_done"] = self.epoch + 1, 0
 
     def begin_evaluation(self, stage: str) -> Events:

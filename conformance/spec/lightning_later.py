@@ -58,6 +58,8 @@ class Later(Lightning):
         """Callbacks are told when the weights are there."""
         yield from super().load()
         for callback in self.callbacks if self.resuming else ():
+            if callback in self.saving:
+                continue
             yield from self.span(callback, "on_load_checkpoint", None, {})
 
     def ends_epochs(self) -> bool:

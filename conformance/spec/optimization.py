@@ -29,7 +29,7 @@ class Optimization(Parts):
         if not self.is_computed:
             return {}
         loss = self.numbers.trained_loss(str(self.batch), self.piece)
-        return {"loss": loss / self.options["accumulate_grad_batches"] * self.numbers.scale}
+        return {"loss": loss / self.window * self.numbers.scale}
 
     def flags(self) -> dict[str, bool]:
         """The last arguments of `optimizer_step`, on the CPU."""

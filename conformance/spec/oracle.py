@@ -111,7 +111,7 @@ class Oracle:
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
         self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.called, self.in_sanity_check = "fit", "", False
-        self.numbers, self.logged = Numbers(scenario, rank), self.log_type()
+        self.numbers, self.logged = self.untrained(), self.log_type()
         self.batch: str | None = None  # the one that runs
         self.outs: list[Output | None] = []  # what the step made of each part
         self.value: float | None = None  # of what it makes now
@@ -125,6 +125,10 @@ class Oracle:
         self.rated = -1  # the step whose rates were given last
         self.recalls_another = False  # process, than this, what was logged before
         self.resuming: dict[str, Any] = {}  # what a checkpoint brings, until the first epoch has begun
+
+    def untrained(self) -> Numbers:
+        """The model of a new module."""
+        return Numbers(self.s, self.rank)
 
     # ---- what every line of the pseudocode is made of ---------------------------------------------
 
@@ -178,6 +182,7 @@ class Oracle:
         if self.s.model.logs:  # nobody else knows what a module of the user's own logs
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
+            fx |= {"metrics_graph": False} if known else {}
             if known and self.is_computed and not self.recalls_another:
                 fx["values"] = [value for _, value in known]
         if self.options["precision"] != 32:
@@ -200,7 +205,12 @@ class Oracle:
         """Whether the gradients that wait for another optimizer's turn may be averaged in this one's, since it makes no
         difference in the end [R104]."""
         several = self.s.processes > 1 and self.s.model.optimizers > 1
-        return several and int(self.options["accumulate_grad_batches"]) > 1
+        return several and self.window > 1
+
+    @property
+    def window(self) -> int:
+        """How many batches are accumulated for an update in this epoch."""
+        return self.s.window(self.epoch)
 
     def handled(self, hook: str) -> dict[str, bool]:
         """What was done to a batch before the hook got it, where its type tells."""
@@ -299,6 +309,10 @@ class Oracle:
         self.rated = self.step if at_step else before
         return hook in LOOKS_AT_RATES and not (at_step and before == self.step)
 
+    def follows_rates(self, receiver: str) -> bool:
+        """Whether LearningRateMonitor, the last of the callbacks that the trainer is given, comes before it."""
+        return receiver == "module"
+
     def rates(self, interval: str) -> dict[str, float]:
         """The rates of the optimizers whose schedulers step in it, by the lr_dict's name or the class's [R109]."""
         kind = {"adam": "Adam", "lbfgs": "LBFGS"}.get(self.s.model.optimizer, "SGD")
@@ -323,8 +337,10 @@ class Oracle:
         """Call a hook on everybody; `inside` happens between its begin and its end. Returns what the
         module was told to return, if anything."""
         told = first = None
+        rates_are_due = self.s.lr_monitor and self.looks_at_rates(name)
         for receiver in self.receivers(name):
-            if self.s.lr_monitor and receiver == "module" and self.looks_at_rates(name):
+            if rates_are_due and self.follows_rates(receiver):
+                rates_are_due = False
                 self.hand_rates(self.rates(LOOKS_AT_RATES[name]))
             try:
                 told = yield from self.span(receiver, name, inside, args)
@@ -363,7 +379,7 @@ class Oracle:
                 self.thaw()
             if inside is not None and told != "skip-closure":
                 yield from inside()
-            yield from self.react(receiver, hook)
+            yield from self.react(receiver, hook, args)
             if told == "save":
                 yield from self.save()
         except UserError as raised:
@@ -377,7 +393,7 @@ class Oracle:
         yield self.event("E", receiver, hook, args)
         return told
 
-    def react(self, receiver: str, hook: str) -> Events:
+    def react(self, receiver: str, hook: str, args: dict[str, Any]) -> Events:
         """What a ready-made callback does in this hook."""
         yield from ()
 
@@ -430,7 +446,7 @@ class Oracle:
             idx = self.optimizer_idx or 0
             self.has_met = self.has_met or self.updating
             times = 2 if "twice-backward" in self.s.model.overrides else 1
-            divided_by = self.options["accumulate_grad_batches"] / times
+            divided_by = self.window / times
             self.numbers.backward(str(self.batch), idx, divided_by, self.piece, self.updating)
             self.grads[idx] = "set" if any(self.numbers.own[idx] or ()) or not self.is_computed else "zero"
 
