@@ -109,7 +109,7 @@ def handled(batch: Any) -> dict[str, bool]:
         return marks
     found: dict[str, bool] = {}
     for item in _items(batch):
-        found.update(handled(item))
+        found.update((mark, done and found.get(mark, True)) for mark, done in handled(item).items())
     return found
 
 

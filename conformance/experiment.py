@@ -57,10 +57,11 @@ class Data:
     which a row's x differs and its y does not.
 
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
-    they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., or "nested", a dict of two lists, a with the
-    first of them and b with the others. `shuffle` has the training loaders give their rows in a random order, which
-    nobody undoes but `overfit_batches`. With `distributed_sampler` they come with torch's DistributedSampler, which
-    deals without shuffling, in place of the one that the trainer would put in.
+    they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., "nested", a dict of two lists, a with the first of
+    them and b with the others, or "dicts", a list of two dicts, with the first of them and with the others. `shuffle`
+    has the training loaders give their rows in a random order, which nobody undoes but `overfit_batches`. With
+    `distributed_sampler` they come with torch's DistributedSampler, which deals without shuffling, in place of the one
+    that the trainer would put in. With `listed` a loader of an evaluation is in a list also where it is the only one.
     """
 
     train: int = 3
@@ -77,11 +78,12 @@ class Data:
     last: int = 2
     time: int = 0
     distributed_sampler: bool = False
+    listed: bool = False
 
     @property
     def nesting(self) -> int:
         """In how many lists or dicts the batches of the training loaders lie."""
-        return 0 if not self.train_loaders else 2 if self.structure == "nested" else 1
+        return 0 if not self.train_loaders else 2 if self.structure in ("nested", "dicts") else 1
 
 
 @dataclass(frozen=True)

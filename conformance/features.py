@@ -78,6 +78,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "several-nodes": scenario.option("num_nodes") > 1,
         "prepares-once": not model.prepare_data_per_node,
         "own-sampler": data.distributed_sampler,
+        "listed": data.listed,
         "shuffled": scenario.shuffles,
         "pads": bool(data.last % scenario.processes),
         "starts-in-eval": model.starts_in_eval,

@@ -73,6 +73,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "metrics": frozenset({list}),
     "values": frozenset({list}),
     "metrics_graph": frozenset({bool}),
+    "experiment": frozenset({str}),
 }
 _ITEMS: dict[str, tuple[frozenset[type], str]] = {  # of those effects that are lists
     "lr": (frozenset({int, float}), "number"),

@@ -40,7 +40,7 @@ __all__ = ["Recorder", "documented"]
 # Arguments that are written as they are; others are described, or left out.
 PLAIN = (
     *("batch_idx", "dataloader_idx", "optimizer_idx", "epoch", "stage", "split_size"),
-    *("on_tpu", "using_native_amp", "using_lbfgs"),
+    *("on_tpu", "using_native_amp", "using_lbfgs", "retain_graph"),
 )
 
 
@@ -74,6 +74,7 @@ class Recorder:
         self.tags: Optional[Tags] = None
         self.checkpoint = ""  # the file that a scenario saves to, each process to one of its own name
         self._handed: Optional[Dict[str, List[Any]]] = None  # what a logger was given in this call, if there is one
+        self._experiment = "open"  # the logger's
 
     # ---- spans -----------------------------------------------------------------------------------
 
@@ -83,6 +84,7 @@ class Recorder:
         is_run = receiver == "trainer" and hook != "save_checkpoint"
         if is_run and self._handed is not None:
             self._handed.clear()
+            self._experiment = "open"
         self.event("B", receiver, hook, args)
         self._depth += 1
         try:
@@ -155,7 +157,10 @@ class Recorder:
         def log_hyperparams(_: Any, *given: Any, **more: Any) -> None:
             pass
 
-        body: Dict[str, Any] = {"log_metrics": log_metrics, "log_hyperparams": log_hyperparams}
+        def finalize(_: Any, status: str) -> None:
+            self._experiment = "closed"
+
+        body: Dict[str, Any] = {"log_metrics": log_metrics, "log_hyperparams": log_hyperparams, "finalize": finalize}
         if gathers:
             body["agg_and_log_metrics"] = log_metrics
         return type("RecordingLogger", (base,), {**body, "name": "recording", "version": 0, "experiment": None})()
@@ -166,6 +171,8 @@ class Recorder:
         fx = self.effects() if sees else {}
         if sees and hook in STEPS.values() and self.module is not None and self.tags is None:
             fx["autocast"] = _autocasts(self.module)
+        if sees and self._handed is not None and (ph, hook) == ("B", "on_train_end"):
+            fx["experiment"] = self._experiment
         if sees and self.tells_random and (ph, hook) == ("B", "training_step"):
             fx["random"] = _next_random()
         self.writer.event(ph, receiver, hook, self._depth, args, fx)

@@ -89,9 +89,9 @@ def check(scenario: Scenario) -> None:
         raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
     if scenario.prediction_writer and scenario.processes > 1:
         raise ScenarioError("%s: prediction_writer needs one process" % name)
-    plain = model.optimizers == 1 and model.optimizer in ("sgd", "momentum") and model.scheduler == "none"
+    plain = model.optimizers == 1 and model.optimizer in ("sgd", "momentum") and model.scheduler in ("none", "step")
     if scenario.option("precision") == 16 and not (plain and model.dtype == "float32" and scenario.processes == 1):
-        words = 'one process and optimizer, "sgd" or "momentum", without a scheduler, and model.dtype "float32"'
+        words = 'one process and optimizer, "sgd" or "momentum", no scheduler per epoch, and model.dtype "float32"'
         raise ScenarioError("%s: trainer.precision=16 needs %s" % (name, words))
     check_parts(scenario)
     _check_plan(scenario)
@@ -145,11 +145,11 @@ def _check_data(scenario: Scenario) -> None:
 def _check_train_loaders(scenario: Scenario) -> None:
     """What goes together with several training loaders, and with shuffling."""
     name, data = scenario.name, scenario.data
-    one_of(name + ": data.structure", data.structure, ("list", "tuple", "dict", "nested"))
+    one_of(name + ": data.structure", data.structure, ("list", "tuple", "dict", "nested", "dicts"))
     for batches in data.train_loaders:
         natural(name + ": data.train_loaders", batches, 1)
-    if len(data.train_loaders) > MOST_LOADERS or (data.structure == "nested" and len(data.train_loaders) == 1):
-        accepted = "%d to %d are accepted" % (2 if data.structure == "nested" else 1, MOST_LOADERS)
+    if len(data.train_loaders) > MOST_LOADERS or (data.nesting == 2 and len(data.train_loaders) == 1):
+        accepted = "%d to %d are accepted" % (data.nesting, MOST_LOADERS)
         raise ScenarioError("%s: %d data.train_loaders; %s" % (name, len(data.train_loaders), accepted))
     if data.train_loaders and (data.batch != "tuple" or scenario.model.truncated_bptt_steps):
         raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)

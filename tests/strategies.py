@@ -172,8 +172,8 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
         if several.get(stage) == ():
             several[stage] = (draw(st.integers(1, 4)),)
     size = draw(st.integers(1, 5))
-    structure = draw(st.sampled_from(["list", "dict", "nested"]))
-    loaders = st.lists(st.integers(1, 6), min_size=1 + (structure == "nested"), max_size=3).map(tuple)
+    structure = draw(st.sampled_from(["list", "dict", "nested", "dicts"]))
+    loaders = st.lists(st.integers(1, 6), min_size=1 + (structure in ("nested", "dicts")), max_size=3).map(tuple)
     train_loaders = draw(st.one_of(st.just(()), st.just(()), loaders))
     return Data(
         train=draw(st.integers(1 if "fit" in calls else 0, 6)),
@@ -185,6 +185,7 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
         batch_size=size,
         last=draw(st.integers(1, size)),
         time=draw(st.sampled_from([0, 1, 5])),
+        listed=draw(st.booleans()),
         **several,
     )
 

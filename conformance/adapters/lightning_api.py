@@ -44,6 +44,7 @@ EFFECTS = (
     "gradients",
     "autocast",
     "random",
+    "experiment",
 )
 
 

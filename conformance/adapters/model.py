@@ -122,7 +122,7 @@ def _collate(form: str) -> Any:
         if form == "sequences":
             return x, y.squeeze(-1).tolist()
         if form == "nested":
-            inputs = [x, {"weight": torch.ones_like(y), "more": (CustomLeaf(),)}]
+            inputs = [x, {"weight": torch.ones_like(y), "more": (CustomLeaf(),), "leaf": CustomLeaf()}]
             return {"inputs": inputs, "target": (y,), "name": "batch"}
         return CustomBatch(x, y) if form == "custom" else NamedBatch(x, y) if form == "named" else (x, y)
 
@@ -161,13 +161,16 @@ def loaders(scenario: Scenario, stage: str) -> Any:
         made.append(DataLoader(rows, shuffle=scenario.data.shuffle and stage == "train", **settings))
     if stage == "train" and scenario.data.train_loaders:
         return _structured(made, scenario.data.structure)
-    return None if not made else made[0] if len(made) == 1 else made
+    is_alone = len(made) == 1 and not (scenario.data.listed and stage != "train")
+    return None if not made else made[0] if is_alone else made
 
 
 def _structured(loaders: List[Any], structure: str) -> Any:
-    """Loaders in a list, a tuple, a dict, or a dict of two lists."""
+    """Loaders in a list, a tuple, a dict, a dict of two lists, or a list of two dicts."""
     if structure == "nested":
         return {"a": loaders[:1], "b": loaders[1:]}
+    if structure == "dicts":
+        return [{"a": loaders[0]}, dict(zip("bcdefgh", loaders[1:]))]
     if structure == "tuple":
         return tuple(loaders)
     return dict(zip("abcdefgh", loaders)) if structure == "dict" else loaders
@@ -213,6 +216,8 @@ def model_class(base: type, scenario: Scenario) -> type:
     def step(self: Any, batch: Any, batch_idx: int, form: str = scenario.model.returns) -> Any:
         if whole and not isinstance(batch, NamedBatch if data.batch == "named" else tuple):
             raise TypeError("the batch is a %s, where the loader gave a %s" % (type(batch).__name__, data.batch))
+        if scenario.model.truncated_bptt_steps and data.batch == "dict" and not isinstance(batch, dict):
+            raise TypeError("the piece is a %s, where the batch is a dict" % type(batch).__name__)
         if scenario.model.draws:
             torch.rand(())
         x, y = unpack(batch)
@@ -261,7 +266,7 @@ def model_class(base: type, scenario: Scenario) -> type:
         outputs.append(step(self, batch, batch_idx))
         loss = outputs[0]["loss"] if isinstance(outputs[0], dict) else outputs[0]
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        self.manual_backward(loss, retain_graph=True)  # which it is to hand on
         return loss
 
     def eval_step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:

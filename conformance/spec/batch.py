@@ -92,7 +92,7 @@ class Batch(Optimization):
             yield from self.hook("optimizer_step", None if rests else step, **now, **self.flags())
             self.is_empty.add(optimizer_idx)
         self.withheld = False
-        if self.stepped and self.s.model.interval(optimizer_idx) == "step":
+        if self.stepped and not self.numbers.overflowed and self.s.model.interval(optimizer_idx) == "step":
             yield from self.pass_scheduler(optimizer_idx)  # [R16]
         if self.s.model.truncated_bptt_steps and self.output is not None:
             before = where["hiddens"]
@@ -182,7 +182,7 @@ class Batch(Optimization):
         self.grads[optimizer_idx] = "clear"
         self.numbers.zero_grad(optimizer_idx)
         yield from self.hook("on_before_backward", **self.loss())
-        yield from self.hook("backward", **self.loss())
+        yield from self.hook("backward", **self.loss(), retain_graph=True)
         yield from self.hook("on_after_backward")
 
     def manual_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:

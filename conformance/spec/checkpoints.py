@@ -70,13 +70,13 @@ class Checkpoints(Oracle):
         saved, self.resuming = self.resuming, {}
         if saved.get("in_epoch") and self.s.model.manual:  # whose gradients are the user's
             self.have_gradients_of(saved)
+        for page in (saved["logged"].passes or saved["logged"].left)[:1] if saved.get("in_epoch") else ():
+            self.logged.passes[0] = deepcopy(page)
+            self.logged.batches += saved["logged"].batches  # those that come now are others than the page's
         if not saved.get("batches_done"):
             return 0
         self.used, self.owners = map(deepcopy, (saved["used"], saved["owners"]))
         self.epoch_outputs.extend(saved["epoch_outputs"])
-        for page in (saved["logged"].passes or saved["logged"].left)[:1]:
-            self.logged.passes[0] = deepcopy(page)
-            self.logged.batches += saved["logged"].batches  # those that come now are others than the page's
         self.batches_done = int(saved["batches_done"])
         if self.batches_done % self.window:  # else a window begins
             self.is_empty = deepcopy(saved["is_empty"])

@@ -39,6 +39,8 @@ class Lightning(Pseudocode):
     def leaves_open(cls, scenario: Scenario) -> str:
         if (scenario.shuffles or scenario.model.draws) and scenario.resumes:
             return "which random numbers a fit goes on with, and in which order a loader that shuffles"
+        if scenario.model.truncated_bptt_steps and scenario.data.batch == "dict":
+            return "what a step makes of a piece that is a list, where the batch is a dict"
         if scenario.model.thaws and scenario.processes > 1:
             return "what each process makes of gradients that are its own"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)

@@ -166,6 +166,8 @@ class Oracle:
         }
         if hook in STEPS.values():
             fx["autocast"] = self.options["precision"] != 32  # [R72]
+        if (ph, hook) == ("B", "on_train_end") and (self.s.model.logs or self.s.lr_monitor) and self.s.processes == 1:
+            fx["experiment"] = "open"
         if not self.withheld:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":

@@ -89,6 +89,9 @@ class Plan(Oracle):
             return each[0]
         if self.s.data.structure in ("list", "tuple"):
             return f"[{','.join(each)}]"
+        if self.s.data.structure == "dicts":
+            named = list(map(":".join, zip("abcdefgh", each)))
+            return f"[{{{named[0]}}},{{{','.join(named[1:])}}}]"
         if self.s.data.structure == "nested":
             each = [f"[{each[0]}]", f"[{','.join(each[1:])}]"]
         return "{" + ",".join(map(":".join, zip("abcdefgh", each))) + "}"
