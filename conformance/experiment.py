@@ -253,6 +253,8 @@ class Scenario:
     "resume-last" goes on from the last checkpoint that a ModelCheckpoint has saved, the newest one; where it has saved
     none, the fit begins anew.
 
+    "another" makes another module and data module, which the calls that follow give to the same trainer.
+
     "test-best" and "test-last" test the best or the last checkpoint, "test-none" the module as it is, "test" what the
     trainer takes where it is given the module. "predict-unreturned" predicts with return_predictions=False.
 

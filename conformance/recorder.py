@@ -61,6 +61,7 @@ class Recorder:
         self.tells_samples = in_shares  # which ones a hook gets
         self.tells_random = False  # which number comes next, where a step draws one
         self.blind = False  # reading effects where a user's call ends only, to see that elsewhere it changes nothing
+        self.kinds: Dict[Any, Any] = {}  # of callbacks that record, by the class that each is derived from
         self.module: Any = None
         self.running: Any = None  # the module whose hook runs, where that is a copy of it
         self.trainer: Any = None

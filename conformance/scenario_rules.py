@@ -24,7 +24,7 @@ __all__ = [
 
 CALLS = (
     *("fit", "validate", "test", "predict", "predict-unreturned"),
-    *("save", "resume", "resume-last", "test-best", "test-last", "test-none"),
+    *("save", "resume", "resume-last", "test-best", "test-last", "test-none", "another"),
 )
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
 # several loaders, is needed where that is what the scenario is for.
@@ -32,7 +32,7 @@ NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
     *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
     *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
-    "accumulation-by-epoch",
+    *("accumulation-by-epoch", "another-module"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -110,6 +110,11 @@ def _check_calls(scenario: Scenario) -> None:
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
         if call.startswith(("resume", "test-")) and scenario.option("fast_dev_run"):
             raise ScenarioError("%s: %s: fast_dev_run leaves nothing to go on with" % (name, call))
+        if call == "another":
+            if scenario.processes > 1 or scenario.resumes or calls[-1] == call:
+                words = "one process, no fit that goes on from a checkpoint, and a call behind it"
+                raise ScenarioError("%s: another needs %s" % (name, words))
+            continue
         stage = call.split("-")[0]
         stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(stage, stage)
         if not scenario.loaders(stage):
@@ -227,6 +232,7 @@ def _check_needs(scenario: Scenario) -> None:
         (scenario.data_parallel, 'trainer.strategy="dp"', "data-parallel"),
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
         (scenario.launched, "launched", "launched"),
+        ("another" in scenario.calls, "another", "another-module"),
         (scenario.changes_windows, "trainer.accumulate_grad_batches of epochs", "accumulation-by-epoch"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),

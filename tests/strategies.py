@@ -33,6 +33,7 @@ CALLS = st.one_of(
             ("fit", "test"),
             ("validate", "fit"),
             ("fit", "test", "predict"),
+            ("fit", "another", "fit", "test"),
             ("predict-unreturned", "predict"),
             ("predict", "fit", "validate", "test"),
         ]
@@ -55,6 +56,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
     combined = "multiple_trainloader_mode" in trainer
     needs = ("several-optimizers",) * several + ("truncated-bptt",) * truncated
+    needs += ("another-module",) * ("another" in calls)
     if "resume" in calls:
         trainer.pop("fast_dev_run", None)
     saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
@@ -150,9 +152,11 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     trainer |= {"strategy": "ddp", "devices": processes, "num_nodes": nodes}
     kept = ("several-optimizers", "checkpoints", "accumulation-by-epoch")
     needs = (*(need for need in one.needs if need in kept), "distributed")
-    when = tuple(event for event in one.when if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
-    scenario = replace(one, data=data, model=model, trainer=trainer, needs=needs, when=when, early_stopping=(),
-                       model_checkpoint=(), lr_monitor=False, prediction_writer=False)  # fmt: skip
+    together = [event for event in one.when if event.hook != "prepare_data"]  # which one process may do alone
+    when = tuple(event for event in together if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
+    calls = tuple(call for call in one.calls if call != "another")
+    one = replace(one, early_stopping=(), model_checkpoint=(), lr_monitor=False, prediction_writer=False)
+    scenario = replace(one, calls=calls, data=data, model=model, trainer=trainer, needs=needs, when=when)
     if not any(log.sync_dist for log in logs) and optimizer != "none" and not when and draw(st.booleans()):
         do, rank = draw(st.sampled_from(list(ALONE_IN))), draw(st.integers(0, count - 1))
         alone = When(draw(st.sampled_from(ALONE_IN[do])), do, draw(st.integers(0, 4)), rank=rank)

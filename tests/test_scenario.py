@@ -145,7 +145,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         (
             {"calls": ["fitt"]},
             "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'predict-unreturned', 'save', "
-            "'resume', 'resume-last', 'test-best', 'test-last', 'test-none'; did you mean 'fit'?",
+            "'resume', 'resume-last', 'test-best', 'test-last', 'test-none', 'another'; did you mean 'fit'?",
         ),
         ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
         ({"data": {"train": 0}}, "mine: fit needs batches: set data.train"),

@@ -142,6 +142,10 @@ class LightningLikeAdapter:
             if function == "save":
                 recorder.save()
                 continue
+            if function == "another":
+                module, datamodule, _ = self.build(scenario, recorder)
+                recorder.begin_anew(module, trainer)
+                continue
             if function.startswith("resume"):
                 path: Optional[str] = os.path.join(os.path.dirname(recorder.checkpoint), "0.ckpt")
                 if function == "resume-last":
@@ -186,8 +190,8 @@ class LightningLikeAdapter:
     def build(self, scenario: Scenario, recorder: Recorder) -> Tuple[Any, Any, List[Any]]:
         """The recording module, data module (or None) and callbacks of the scenario."""
         hooks = [h for h in CALLBACK_HOOKS if hasattr(self.api.Callback, h)]
-        base_class = recorder.recording(self.api.Callback, hooks, "callback", (object.__new__, (self.api.Callback,)))
-        callback_class: Any = type("DerivedCallback", (base_class,), {})
+        base_class = self.kind(recorder, self.api.Callback, hooks)
+        callback_class: Any = recorder.kinds.setdefault(base_class, type("DerivedCallback", (base_class,), {}))
         callbacks = [callback_class() for _ in range(scenario.callbacks)]
         own = [
             ({"same": callback_class, "base": base_class}.get(kind) or type("OtherCallback", (base_class,), {}))()
@@ -222,12 +226,19 @@ class LightningLikeAdapter:
             return scenario_model.datamodule_class(self.api.LightningDataModule, scenario)
         return scenario_model.model_class(self.api.LightningModule, scenario)
 
+    @staticmethod
+    def kind(recorder: Recorder, base: Any, hooks: List[str]) -> Any:
+        """The recording class of callbacks, one for all modules of a run: trainers go by it."""
+        if base not in recorder.kinds:
+            recorder.kinds[base] = recorder.recording(base, hooks, "callback", (object.__new__, (base,)))
+        return recorder.kinds[base]
+
     def stopping(self, scenario: Scenario, recorder: Recorder, hooks: List[str]) -> List[Tuple[str, Any]]:
         """The recording callbacks, of one class, that stop the training; each with whom it is given to."""
         if not scenario.early_stopping:
             return []
         base = self.api.callbacks.EarlyStopping
-        kind = _named_as(base, recorder.recording(base, hooks, "callback", (object.__new__, (base,))))
+        kind = _named_as(base, self.kind(recorder, base, hooks))
         given = [dataclasses.asdict(each) for each in scenario.early_stopping]
         return [(each.pop("given"), kind(**each)) for each in given]
 
@@ -237,7 +248,7 @@ class LightningLikeAdapter:
             return []
         hooks = [hook for hook in hooks if hook != "on_load_checkpoint"]
         base = self.api.callbacks.ModelCheckpoint
-        kind = _named_as(base, recorder.recording(base, hooks, "callback", (object.__new__, (base,))))
+        kind = _named_as(base, self.kind(recorder, base, hooks))
         made = []
         for each in map(dataclasses.asdict, scenario.model_checkpoint):
             given, every = each.pop("given"), each.pop("every_n_train_steps")

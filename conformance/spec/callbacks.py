@@ -225,6 +225,18 @@ class Callbacks(Checkpoints, Plan):
         known = [(loader, self.places(f"predict/{loader}/{batch}")) for loader, batch in batches]
         return [f"{loader}/{places and ','.join(map(str, places))}" for loader, places in known]
 
+    # ---- another module ----------------------------------------------------------------------------
+
+    def new_module(self) -> None:
+        """Its own callbacks have seen and saved nothing, and it was not fitted."""
+        super().new_module()
+        self.saver = ""
+        for name in self.callbacks_of("module"):
+            if name in self.stopping:
+                self.checked[name] = (inf, 0)
+            if name in self.files:
+                self.files[name] = Files()
+
     # ---- in a checkpoint ---------------------------------------------------------------------------
 
     def everything(self) -> dict[str, Any]:

@@ -35,16 +35,20 @@ class Checkpoints(Oracle):
     def new_trainer(self) -> None:
         """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
         self.epoch = self.step = self.uncounted = 0
-        self.numbers = self.untrained()
         self.should_stop = False
+        self.new_module()
+        self.nothing_logged()
+        self.recalls_another = self.rank > 0  # the file is that of process 0, with what it has logged [R102]
+        self.options["max_epochs"] += self.options["max_epochs"] != -1
+
+    def new_module(self) -> None:
+        """Another one, as nobody has trained it."""
+        self.numbers = self.untrained()
         self.put_into_mode(not self.s.model.starts_in_eval)
         self.layer_into_eval()
         self.attached = self.thawed = False
         self.grads = ["none"] * self.s.model.optimizers
         self.times_logged = {}
-        self.nothing_logged()
-        self.recalls_another = self.rank > 0  # the file is that of process 0, with what it has logged [R102]
-        self.options["max_epochs"] += self.options["max_epochs"] != -1
 
     def load(self) -> Events:
         """What a fit that goes on from a checkpoint is given: the weights, and all that belongs to them [R43]."""

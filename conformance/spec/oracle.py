@@ -87,6 +87,7 @@ class Oracle:
         self.layer_into_eval()
         self.saves_weights_only = False  # in the checkpoint that is being saved
         self.thawed = False  # whether parameters require gradients that did not
+        self.made_thawed = False  # whether they did as the optimizers were made
         self.grad_enabled = True
         self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
         self.attached = False  # whether there are optimizers yet
@@ -176,7 +177,7 @@ class Oracle:
                 fx["gradients"] = self.numbers.gradient_sums
         if self.attached and self.s.model.optimizer != "none":
             fx["trainable"] = self.everybody if self.optimizer_idx is None else [self.optimizer_idx]
-            fx["trainable"] = [] if self.thawed else fx["trainable"]
+            fx["trainable"] = [] if self.thawed and not self.made_thawed else fx["trainable"]
         if self.stage is not None:
             fx["stage"], fx["device"] = self.stage, OWN_WORDS  # whichever device, it stays there
         elif receiver == "trainer" and ph == "E" and hook != "save_checkpoint":
@@ -352,6 +353,8 @@ class Oracle:
                 first = first or raised
         if first is not None:
             raise first
+        if name == "configure_optimizers":
+            self.made_thawed = self.thawed
         return told
 
     def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:

@@ -287,6 +287,9 @@ class Pseudocode(Batch, Callbacks):
         if function == "save":
             yield from self.save()
             return
+        if function == "another":
+            self.new_module()
+            return
         if self.s.spawns:
             yield from self.call_elsewhere(function)
             return
