@@ -154,7 +154,7 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     needs = (*(need for need in one.needs if need in kept), "distributed")
     together = [event for event in one.when if event.hook != "prepare_data"]  # which one process may do alone
     when = tuple(event for event in together if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
-    calls = tuple(call for call in one.calls if call != "another")
+    calls = tuple(call for call in one.calls if call not in ("another", "resume-last"))
     one = replace(one, early_stopping=(), model_checkpoint=(), lr_monitor=False, prediction_writer=False)
     scenario = replace(one, calls=calls, data=data, model=model, trainer=trainer, needs=needs, when=when)
     if not any(log.sync_dist for log in logs) and optimizer != "none" and not when and draw(st.booleans()):
