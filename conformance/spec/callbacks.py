@@ -211,8 +211,13 @@ class Callbacks(Checkpoints, Plan):
             where |= {"prediction": form_of(args["outputs"]), "batch_indices": self.places(args["batch"])}
             yield from self.span(receiver, "write_on_batch_end", None, where)
         elif hook == "on_predict_epoch_end":
-            given = {"predictions": form_of(args["results"]), "batch_indices": self.all_places(args["results"])}
+            results = args["results"]
+            given = {"predictions": form_of(self.handed_over(results)), "batch_indices": self.all_places(results)}
             yield from self.span(receiver, "write_on_epoch_end", None, given)
+
+    def handed_over(self, results: list[Any]) -> list[Any]:
+        """The predictions that are written in the end: a list for each loader."""
+        return results
 
     def places(self, batch: str) -> list[int] | None:
         """Those of a batch's samples; of a stream nobody knows them."""

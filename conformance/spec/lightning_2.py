@@ -172,6 +172,10 @@ class Lightning2(Later):
                 yield from self.save_last(receiver)
             self.missed -= {receiver} if waited else set()
 
+    def handed_over(self, results: list[Any]) -> list[Any]:
+        """Of one loader no list of lists."""
+        return self.by_loader(results)
+
     def hand_rates(self, rates: dict[str, float]) -> None:
         """They are logged values, too."""
         super().hand_rates(rates)
