@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import inf
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
         deque(reader, maxlen=0)  # a malformed line is an error all the same
         return [Verdict(scenario.name, clause, Status.NOT_APPLICABLE, reason) for clause in judged]
     cannot = unsupported(scenario, reader.header)
+    audience = _audience(tuple(clauses.values()))
 
     verdicts: dict[str, Verdict] = {}
     checks: dict[str, Check] = {}
@@ -59,19 +61,18 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
         if not applies(clause.check, known):
             verdicts[clause.id] = Verdict(scenario.name, clause.id, Status.NOT_APPLICABLE)
             continue
-        check = build(clause.check)
-        lacking = ", ".join(cannot) or _lacking(clause, check, declared, effects)
+        lacking = ", ".join(cannot) or _lacking(clause, audience.checks[clause.id], declared, effects)
         if lacking:
             verdicts[clause.id] = Verdict(
                 scenario.name, clause.id, Status.UNSUPPORTED, f"the trainer has no {lacking}"
             )
         else:
-            checks[clause.id] = check
+            checks[clause.id] = build(clause.check)
 
     ranks = []
     for rank in range(scenario.recorded):
         of_rank = {clause: _of_rank(rank, check, clauses[clause]) for clause, check in checks.items()}
-        ranks.append(_Lockstep(scenario, rank, declared, of_rank, contract))
+        ranks.append(_Lockstep(scenario, rank, declared, of_rank, contract, audience))
     for event in reader:
         if event.rank >= len(ranks):
             raise TraceError(reader.path, event.seq + 2, f"rank {event.rank}: the scenario has {len(ranks)} processes")
@@ -140,22 +141,43 @@ def _verdict(scenario: str, clause: str, ranks: Sequence[_Lockstep]) -> Verdict:
     )
 
 
+class _Audience:
+    """Which clauses' checks are told of which events: each is asked once of a line, whatever the scenario."""
+
+    def __init__(self, clauses: Sequence[Clause]) -> None:
+        self.checks = {clause.id: build(clause.check) for clause in clauses if not clause.excluded}
+        self.of_hook = cache(self._of_hook)
+        self.seeing, self.expecting = cache(self._seeing), cache(self._expecting)
+
+    def _of_hook(self, hook: str) -> list[tuple[str, Check]]:
+        return [(clause, check) for clause, check in self.checks.items() if check.hooks is None or hook in check.hooks]
+
+    def _seeing(self, line: Line) -> list[str]:
+        return [clause for clause, check in self.of_hook(line.hook) if check.sees(line)]
+
+    def _expecting(self, line: Line) -> list[str]:
+        return [clause for clause, check in self.of_hook(line.hook) if check.expects(line)]
+
+
+_audience = cache(_Audience)
+
+
 class _Lockstep:
     """The trace and the oracle of one process side by side, each event handed to the checks that ask for it."""
 
     def __init__(
-        self, scenario: Scenario, rank: int, declared: frozenset[str], of_clause: Mapping[str, Check], contract: str
-    ) -> None:
-        self.rank, self.of_clause, self.checks = rank, of_clause, list(of_clause.values())
+        self, scenario: Scenario, rank: int, declared: frozenset[str], of_clause: Mapping[str, Check], contract: str,
+        audience: _Audience,
+    ) -> None:  # fmt: skip
+        self.rank, self.of_clause, self.audience = rank, of_clause, audience
         self.context: dict[int | None, tuple[str, ...]] = {}  # of each failure's place in the trace, the lines around
         self.suspected: dict[Check, tuple[str, ...]] = {}  # the lines around what may prove to be a failure
         self.recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
         oracle = expected(scenario, rank, contract, declared | UNDECLARED)
         self.alignment = Alignment(oracle, self.expect, scenario.shuffles or scenario.processes > 1)
         self.raised, self.is_to_raise = "", False  # by the user's call
-        self.about: dict[str, list[Check]] = {}
-        self.expecting: dict[tuple[str, str, str, str | None], list[Check]] = {}
-        self.seeing: dict[tuple[str, str, str, str | None], list[Check]] = {}
+        self.expecting: dict[Line, list[Check]] = {}
+        self.seeing: dict[Line, list[Check]] = {}
 
     def feed(self, event: Event) -> None:
         """The next event of this process."""
@@ -182,39 +204,36 @@ class _Lockstep:
 
     def finish(self) -> None:
         """Nothing more is to come, nor due."""
-        for check in self.checks:
+        for check in self.checks_of(list(self.of_clause)):
             check.finish(self.alignment.is_whole)
         self.context[None] = self.lines(None)
 
     def told_of(self, event: Event, counterpart: Expected | None) -> list[Check]:
         """The checks that are told of this event."""
-        line = event.ph, event.receiver, event.hook, counterpart.scope if counterpart else None
+        line = Line(event.ph, event.receiver, event.hook, counterpart.scope if counterpart else None)
         found = self.seeing.get(line)
         if found is None:
-            found = self.seeing[line] = [check for check in self.checks_of(event.hook) if check.sees(Line(*line))]
+            found = self.seeing[line] = self.checks_of(self.audience.seeing(line))
         return found
 
-    def checks_of(self, hook: str) -> list[Check]:
-        """The checks that are about this hook."""
-        found = self.about.get(hook)
-        if found is None:
-            found = [check for check in self.checks if check.hooks is None or hook in check.hooks]
-            self.about[hook] = found
-        return found
+    def checks_of(self, clauses: Sequence[str]) -> list[Check]:
+        """Those of the clauses' checks that are judged here, and are to be told more."""
+        checks = [self.of_clause[clause] for clause in clauses if clause in self.of_clause]
+        return [check for check in checks if check.failure is None or check.goes_on]
 
     def drop_failed(self) -> None:
         """A check that has failed is told of nothing more, unless it goes on."""
-        for told in (self.checks, *self.about.values(), *self.seeing.values(), *self.expecting.values()):
+        for told in (*self.seeing.values(), *self.expecting.values()):
             told[:] = [check for check in told if check.failure is None or check.goes_on]
 
     def expect(self, event: Expected) -> None:
         """The oracle says that this event is to come."""
         if event.receiver == "trainer" and event.hook != "save_checkpoint":
             self.is_to_raise = self.is_to_raise or "raised" in event.args
-        line = event.ph, event.receiver, event.hook, event.scope
+        line = Line(event.ph, event.receiver, event.hook, event.scope)
         told = self.expecting.get(line)
         if told is None:
-            told = self.expecting[line] = [check for check in self.checks_of(event.hook) if check.expects(Line(*line))]
+            told = self.expecting[line] = self.checks_of(self.audience.expecting(line))
         for check in told:
             check.expect(event)
 

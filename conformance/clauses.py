@@ -24,7 +24,7 @@ LEVELS = ("MUST", "SHOULD", "MAY")
 SLUG = re.compile(r"[a-z]+(\.[A-Za-z0-9_-]+)+").fullmatch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clause:
     """One sentence of the contract. `line` is the line of the pseudocode it is about, if it is one."""
 

@@ -1,4 +1,4 @@
-"""The recorder: spans and effects, out of any object that has hooks.
+"""The recorder: spans, out of any object that has hooks, each with the effects as they stand (effects.py).
 
 It makes subclasses whose hooks record their begin and end around the original, and wraps the `step`
 and `zero_grad` of optimizers and the `step` of schedulers. Runs in the trainer's own world: the
@@ -16,7 +16,6 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 import torch
 
 from .described import (
-    Tags,
     combined,
     describe,
     described_hiddens,
@@ -32,6 +31,7 @@ from .described import (
     row_of,
     said,
 )  # fmt: skip
+from .effects import Observer, autocasts, next_random, rounded
 from .experiment import STEPS, When
 from .hooks import ARGUMENTS, LOADERS
 
@@ -48,7 +48,7 @@ OWNERS = ("module", "datamodule")  # that put something of their own into a chec
 PUT = "scenario-%s"
 
 
-class Recorder:
+class Recorder(Observer):
     """Writes what happens to a trace, and makes the scenario's `when` happen. `nesting` is that of the training
     batches: 0, or in how many lists or dicts those of several loaders lie. `in_parts`: batches are split over devices,
     and it is told which rows of its batch a hook gets. `in_shares`: over processes, and it is told which samples
@@ -57,22 +57,15 @@ class Recorder:
     def __init__(
         self, writer: Any, when: Iterable[When] = (), nesting: int = 0, in_parts: bool = False, in_shares: bool = False
     ) -> None:
+        super().__init__()
         self.writer, self.nesting, self.in_parts, self.in_shares = writer, nesting, in_parts, in_shares
         self.tells_samples = in_shares  # which ones a hook gets
         self.tells_random = False  # which number comes next, where a step draws one
         self.blind = False  # reading effects where a user's call ends only, to see that elsewhere it changes nothing
         self.kinds: Dict[Any, Any] = {}  # of callbacks that record, by the class that each is derived from
-        self.module: Any = None
-        self.running: Any = None  # the module whose hook runs, where that is a copy of it
-        self.trainer: Any = None
         self._depth = 0
         self._counts: Dict[Tuple[str, str], int] = {}
         self._actions = {(w.receiver, w.hook, w.nth): w.do for w in when}
-        self._optimizers: List[Any] = []
-        self._requires: List[List[bool]] = []  # of each, which parameters required gradients when it was made
-        self._params: List[torch.Tensor] = []
-        self._version = 0
-        self.tags: Optional[Tags] = None
         self.checkpoint = ""  # the file that a scenario saves to, each process to one of its own name
         self._handed: Optional[Dict[str, List[Any]]] = None  # what a logger was given in this call, if there is one
         self._experiment = "open"  # the logger's
@@ -103,7 +96,7 @@ class Recorder:
         elif hook in ("validate", "test") and not isinstance(result, list):
             args = dict(args, returned_names=describe(result))
         elif is_run and isinstance(result, list) and all(isinstance(each, Mapping) for each in result):
-            told = {"%d/%s" % (i, name): _rounded(each[name]) for i, each in enumerate(result) for name in each}
+            told = {"%d/%s" % (i, name): rounded(each[name]) for i, each in enumerate(result) for name in each}
             args = dict(args, returned_names=sorted(told), returned_values=[told[name] for name in sorted(told)])
         if is_run and self._handed is not None and hook != "predict":
             given = [(name, value) for name, values in sorted(self._handed.items()) for value in values]
@@ -141,11 +134,6 @@ class Recorder:
         """Have the trainer save a checkpoint."""
         self.span("trainer", "save_checkpoint", lambda: self.trainer.save_checkpoint(self.checkpoint), {})
 
-    def begin_anew(self, module: Any, trainer: Any) -> None:
-        """From here on it is another module and trainer; the module's parameters are nobody's change."""
-        self.module, self.trainer = module, trainer
-        self._optimizers, self._params = [], []
-
     def logger(self, base: type, gathers: bool = False) -> Any:
         """A logger of the trainer's kind, that remembers what it is given; but for the number of the epoch. `gathers`:
         by its default the trainer's waits for what else belongs to the step."""
@@ -153,7 +141,7 @@ class Recorder:
 
         def log_metrics(_: Any, metrics: Mapping[str, Any], step: Optional[int] = None) -> None:
             for name in metrics.keys() - {"epoch"}:
-                handed.setdefault(name, []).append(_rounded(metrics[name]))
+                handed.setdefault(name, []).append(rounded(metrics[name]))
 
         def log_hyperparams(_: Any, *given: Any, **more: Any) -> None:
             pass
@@ -171,45 +159,12 @@ class Recorder:
         sees = not self.blind or (ph == "E" and receiver == "trainer")
         fx = self.effects() if sees else {}
         if sees and hook in STEPS.values() and self.module is not None and self.tags is None:
-            fx["autocast"] = _autocasts(self.module)
+            fx["autocast"] = autocasts(self.module)
         if sees and self._handed is not None and (ph, hook) == ("B", "on_train_end"):
             fx["experiment"] = self._experiment
         if sees and self.tells_random and (ph, hook) == ("B", "training_step"):
-            fx["random"] = _next_random()
+            fx["random"] = next_random()
         self.writer.event(ph, receiver, hook, self._depth, args, fx)
-
-    def effects(self) -> Dict[str, Any]:
-        """What a user could observe now."""
-        module, trainer = self.module, self.trainer
-        fx: Dict[str, Any] = {"grad_enabled": torch.is_grad_enabled()}
-        if module is not None:
-            parameters = list(module.parameters())
-            fx["training"] = (self.running or module).training
-            fx["submodules"] = _modes(self.running or module)
-            fx["grads"] = _gradients(parameters)
-            fx["params"] = self._changes(parameters)
-            fx["device"] = str(parameters[0].device) if parameters else "none"
-        if trainer is not None:
-            fx["global_step"] = int(trainer.global_step)
-            fx["current_epoch"] = int(trainer.current_epoch)
-            fx["stage"] = _stage(trainer)
-            fx.update(_logged(trainer.callback_metrics))
-        if self._optimizers:
-            fx["trainable"] = [i for i, opt in enumerate(self._optimizers) if _required(opt) == self._requires[i]]
-            if self.tags is None:  # of data that formulas know
-                fx["gradients"] = [_sum_of_gradients(opt) for opt in self._optimizers]
-            fx["lr"] = [finite(float(group["lr"])) for opt in self._optimizers for group in opt.param_groups]
-        return fx
-
-    def _changes(self, parameters: List[torch.Tensor]) -> int:
-        """How often the parameters changed so far."""
-        now = [p.detach() for p in parameters]
-        if len(now) != len(self._params):
-            self._params = [p.clone() for p in now]
-        elif not all(_same(a, b) for a, b in zip(now, self._params)):
-            self._params = [p.clone() for p in now]
-            self._version += 1
-        return self._version
 
     # ---- instrumentation -------------------------------------------------------------------------
 
@@ -227,19 +182,7 @@ class Recorder:
 
     def _recorded(self, base: type, hook: str, receiver: str) -> Callable[..., Any]:
         original = getattr(base, hook)
-        signature = inspect.signature(original)
-        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        own = [name for name, p in signature.parameters.items() if p.kind not in variable][1:]
-        offset = 2 if own[:2] == ["trainer", "pl_module"] else 0
-        names = own[:offset] + documented(hook, own[offset:])
-        known = dict(zip(own, names))
-        renamed = {new: old for old, new in known.items() if new != old}
-        if renamed and getattr(original, "__qualname__", "").partition(".")[0] in ("ModelHooks", "Callback"):
-            # What a library does not use it may call something else, and trainers give what a hook's parameters name.
-            parameters = signature.parameters.values()
-            signature = signature.replace(parameters=[p.replace(name=known.get(p.name, p.name)) for p in parameters])
-        else:
-            renamed = {}
+        signature, names, known, renamed, offset = _called(original, hook)
         recorder = self
 
         def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -321,14 +264,14 @@ class Recorder:
     def _name_of(self, optimizer: Any) -> Optional[str]:
         """The receiver that an optimizer is in the trace; a trainer may have wrapped it. None for one of nobody's."""
         plain = getattr(optimizer, "optimizer", optimizer)
-        place = _place(plain, self._optimizers)
-        return _numbered("optimizer", self._optimizers, place) if place < len(self._optimizers) else None
+        place = _place(plain, self.optimizers)
+        return _numbered("optimizer", self.optimizers, place) if place < len(self.optimizers) else None
 
     def instrumented(self, configured: Any) -> Any:
         """Wrap every optimizer and scheduler in what `configure_optimizers` returned."""
         optimizers, schedulers = _collect(configured)
         schedulers.sort(key=lambda scheduler: _place(getattr(scheduler, "optimizer", None), optimizers))
-        self._optimizers, self._requires = optimizers, [_required(optimizer) for optimizer in optimizers]
+        self.follow(optimizers)
         for index, optimizer in enumerate(optimizers):
             self._wrap(optimizer, "step", _numbered("optimizer", optimizers, index))
         for index, scheduler in enumerate(schedulers):
@@ -351,6 +294,27 @@ class Recorder:
             setattr(target, method, recorded)
 
 
+@functools.lru_cache(maxsize=512)  # of all that is recorded, and yet of no more than a few engines
+def _called(
+    original: Callable[..., Any], hook: str
+) -> Tuple[inspect.Signature, List[str], Dict[str, str], Dict[str, str], int]:
+    """How a trainer can call a hook: the signature that it is shown, what the parameters are called in a trace, by
+    position and by their own names, which of those are shown by the documentation's, and after how many that are for
+    a callback come the hook's own."""
+    signature = inspect.signature(original)
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    own = [name for name, p in signature.parameters.items() if p.kind not in variable][1:]
+    offset = 2 if own[:2] == ["trainer", "pl_module"] else 0
+    names = own[:offset] + documented(hook, own[offset:])
+    known = dict(zip(own, names))
+    renamed = {new: old for old, new in known.items() if new != old}
+    if not renamed or getattr(original, "__qualname__", "").partition(".")[0] not in ("ModelHooks", "Callback"):
+        return signature, names, known, {}, offset
+    # What a library does not use it may call something else, and trainers give what a hook's parameters name.
+    shown = [p.replace(name=known.get(p.name, p.name)) for p in signature.parameters.values()]
+    return signature.replace(parameters=shown), names, known, renamed, offset
+
+
 def documented(hook: str, names: List[str]) -> List[str]:
     """What the documentation calls a hook's parameters: those of another name are told by their positions; and those
     that follow, which a `*args` takes."""
@@ -367,76 +331,9 @@ def _numbered(kind: str, among: List[Any], index: int) -> str:
     return kind if len(among) == 1 else "%s:%d" % (kind, index)
 
 
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the values are those they were; what has become NaN stays NaN."""
-    return torch.equal(a, b) or (a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all()))
-
-
-def _logged(metrics: Mapping[str, Any]) -> Dict[str, Any]:
-    """The names of the values logged so far, sorted, the values in that order, as far as 32-bit floats have them, and
-    whether one of them can be differentiated."""
-    names = sorted(metrics)
-    if not names:
-        return {"metrics": names}
-    graph = any(getattr(metrics[name], "requires_grad", False) for name in names)
-    return {"metrics": names, "values": [_rounded(metrics[name]) for name in names], "metrics_graph": graph}
-
-
-def _rounded(value: Any) -> Any:
-    """The number, as far as 32-bit floats have it."""
-    return finite(float("%.6g" % float(value)))
-
-
-def _gradients(parameters: List[torch.Tensor]) -> str:
-    present = [p.grad for p in parameters if p.grad is not None]
-    if not present:
-        return "none"
-    return "set" if any(bool(gradient.any()) for gradient in present) else "zero"
-
-
-def _sum_of_gradients(optimizer: Any) -> Any:
-    """Over all entries of its parameters', as far as 32-bit floats have it."""
-    found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return _rounded(sum(float(gradient.detach().double().sum()) for gradient in found))
-
-
 def _place(optimizer: Any, known: List[Any]) -> int:
     """The index of the optimizer among those that are known; beyond them, if it is none of them."""
     return next((index for index, each in enumerate(known) if each is optimizer), len(known))
-
-
-def _required(optimizer: Any) -> List[bool]:
-    """For which of the optimizer's parameters gradients would be computed."""
-    return [p.requires_grad for group in optimizer.param_groups for p in group["params"]]
-
-
-def _modes(module: Any) -> str:
-    """Whether all modules within it are in its mode."""
-    return "alike" if all(part.training == module.training for part in module.modules()) else "mixed"
-
-
-def _next_random() -> float:
-    """The number that torch will draw next; it is left to be drawn."""
-    generator = torch.Generator()
-    generator.set_state(torch.get_rng_state())
-    return float(torch.rand((), generator=generator))
-
-
-def _autocasts(module: Any) -> bool:
-    """Whether operations on the module's device run in a lower precision."""
-    device = next((p.device.type for p in module.parameters()), "cpu")
-    try:
-        return torch.is_autocast_enabled(device)
-    except TypeError:  # before torch 2.4
-        return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
-
-
-def _stage(trainer: Any) -> Optional[str]:
-    """What the trainer's flags say, as a hook would ask them."""
-    for flag in ("sanity_checking", "training", "validating", "testing", "predicting"):
-        if getattr(trainer, flag, False):
-            return flag
-    return None
 
 
 def _collect(configured: Any) -> Tuple[List[Any], List[Any]]:

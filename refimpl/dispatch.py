@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from .callback import Callback, attach
@@ -63,9 +63,7 @@ _DEFAULTS = {
 def overridden(receiver: Any, hook: str, base: type) -> Call | None:
     """The receiver's own implementation of `hook`, or None if that is the base's, or was set to None."""
     method = getattr(receiver, hook, None)
-    if method is None or getattr(method, "__func__", method) is getattr(base, hook, None):
-        return None
-    return method  # type: ignore[no-any-return]
+    return None if getattr(method, "__func__", method) is getattr(base, hook, None) else method
 
 
 def resolve(
@@ -155,10 +153,13 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     Raises HookError if it requires more arguments than there are, or one by keyword, or has one in the place of
     another; and when it is called, if it has a batch to hand on and returns None.
     """
-    documented = inspect.signature(getattr(base, hook))
-    called = f"it is called as {hook}{documented}, by position"
+    documented = _signature(getattr(base, hook))
+
+    def wrong(problem: str) -> HookError:
+        return HookError(f"{problem}; it is called as {hook}{documented}, by position")
+
     if not callable(method):
-        raise HookError(f"{hook} is {method!r}, which cannot be called; {called}")
+        raise wrong(f"{hook} is {method!r}, which cannot be called")
     if hook == "training_step":  # what it is given is known once the optimizers are, and checked then
         return named(method, hook)
     try:
@@ -171,10 +172,10 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     try:
         signature.bind(*offered[:count])
     except TypeError as problem:
-        raise HookError(f"{hook}{signature}: {problem}; {called}") from None
+        raise wrong(f"{hook}{signature}: {problem}") from None
     for name, place in zip(taken, offered):
         if name != place and name in offered:
-            raise HookError(f"{hook}{signature} has {name!r} in the place of {place!r}; {called}")
+            raise wrong(f"{hook}{signature} has {name!r} in the place of {place!r}")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         made = method(*args[:count], **kwargs)
@@ -186,9 +187,11 @@ def fitted(method: Call, hook: str, base: type) -> Call:
     return named(call if hands_on or count < len(offered) else method, hook)
 
 
+_signature = cache(inspect.signature)  # of what is documented, which does not change
+
+
 def _by_position(signature: inspect.Signature) -> list[str]:
-    parameters = signature.parameters.values()
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def named(method: Call, hook: str) -> Call:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from conformance.mutants.engine import Healthy
+from conformance.runner import produce_traces
+from conformance.scenario import load_scenarios
+from conformance.worlds import ReleaseMissing, locate
 
 # How long an example takes is not what is tested. The examples are the same each time, so that a failure
 # is the change's; HYPOTHESIS=explore draws others.
@@ -45,3 +51,38 @@ def same_numbers_and_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A path for one trace after another; of module scope, for hypothesis runs a test many times."""
     return tmp_path_factory.mktemp("trace") / "t.jsonl"
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers have."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def healthy(shared: Path) -> Healthy:
+    """What `refimpl` writes of each scenario, recorded once for all tests, whichever worker runs them."""
+    return Healthy(shared / "refimpl")
+
+
+@pytest.fixture(scope="session")
+def recorded(shared: Path) -> Callable[[str], Path]:
+    """The folder of what a release writes of each scenario, likewise; skips where the release is not prepared."""
+
+    def record(release: str) -> Path:
+        try:
+            locate(release)
+        except ReleaseMissing as missing:
+            pytest.skip(str(missing))
+        folder = shared / release
+        with open(shared / f"{release}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when it is closed
+            if not folder.exists():
+                begun = shared / f"{release}-begun"
+                broken = {s.name: error for s, error in produce_traces(release, load_scenarios(), begun) if error}
+                assert broken == {}
+                begun.replace(folder)
+        return folder
+
+    return record

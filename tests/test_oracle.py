@@ -22,6 +22,7 @@ from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
 from conformance.features import features
+from conformance.mutants.engine import Healthy
 from conformance.numerics import agrees
 from conformance.produce import produce
 from conformance.scenario import Scenario, load_scenarios, to_toml
@@ -123,6 +124,8 @@ def test_the_draws_come_to_what_they_are_for() -> None:
     @settings(max_examples=1000)
     @given(scenarios())
     def look(scenario: Scenario) -> None:
+        if seen >= WANTED:
+            return
         for due in expected(scenario):
             seen.update(told(due))
         seen.update(event.do for event in scenario.when)
@@ -140,9 +143,8 @@ EXACT = [scenario for scenario in load_scenarios() if "shuffled" not in features
 
 
 @pytest.mark.parametrize("scenario", EXACT, ids=lambda scenario: scenario.name)
-def test_the_built_in_scenarios_too(scenario: Scenario, tmp_path: Path) -> None:
-    assert produce(ADAPTER, scenario, tmp_path / "trace.jsonl") is None
-    compare(scenario, tmp_path / "trace.jsonl")
+def test_the_built_in_scenarios_too(scenario: Scenario, healthy: Healthy) -> None:
+    compare(scenario, healthy(scenario))
 
 
 def test_a_departure_of_the_trace_is_seen(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conformance.adapters.lightning_api import EFFECTS
 from conformance.clauses import Clause, load_clauses
 from conformance.mutants import selftest as tool
-from conformance.mutants.engine import Mutant, mutated
+from conformance.mutants.engine import Healthy, Mutant, mutated
 from conformance.mutants.facts import OPEN, Recorded, survey
 from conformance.mutants.generated import hook_calls, mutants_for, systematic
 from conformance.mutants.patches import Patch, module_of, sources
@@ -26,8 +26,8 @@ SYSTEMATIC = list(systematic())
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> tool.Bench:
-    return tool.Bench(load_clauses(), load_scenarios(), tmp_path_factory.mktemp("selftest"))
+def bench(tmp_path_factory: pytest.TempPathFactory, healthy: Healthy) -> tool.Bench:
+    return tool.Bench(load_clauses(), load_scenarios(), tmp_path_factory.mktemp("selftest"), healthy)
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tool.SelftestReport:
@@ -64,9 +64,9 @@ def test_whatever_is_recorded_is_judged(bench: tool.Bench) -> None:
         assert why and any(holds(scenario, due) for scenario, due in events), name
 
 
-def test_a_fact_that_nobody_judges_is_told(tmp_path: Path) -> None:
+def test_a_fact_that_nobody_judges_is_told(healthy: Healthy) -> None:
     [scenario] = [scenario for scenario in load_scenarios() if scenario.name == "fit-val"]
-    trace = Recorded.of(scenario, tmp_path / "trace.jsonl")
+    trace = Recorded.of(scenario, healthy(scenario))
     blind = {name: clause for name, clause in load_clauses().items() if not name.endswith(".state.lr")}
     facts = survey([trace], blind, draws=8, only=lambda fact: fact in ("fx.lr", "fx.global_step"))
     assert (facts.changed["fx.global_step"], facts.noticed["fx.global_step"]) == (8, 8)

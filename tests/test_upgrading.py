@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from upgrading import PAGE, page
+from upgrading import PAGE, SCENARIOS, page
 
-from conformance.worlds import RELEASES, ReleaseMissing, locate
+from conformance.mutants.engine import Healthy
+from conformance.worlds import RELEASES
 
 
 @pytest.mark.slow
-def test_the_page_is_up_to_date(tmp_path: Path) -> None:
-    for release in RELEASES:
-        try:
-            locate(release)
-        except ReleaseMissing as missing:
-            pytest.skip(str(missing))
-    assert PAGE.read_text(encoding="utf-8") == page(tmp_path), f"{PAGE.name} is out of date: python -m tests.upgrading"
+def test_the_page_is_up_to_date(healthy: Healthy, recorded: Callable[[str], Path]) -> None:
+    traces = {release: recorded(release) for release in RELEASES}
+    for scenario in SCENARIOS:
+        healthy(scenario)
+    traces["refimpl"] = healthy.folder
+    assert PAGE.read_text(encoding="utf-8") == page(traces), f"{PAGE.name} is out of date: python -m tests.upgrading"

@@ -6,7 +6,7 @@ The releases have to be prepared. The tables are what `python -m conformance com
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from conformance.compare import SHOWN, Comparison, compare
@@ -14,7 +14,7 @@ from conformance.report.order import table
 from conformance.runner import produce_traces
 from conformance.scenario import DRAWN_NAMES, load_scenarios
 
-__all__ = ["PAGE", "page"]
+__all__ = ["PAGE", "SCENARIOS", "page"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "upgrading.md"
 
@@ -66,16 +66,15 @@ exception, or where training ends at another time, all that does not come any mo
 """
 
 
-def page(folder: Path) -> str:
-    """The page, of traces that are made in the folder. Raises ReleaseMissing."""
-    scenarios = [s for s in load_scenarios() if s.processes == 1 and not s.name.startswith(DRAWN_NAMES)]
-    for trainer in ("refimpl", OLDEST, OLD, BETWEEN, NEW):
-        for scenario, error in produce_traces(trainer, scenarios, folder / trainer):
-            assert error is None, (trainer, scenario.name, error)
+SCENARIOS = [s for s in load_scenarios() if s.processes == 1 and not s.name.startswith(DRAWN_NAMES)]
+
+
+def page(traces: Mapping[str, Path]) -> str:
+    """The page, of the folders in which the traces of each trainer are."""
     parts = [HEAD]
     for title, (a, b) in COMPARED.items():
-        files = [f"{scenario.name}.jsonl" for scenario in scenarios]
-        found = compare(a, b, [(folder / a / file, folder / b / file) for file in files])
+        files = [f"{scenario.name}.jsonl" for scenario in SCENARIOS]
+        found = compare(a, b, [(traces[a] / file, traces[b] / file) for file in files])
         parts += [f"## {title}\n", *_section(found)]
     return "\n".join(parts)
 
@@ -104,4 +103,8 @@ def _where(scenarios: tuple[str, ...]) -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        PAGE.write_text(page(Path(scratch)), encoding="utf-8")
+        folders = {trainer: Path(scratch, trainer) for trainer in ("refimpl", OLDEST, OLD, BETWEEN, NEW)}
+        for trainer, folder in folders.items():
+            for scenario, error in produce_traces(trainer, SCENARIOS, folder):
+                assert error is None, (trainer, scenario.name, error)
+        PAGE.write_text(page(folders), encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.abc
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +30,28 @@ from ..scenario import Scenario
 from ..verdicts import Verdict
 from .patches import PACKAGE, Patch, file_of, patched, sources
 
-__all__ = ["Mutant", "judge_mutant", "loaded", "mutated"]
+__all__ = ["Healthy", "Mutant", "judge_mutant", "loaded", "mutated"]
 
 SURVIVORS = "survivors.toml"  # no mutants, but which ones of `syntax.py` may survive
 SECONDS = 20  # after which a mutant that loops for ever is stopped; thrice as many if it starts processes
+
+
+class Healthy:
+    """The traces of the engine as it is, each recorded once: in a folder, which several processes may share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, scenario: Scenario) -> Path:
+        """The trace of a scenario. Raises RuntimeError with the traceback if the harness broke."""
+        path = self.folder / f"{scenario.name}.jsonl"
+        if not path.exists():
+            begun = path.with_suffix(f".{os.getpid()}")
+            if error := produce(RefimplAdapter(), scenario, begun):
+                raise RuntimeError(f"the healthy engine on {scenario.name}: {error}")
+            begun.replace(path)
+        return path
 
 
 class Runaway(BaseException):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import shutil
 import tempfile
 import tomllib
 from collections import Counter
@@ -23,16 +24,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..adapters.refimpl import RefimplAdapter
 from ..checker import judge_file
 from ..checks import build
 from ..clauses import Clause
 from ..features import applies, features
-from ..produce import produce
 from ..scenario import DRAWN_NAMES, Scenario
 from ..spec.contracts import expected
 from ..verdicts import Status, Verdict
-from .engine import SURVIVORS, Mutant, judge_mutant, mutated
+from .engine import SURVIVORS, Healthy, Mutant, judge_mutant, mutated
 from .facts import Facts, Recorded, change_fact, survey
 from .generated import mutants_for, systematic
 from .patches import Patch, StaleMutant
@@ -103,8 +102,10 @@ def mutants_of(clause: Clause) -> list[Mutant]:
 class Bench:
     """Mutants on scenarios, judged; beside them the healthy engine's verdicts, where they are asked for."""
 
-    def __init__(self, clauses: Mapping[str, Clause], scenarios: Sequence[Scenario], scratch: Path) -> None:
-        self.clauses = clauses
+    def __init__(
+        self, clauses: Mapping[str, Clause], scenarios: Sequence[Scenario], scratch: Path, healthy: Healthy
+    ) -> None:
+        self.clauses, self.healthy = clauses, healthy
         self.scenarios = {scenario.name: scenario for scenario in scenarios}
         self.trace = scratch / "trace.jsonl"
         self.problems: list[str] = []  # of the healthy engine
@@ -119,18 +120,17 @@ class Bench:
     def passing(self, name: str) -> set[str]:
         """The clauses that the healthy engine passes on a scenario; it may fail none."""
         if name not in self._passing:
-            error = produce(RefimplAdapter(), self.scenarios[name], self.trace)
-            verdicts = [] if error else judge_file(self.trace, self.clauses)
+            verdicts = judge_file(self.healthy(self.scenarios[name]), self.clauses)
             failing = [v.clause for v in verdicts if v.status is Status.FAIL]
-            if error or failing:
-                said = error.strip().splitlines()[-1] if error else f"fails {', '.join(failing)}"
-                self.problems.append(f"the healthy engine on {name}: {said}")
+            if failing:
+                self.problems.append(f"the healthy engine on {name}: fails {', '.join(failing)}")
             self._passing[name] = {v.clause for v in verdicts if v.status is Status.PASS}
         return self._passing[name]
 
     def recorded(self) -> list[Recorded]:
         """The healthy engine's traces of all scenarios in one process."""
-        return [Recorded.of(scenario, self.trace) for scenario in self.scenarios.values() if scenario.processes == 1]
+        alone = [scenario for scenario in self.scenarios.values() if scenario.processes == 1]
+        return [Recorded.of(scenario, self.healthy(scenario)) for scenario in alone]
 
     def prove(self, clause: Clause) -> list[str]:
         """What is wrong with the clause's mutants: nothing, if it is proven."""
@@ -185,6 +185,7 @@ class Bench:
         """What tells the verdicts on a mutant, given a scenario's name, and what broke if anything did."""
 
         def judge_events(name: str) -> tuple[list[Verdict], str]:
+            shutil.copyfile(self.healthy(self.scenarios[name]), self.trace)
             TRACES[mutant.events](self.clauses[clause], self.scenarios[name], self.trace)
             return judge_file(self.trace, self.clauses), ""
 
@@ -224,7 +225,7 @@ def selftest(
     ]
     everything = [] if only else list(systematic())
     with tempfile.TemporaryDirectory(prefix="selftest-") as scratch:
-        bench = Bench(clauses, scenarios, Path(scratch))
+        bench = Bench(clauses, scenarios, Path(scratch), Healthy(Path(scratch, "healthy")))
         for name in () if only else bench.scenarios:
             bench.passing(name)
         for number, clause in enumerate(wanted):
@@ -258,7 +259,6 @@ def unnoticed(facts: Facts) -> list[str]:
 
 def _drop_end(clause: Clause, scenario: Scenario, path: Path) -> None:
     """Leave out the end of the first span of on_train_start."""
-    produce(RefimplAdapter(), scenario, path)
     header, *events, footer = path.read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in events]
     index = next(i for i, row in enumerate(rows) if row["ph"] == "E" and row["hook"] == "on_train_start")
