@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .edits import FUNCTIONS
 from .hooks import TRANSFERS
 from .numerics import parts
-from .spec.oracle import Expected
+from .spec.state import Expected
 from .trace import Event
 
 __all__ = ["Alignment"]

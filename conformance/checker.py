@@ -18,7 +18,7 @@ from .clauses import Clause
 from .features import applies, features
 from .scenario import Scenario, ScenarioError, scenario_of
 from .spec.contracts import CONTRACTS, DOCUMENTATION, expected
-from .spec.oracle import Expected
+from .spec.state import Expected
 from .trace import Event, Header, TraceError, TraceReader, open_trace
 from .verdicts import Status, Verdict
 

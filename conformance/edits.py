@@ -15,7 +15,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .numerics import agrees
-from .spec.oracle import OWN_WORDS, Expected
+from .spec.state import OWN_WORDS, Expected
 from .trace import Event
 
 __all__ = ["FUNCTIONS", "KINDS", "Call", "Edit", "calls", "edits", "in_words"]

@@ -130,8 +130,9 @@ class Model:
     those of `configure_callbacks`: "new" for one of a type of its own, "same" for one of the type of the trainer's,
     "base" for one of the type that theirs is derived from. With `frozen` the layers' biases do not require gradients,
     ever, or with `thaws` until the second epoch's on_train_epoch_start; with `shared` two of them are one, which both
-    optimizers train; with `layer_in_eval` the first layer is put into eval mode, when it is made and in each
-    on_train_epoch_start; with `draws` each step draws a random number, as dropout does, that nothing depends on.
+    optimizers train; with `layers_in_setup` it is `setup` that makes the layers, unless they are there; with
+    `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start; with
+    `draws` each step draws a random number, as dropout does, that nothing depends on.
     `logs` are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
@@ -164,6 +165,7 @@ class Model:
     thaws: bool = False
     shared: bool = False
     layer_in_eval: bool = False
+    layers_in_setup: bool = False
     draws: bool = False
     logs: Tuple[Log, ...] = ()
     optimizers: int = 1

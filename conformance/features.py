@@ -86,6 +86,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "thaws": model.thaws,
         "shared": model.shared,
         "layer-in-eval": model.layer_in_eval,
+        "layers-in-setup": model.layers_in_setup,
         "draws": model.draws,
         "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,

@@ -80,6 +80,8 @@ def _check_spawned(scenario: Scenario) -> None:
         words = "one node, no `when`, and no calls that save or resume; model_checkpoint saves"
     elif scenario.data.source == "argument" or scenario.model.callbacks or "module" in given:
         words = "data that are no argument, and callbacks that are the trainer's"
+    elif scenario.model.layers_in_setup:
+        words = "layers that the module has from the beginning: it is to take what they have come to"
     else:
         return
     raise ScenarioError('%s: trainer.strategy="ddp_spawn" needs %s' % (scenario.name, words))

@@ -187,6 +187,8 @@ def _check_model(name: str, model: Model) -> None:
     if model.shared and (model.optimizers == 1 or model.optimizer != "sgd" or model.frozen or model.overrides):
         words = 'two model.optimizers, "sgd", biases that are not frozen, and no model.overrides'
         raise ScenarioError("%s: model.shared needs %s" % (name, words))
+    if model.layers_in_setup and (model.starts_in_eval or model.layer_in_eval):
+        raise ScenarioError("%s: model.layers_in_setup, and a module that is in eval mode before that" % name)
     if model.thaws and not (model.frozen and model.optimizer in ("sgd", "momentum")):
         raise ScenarioError('%s: model.thaws needs model.frozen, and "sgd" or "momentum"' % name)
     if model.frequencies and len(model.frequencies) != model.optimizers:

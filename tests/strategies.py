@@ -228,6 +228,8 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     )
     if model.frozen and optimizer in ("sgd", "momentum"):
         model = replace(model, thaws=draw(st.booleans()))
+    if not model.starts_in_eval and not model.layer_in_eval:
+        model = replace(model, layers_in_setup=draw(st.booleans()))
     return draw(_more_of_optimization(model))
 
 

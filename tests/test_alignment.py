@@ -10,7 +10,7 @@ import pytest
 from conformance.alignment import Alignment
 from conformance.scenario import load_scenarios
 from conformance.spec.contracts import expected
-from conformance.spec.oracle import Expected
+from conformance.spec.state import Expected
 
 SCENARIOS = {scenario.name: scenario for scenario in load_scenarios()}
 NAMES = ("fit-val", "fit-val-interval", "fit-accumulate", "fit-optimizers", "fit-frequencies", "fit-tbptt", "test")

@@ -23,7 +23,7 @@ from conformance.features import features
 from conformance.hooks import HOOKS
 from conformance.scenario import Data, Model, Scenario, When, load_scenarios
 from conformance.spec.contracts import expected
-from conformance.spec.oracle import Expected
+from conformance.spec.state import Expected
 from conformance.trace import Event, Header, TraceError
 from conformance.verdicts import Status, Verdict
 

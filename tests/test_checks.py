@@ -14,7 +14,7 @@ from conformance.checks import KINDS, CheckError, build
 from conformance.clauses import load_clauses
 from conformance.hooks import HOOKS
 from conformance.scenario import Data, Log, Model, Scenario, When
-from conformance.spec.oracle import Expected
+from conformance.spec.state import Expected
 from conformance.trace import Event
 from conformance.verdicts import Status, Verdict
 

@@ -12,7 +12,7 @@ from traces import conforming, drop, judge_rows, spans
 from conformance.edits import Edit, calls, edits, in_words
 from conformance.scenario import load_scenarios
 from conformance.spec.contracts import expected
-from conformance.spec.oracle import Expected
+from conformance.spec.state import Expected
 
 SCENARIOS = {scenario.name: scenario for scenario in load_scenarios()}
 

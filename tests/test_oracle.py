@@ -27,7 +27,7 @@ from conformance.numerics import agrees
 from conformance.produce import produce
 from conformance.scenario import Scenario, load_scenarios, to_toml
 from conformance.spec.contracts import expected
-from conformance.spec.oracle import OWN_WORDS, Expected
+from conformance.spec.state import OWN_WORDS, Expected
 from conformance.trace import Event, open_trace
 from conformance.verdicts import Status
 

@@ -18,7 +18,7 @@ READING = (
     *("experiment", "hooks", "lines", "near", "optimizers"),
     *("scenario", "scenario_devices", "scenario_rules", "scenario_values", "trace"),
 )
-PRODUCING = (*READING, "observe", "produce", "recorder")
+PRODUCING = (*READING, "described", "effects", "observe", "produce", "recorder")
 PRODUCER = [
     *(ROOT / "conformance" / f"{name}.py" for name in PRODUCING),
     *sorted((ROOT / "conformance" / "adapters").glob("*.py")),

@@ -13,7 +13,7 @@ from conformance.clauses import Clause
 from conformance.hooks import HOOKS
 from conformance.scenario import Scenario
 from conformance.spec.contracts import DOCUMENTATION, expected
-from conformance.spec.oracle import Expected
+from conformance.spec.state import Expected
 from conformance.trace import Header, TraceWriter
 from conformance.verdicts import Status, Verdict
 

@@ -187,6 +187,20 @@ def model_class(base: type, scenario: Scenario) -> type:
     def __init__(self: Any) -> None:
         base.__init__(self)  # type: ignore[misc]
         self.layers = nn.ModuleList()
+        if not scenario.model.layers_in_setup:
+            build(self)
+        if any(log.metric for log in scenario.model.logs):
+            kind = import_module("torchmetrics").MeanSquaredError
+            self.measures = nn.ModuleList(kind() if log.metric else nn.Identity() for log in scenario.model.logs)
+        self.automatic_optimization = not scenario.model.manual
+        if scenario.model.truncated_bptt_steps:
+            self.truncated_bptt_steps = scenario.model.truncated_bptt_steps
+        if scenario.model.starts_in_eval:
+            self.eval()
+        if not scenario.model.prepare_data_per_node:
+            self.prepare_data_per_node = False
+
+    def build(self: Any) -> None:
         for weights, bias in LAYERS[: scenario.model.optimizers]:
             layer = nn.Linear(4, 1, dtype=getattr(torch, scenario.model.dtype))
             with torch.no_grad():
@@ -196,18 +210,12 @@ def model_class(base: type, scenario: Scenario) -> type:
             self.layers.append(layer)
         if scenario.model.shared:
             self.layers[1].bias = self.layers[0].bias
-        if any(log.metric for log in scenario.model.logs):
-            kind = import_module("torchmetrics").MeanSquaredError
-            self.measures = nn.ModuleList(kind() if log.metric else nn.Identity() for log in scenario.model.logs)
-        self.automatic_optimization = not scenario.model.manual
-        if scenario.model.truncated_bptt_steps:
-            self.truncated_bptt_steps = scenario.model.truncated_bptt_steps
-        if scenario.model.starts_in_eval:
-            self.eval()
         if scenario.model.layer_in_eval:
             self.layers[0].eval()
-        if not scenario.model.prepare_data_per_node:
-            self.prepare_data_per_node = False
+
+    def setup(self: Any, stage: Optional[str] = None) -> None:
+        if not len(self.layers):
+            build(self)
 
     def forward(self: Any, x: Any) -> Any:
         x = x if isinstance(x, torch.Tensor) else unpack(x)[0]
@@ -318,6 +326,8 @@ def model_class(base: type, scenario: Scenario) -> type:
     }
     if scenario.model.layer_in_eval or scenario.model.thaws:
         body["on_train_epoch_start"] = on_train_epoch_start
+    if scenario.model.layers_in_setup:
+        body["setup"] = setup
     if scenario.recorded > 1:
         body["prepare_data"] = prepare_data
     for hook in ("validation_step", "test_step"):

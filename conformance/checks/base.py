@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from ..hooks import HOOKS
 from ..near import did_you_mean
-from ..spec.oracle import CALLBACK_ONLY, Expected
+from ..spec.oracle import CALLBACK_ONLY
+from ..spec.state import Expected
 from ..trace import Event
 
 __all__ = ["MOST_PENDING", "AtHooks", "Check", "CheckError", "Failure", "Line", "Pending", "Spec", "hooks_of", "shown"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from ..edits import calls, edits, in_words
-from ..spec.oracle import Expected
+from ..spec.state import Expected
 from ..trace import Event
 from .base import MOST_PENDING, Check, Line, Pending, Spec, hooks_of, shown
 

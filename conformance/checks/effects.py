@@ -9,7 +9,7 @@ from typing import Any
 
 from ..edits import FUNCTIONS
 from ..numerics import agrees
-from ..spec.oracle import OWN_WORDS, Expected
+from ..spec.state import OWN_WORDS, Expected
 from ..trace import Event
 from .base import AtHooks, Check, Line, shown
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..edits import FUNCTIONS
 from ..numerics import agrees
-from ..spec.oracle import Expected
+from ..spec.state import Expected
 from ..trace import Event
 from .base import MOST_PENDING, Check, Line, shown
 

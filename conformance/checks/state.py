@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..numerics import agrees
-from ..spec.oracle import OWN_WORDS, Expected
+from ..spec.state import OWN_WORDS, Expected
 from ..trace import Event
 from .base import MOST_PENDING, Check, Line, shown
 

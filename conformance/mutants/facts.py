@@ -20,7 +20,7 @@ from ..features import features
 from ..numerics import agrees
 from ..scenario import Scenario
 from ..spec.contracts import expected
-from ..spec.oracle import OWN_WORDS, Expected
+from ..spec.state import OWN_WORDS, Expected
 from ..trace import Event, Header, open_trace
 from ..verdicts import Status
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from .optimization import Optimization
-from .oracle import Events, UserError
+from .oracle import UserError
+from .state import Events
 
 __all__ = ["Batch"]
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from ..experiment import Saving, Scenario, Stopping
 from ..numerics import parts
 from .checkpoints import Checkpoints
-from .oracle import OWN_WORDS, Events, UserError
+from .oracle import UserError
 from .outputs import form_of
 from .plan import Plan
+from .state import OWN_WORDS, Events
 
 __all__ = ["Callbacks", "Files"]
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from .oracle import Events, Oracle
+from .oracle import Oracle
+from .state import Events
 
 __all__ = ["Checkpoints"]
 

@@ -10,8 +10,8 @@ from .lightning_1_4 import Lightning14
 from .lightning_1_5 import Lightning15
 from .lightning_1_9 import Lightning19
 from .lightning_2 import Lightning2
-from .oracle import Expected
 from .pseudocode import Pseudocode
+from .state import Expected
 
 __all__ = ["CONTRACTS", "DOCUMENTATION", "expected"]
 

@@ -13,9 +13,10 @@ from ..experiment import Scenario
 from ..numerics import Numbers
 from .callbacks import File
 from .lightning_logged import LoggedThere
-from .oracle import KEYS, LOOKS_AT_RATES, OWN_WORDS, Events, Expected, UserError
+from .oracle import LOOKS_AT_RATES, UserError
 from .outputs import form_of, value_of
 from .pseudocode import Pseudocode
+from .state import KEYS, OWN_WORDS, Events, Expected
 
 __all__ = ["Lightning"]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..experiment import Scenario
 from .lightning import Lightning
-from .oracle import KEYS, OWN_WORDS, Events, UserError
+from .oracle import UserError
 from .outputs import Output, as_dict, nested
+from .state import KEYS, OWN_WORDS, Events
 
 __all__ = ["Lightning1"]
 

@@ -11,9 +11,10 @@ from .callbacks import Callbacks
 from .lightning import Lightning
 from .lightning_1_5 import Lightning15
 from .lightning_logged import Logged14
-from .oracle import Events, UserError
+from .oracle import UserError
 from .outputs import Output, as_dict
 from .pseudocode import Pseudocode
+from .state import Events
 
 __all__ = ["Lightning14"]
 

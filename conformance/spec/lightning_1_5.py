@@ -10,8 +10,9 @@ from .callbacks import Callbacks, File
 from .lightning import OF_CALL
 from .lightning_1 import Lightning1
 from .lightning_logged import Logged15
-from .oracle import OWN_WORDS, Events, Expected, UserError
+from .oracle import UserError
 from .pseudocode import Pseudocode
+from .state import OWN_WORDS, Events, Expected
 
 __all__ = ["Lightning15"]
 

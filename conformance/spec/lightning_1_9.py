@@ -8,7 +8,8 @@ from ..experiment import Scenario
 from .lightning_1 import Lightning1
 from .lightning_later import WITHOUT_LOADER, Later
 from .lightning_logged import Logged19
-from .oracle import Events, UserError
+from .oracle import UserError
+from .state import Events
 
 __all__ = ["Lightning19"]
 

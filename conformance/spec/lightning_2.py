@@ -7,8 +7,9 @@ from typing import Any
 from ..experiment import Scenario
 from .lightning_later import WITHOUT_LOADER, Later
 from .lightning_logged import Logged2
-from .oracle import Events, Expected, UserError
+from .oracle import UserError
 from .outputs import Output, as_dict
+from .state import Events, Expected
 
 __all__ = ["Lightning2"]
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .lightning import Lightning
-from .oracle import OWN_WORDS, Events, Expected, UserError
+from .oracle import UserError
 from .pseudocode import Pseudocode
+from .state import OWN_WORDS, Events, Expected
 
 __all__ = ["WITHOUT_LOADER", "Later"]
 

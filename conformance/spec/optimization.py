@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..numerics import RATE
-from .oracle import OWN_WORDS, Events, UserError
+from .oracle import UserError
 from .parts import Parts
+from .state import OWN_WORDS, Events
 
 __all__ = ["Optimization"]
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
-from .oracle import OWN_WORDS, Events, Oracle, UserError
+from .oracle import Oracle, UserError
 from .outputs import Output, form_of
+from .state import OWN_WORDS, Events
 
 __all__ = ["Parts"]
 

@@ -20,7 +20,8 @@ from typing import Any
 from ..hooks import TRANSFERS
 from .batch import Batch
 from .callbacks import Callbacks
-from .oracle import Events, Expected, UserError
+from .oracle import UserError
+from .state import Events, Expected
 
 __all__ = ["Pseudocode"]
 
