@@ -16,7 +16,16 @@ from models import Stream
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from refimpl import Callback, EarlyStopping, LightningModule, ModelCheckpoint, ProcessError, Trainer, seed_everything
+from refimpl import (
+    Callback,
+    CheckpointError,
+    EarlyStopping,
+    LightningModule,
+    ModelCheckpoint,
+    ProcessError,
+    Trainer,
+    seed_everything,
+)  # fmt: skip
 
 QUIET: dict[str, Any] = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -282,6 +291,17 @@ def spawns(folder: Path) -> None:
     alone = Net()
     trained(alone, loader(4), None)
     FOUND["alone"] = weights(alone)
+    try:
+        trained(Built(), loader(2), strategy="ddp_spawn", devices=2)
+    except CheckpointError as error:
+        FOUND["built"] = str(error)
+
+
+class Built(Net):
+    """Has a layer more once setup has made it."""
+
+    def setup(self, stage: str | None = None) -> None:
+        self.third = nn.Linear(1, 1)
 
 
 class Spawned(Net):

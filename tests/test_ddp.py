@@ -202,6 +202,7 @@ def test_what_spawned_processes_bring_back() -> None:
     assert (found["steps"], found["got"], found["status"]) == (12, 12, "finished")
     assert (Path(found["best"]).name, Path(found["last"]).name) == ("epoch=1-step=12.ckpt", "last.ckpt")
     assert found["predictions"] is None
+    assert re.search("what setup made in .* alone .* does not fit Built: .*Unexpected .*third", found["built"], re.S)
 
 
 def test_predictions_of_spawned_processes_are_not_returned_and_a_lambda_is_not_spawned() -> None:

@@ -26,6 +26,7 @@ from ..errors import ConfigurationError, ProcessError, warn
 from ..loaders.batches import transformed
 from ..progress import TrainerStatus
 from ..saving.resume import keyed
+from ..saving.shape import fitting
 
 __all__ = ["Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us"]
 
@@ -279,7 +280,8 @@ def _in_process(folder: str) -> None:
 def _brought_back(trainer: Any, function: str, result: Sequence[Any]) -> Any:
     results, weights, queue, states, (progress, status) = result
     run = trainer.run
-    run.module.load_state_dict(weights)
+    with fitting("what setup made in ddp_spawn's processes alone (strategy='ddp' would do)", type(run.module).__name__):
+        run.module.load_state_dict(weights)
     run.progress.start(function)
     run.progress.load_state_dict(progress)
     run.progress.end(TrainerStatus(status))
