@@ -270,7 +270,8 @@ class Scenario:
     trainer's and of the module's. They are recorded as the others, and numbered after them. In the lists of either
     those that save come first, and those that stop last. With `lr_monitor` the trainer has a LearningRateMonitor, too,
     which is not recorded: it shows in what its logger is given. With `prediction_writer` it has, last in its list and
-    by number, a BasePredictionWriter that writes by batch and by epoch.
+    by number, a BasePredictionWriter that writes by batch and by epoch. With `no_grad` the calls are made under
+    torch.no_grad().
 
     `needs` names what a trainer must be able to do for it, out of NEEDS: one that lacks it is not run.
     """
@@ -288,6 +289,7 @@ class Scenario:
     model_checkpoint: Tuple[Saving, ...] = ()
     lr_monitor: bool = False
     prediction_writer: bool = False
+    no_grad: bool = False
     launched: bool = False
 
     def to_dict(self) -> Dict[str, Any]:

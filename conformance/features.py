@@ -12,7 +12,7 @@ __all__ = ["applies", "features"]
 # Scenarios in which a batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
     "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate".split()
-    + "data-parallel distributed spawned shuffled alone".split()
+    + "data-parallel distributed spawned shuffled alone no-grad".split()
 )
 
 
@@ -110,6 +110,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "stops-by-nothing": scenario.stops_by_nothing,
         "lr-monitor": scenario.lr_monitor,
         "prediction-writer": scenario.prediction_writer,
+        "no-grad": scenario.no_grad,
         "scheduler-name": bool(model.scheduler_name),
         "tests-saved": bool(scenario.model_checkpoint) and any(call.startswith("test") for call in scenario.calls),
         "when": model.monitors_nothing or scenario.stops_by_nothing or "when" in words,

@@ -32,7 +32,7 @@ NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
     *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
     *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
-    *("accumulation-by-epoch", "another-module"),
+    *("accumulation-by-epoch", "another-module", "no-grad"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -87,8 +87,8 @@ def check(scenario: Scenario) -> None:
     if scenario.lr_monitor and (model.scheduler == "none" or model.manual or scenario.processes > 1):
         words = "a scheduler that steps by itself, and one process"
         raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
-    if scenario.prediction_writer and scenario.processes > 1:
-        raise ScenarioError("%s: prediction_writer needs one process" % name)
+    if (scenario.prediction_writer or scenario.no_grad) and scenario.processes > 1:
+        raise ScenarioError("%s: prediction_writer and no_grad need one process" % name)
     plain = model.optimizers == 1 and model.optimizer in ("sgd", "momentum") and model.scheduler in ("none", "step")
     if scenario.option("precision") == 16 and not (plain and model.dtype == "float32" and scenario.processes == 1):
         words = 'one process and optimizer, "sgd" or "momentum", no scheduler per epoch, and model.dtype "float32"'
@@ -242,6 +242,7 @@ def _check_needs(scenario: Scenario) -> None:
         (any(log.reduce_fx == "spread" for log in model.logs), 'reduce_fx="spread"', "callable-reductions"),
         (scenario.lr_monitor, "lr_monitor", "lr-monitor"),
         (scenario.prediction_writer, "prediction_writer", "prediction-writer"),
+        (scenario.no_grad, "no_grad", "no-grad"),
         (bool(scenario.early_stopping), "early_stopping", "early-stopping"),
         (bool(scenario.model_checkpoint), "model_checkpoint", "model-checkpoint"),
     ):

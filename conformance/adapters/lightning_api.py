@@ -10,6 +10,7 @@ import functools
 import os
 import platform
 import tempfile
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
@@ -285,7 +286,12 @@ class LightningLikeAdapter:
         elif scenario.data.source == "argument":
             stage = {"validate": "val"}.get(function, function)
             given["dataloaders"] = scenario_model.loaders(scenario, stage)
-        return lambda: getattr(trainer, function)(*[module] * (module is not None), **given)
+
+        def call() -> Any:
+            with torch.no_grad() if scenario.no_grad else nullcontext():
+                return getattr(trainer, function)(*[module] * (module is not None), **given)
+
+        return call
 
 
 def _again(adapter: Callable[[], Any], blind: bool, scenario: Mapping[str, Any], folder: str, writer: Any) -> None:

@@ -38,6 +38,7 @@ def _withheld(scenario: Scenario, due: Expected, effect: str) -> bool:
 # enough: it has to be one of these places.
 OPEN: Sequence[tuple[str, Callable[[Scenario, Expected], bool], str]] = (
     ("stage", lambda scenario, due: due.scope not in LOOPS and "stage" not in due.fx, "the text has it in loops only"),
+    ("grad_enabled", lambda scenario, due: scenario.no_grad and due.scope not in LOOPS, "the caller's own, or not"),
     ("device", lambda scenario, due: due.scope not in LOOPS, "the text does not say where it is around the loops"),
     ("metrics", lambda scenario, due: not scenario.model.logs, "a module of the user's own may log what it likes"),
     ("loss", lambda scenario, due: scenario.option("precision") != 32, "in 16 bits a number need only be nearly right"),

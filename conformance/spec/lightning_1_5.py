@@ -55,6 +55,7 @@ class Lightning15(Lightning1):
         yield from self.sanity_check()
 
         self.put_into_mode(True)
+        self.grad_enabled = True
         self.logged.begin(of_training=True)
         if self.asks_anyway or self.another_epoch():
             yield from self.dataloaders_of_fit()

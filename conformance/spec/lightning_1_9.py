@@ -51,6 +51,7 @@ class Lightning19(Lightning1, Later):
         yield from self.sanity_check()
 
         self.put_into_mode(True)
+        self.grad_enabled = True
         self.logged.begin()
         if self.another_epoch():  # else nothing starts
             yield from self.dataloaders_of_fit()  # before on_train_start

@@ -59,6 +59,7 @@ class Pseudocode(Batch, Callbacks):
 
         # put model in train mode
         self.put_into_mode(True)
+        self.grad_enabled = True
         self.logged.begin()
         yield from self.hook("on_train_start")
         while self.another_epoch():
@@ -311,6 +312,7 @@ class Pseudocode(Batch, Callbacks):
         yield self.event("B", "trainer", function, {})
         self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
         self.predictions, self.status = None, "finished"
+        self.grad_enabled = None if self.s.no_grad else True
         self.begin_call()
         try:
             yield from body()

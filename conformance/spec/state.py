@@ -66,7 +66,7 @@ class State:
         self.saves_weights_only = False  # in the checkpoint that is being saved
         self.thawed = False  # whether parameters require gradients that did not
         self.made_thawed = False  # whether they did as the optimizers were made
-        self.grad_enabled = True
+        self.grad_enabled: bool | None = True  # None: as the caller of fit has it
         self.grads, self.withheld = ["none"] * scenario.model.optimizers, False
         self.attached = False  # whether there are optimizers yet
         self.everybody = list(range(scenario.model.optimizers))
@@ -143,11 +143,12 @@ class State:
         fx: dict[str, Any] = {
             "training": self.training,
             "submodules": "mixed" if self.has_mixed_modes else "alike",
-            "grad_enabled": self.grad_enabled,
             "current_epoch": self.epoch,
             "global_step": self.step,
             "params": self.updates,
         }
+        if self.grad_enabled is not None and (self.scope in STAGE_OF or not self.s.no_grad):
+            fx["grad_enabled"] = self.grad_enabled
         if hook in STEPS.values():
             fx["autocast"] = self.options["precision"] != 32  # [R72]
         if (ph, hook) == ("B", "on_train_end") and (self.s.model.logs or self.s.lr_monitor) and self.s.processes == 1:
