@@ -145,6 +145,10 @@ class Alignment:
         queue = self.waiting.get(key)
         while not queue and self._may_advance() and self.advance():
             queue = self.waiting.get(key)
+        if not queue and event.hook in TRANSFERS and not around.is_again:  # with another one's, in its turn
+            turn = (k for k, waiting in self.waiting.items() if k[:3] == key[:3] and waiting)
+            key = next((k for k in turn if self.waiting[k][0].place == self.last + 1), key)
+            queue = self.waiting.get(key)
         if not queue:
             return around.is_again or key in self.taken, None
         if not self._goes_on(event, queue) and queue[0].place != self.last + 1:

@@ -50,6 +50,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"stopping:module"} if stopping.given == "module" else set()
         words |= {"stopping:min-delta"} if stopping.min_delta else set()
         words |= {"stopping:lenient"} if not stopping.strict else set()
+        words |= {"stopping:by-validations"} if stopping.check_on_train_epoch_end is False else set()
     for saving in scenario.model_checkpoint:
         words |= {"keeps", "keeps:by-steps" if saving.every_n_train_steps else "keeps:by-epochs"}
         words |= {"keeps:last"} if saving.save_last else set()

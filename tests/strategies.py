@@ -71,8 +71,6 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
     if {"predict", "predict-unreturned"} & {*calls} and draw(st.booleans()):
         scenario = replace(scenario, prediction_writer=True, needs=(*scenario.needs, "prediction-writer"))
-    if draw(st.integers(0, 4)) == 0:
-        scenario = replace(scenario, no_grad=True, needs=(*scenario.needs, "no-grad"))
     needs = scenario.needs
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
@@ -157,7 +155,7 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     together = [event for event in one.when if event.hook != "prepare_data"]  # which one process may do alone
     when = tuple(event for event in together if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
     calls = tuple(call for call in one.calls if call not in ("another", "resume-last"))
-    one = replace(one, early_stopping=(), model_checkpoint=(), lr_monitor=False, prediction_writer=False, no_grad=False)
+    one = replace(one, early_stopping=(), model_checkpoint=(), lr_monitor=False, prediction_writer=False)
     scenario = replace(one, calls=calls, data=data, model=model, trainer=trainer, needs=needs, when=when)
     if not any(log.sync_dist for log in logs) and optimizer != "none" and not when and draw(st.booleans()):
         do, rank = draw(st.sampled_from(list(ALONE_IN))), draw(st.integers(0, count - 1))
@@ -230,8 +228,6 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     )
     if model.frozen and optimizer in ("sgd", "momentum"):
         model = replace(model, thaws=draw(st.booleans()))
-    if not model.starts_in_eval and not model.layer_in_eval:
-        model = replace(model, layers_in_setup=draw(st.booleans()))
     return draw(_more_of_optimization(model))
 
 

@@ -51,6 +51,10 @@ OPEN: Sequence[tuple[str, Callable[[Scenario, Expected], bool], str]] = (
     ("returned_values", lambda scenario, due: not scenario.model.logs, "likewise"),
     ("returned_names", lambda scenario, due: scenario.option("precision") != 32, "as their values"),
     ("returned_values", lambda scenario, due: scenario.option("precision") != 32, "likewise"),
+    ("outputs_keys", lambda scenario, due: bool(scenario.model.truncated_bptt_steps), "perhaps hidden states, too"),
+    ("outputs_graph", lambda scenario, due: bool(scenario.model.truncated_bptt_steps), "likewise"),
+    ("samples", lambda scenario, due: scenario.shuffles, "which are in a shuffled batch, nobody can tell"),
+    ("loss", lambda scenario, due: scenario.shuffles, "likewise"),
     ("random", lambda scenario, due: True, "any number, that comes again where a fit goes on"),
     ("optimizer", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
     ("optimizer_idx", lambda scenario, due: scenario.model.manual, "manual_backward may hand on what it likes"),
@@ -113,8 +117,9 @@ class Recorded:
 
     path = "changed.jsonl"
 
-    def changed(self, of: str, name: str, place: int, draw: random.Random) -> Recorded | None:
-        """With another value there; None where the contract has room for it."""
+    def changed(self, of: str, name: str, place: int, draw: random.Random, both: bool = False) -> Recorded | None:
+        """With another value there, or of an argument at `both` ends of its call, as a trainer would have it that
+        gave another; None where the contract has room for it."""
         event, due = self.events[place], getattr(self.due[place], of)
         facts = another(of, name, getattr(event, of), draw)
         if name in due and name in facts and name != "metrics":
@@ -123,7 +128,16 @@ class Recorded:
                 return None
         events = [*self.events]
         events[place] = event._replace(args=facts) if of == "args" else event._replace(fx=facts)
+        end = self._other_end(place) if both and of == "args" else None
+        if end is not None and name in facts and events[end].args.get(name) == event.args[name]:
+            events[end] = events[end]._replace(args={**events[end].args, name: facts[name]})
         return replace(self, events=events)
+
+    def _other_end(self, place: int) -> int | None:
+        """Where the call begins whose end is at this place, or ends that begins there."""
+        event = self.events[place]
+        way = range(place + 1, len(self.events)) if event.ph == "B" else range(place - 1, -1, -1)
+        return next((at for at in way if self.events[at].depth == event.depth), None)
 
 
 def another(of: str, name: str, facts: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
@@ -213,7 +227,7 @@ def survey(
         for number in range(draws):
             hook, ph, scope = hooks[number % len(hooks)]
             trace, place = draw.choice(by_hook[hook, ph, scope])
-            changed = trace.changed(of, name, place, draw)
+            changed = trace.changed(of, name, place, draw, both=True)
             if changed is None:
                 continue
             found.changed[fact] += 1

@@ -29,7 +29,6 @@ LEFT_OUT: Mapping[str, str] = {
     "utilities/*": "names that old scripts import",
     "callbacks/model_checkpoint.py": "which files it keeps: its own tests; when it saves has clauses and mutants",
     "callbacks/checkpoint_files.py": "what files are called: the engine's own tests",
-    "callbacks/prediction_writer.py": "uses hooks as a user's class does; no scenario has it",
     "callbacks/progress_bar.py": "uses hooks as a user's class does; no scenario has it",
     "callbacks/summary.py": "prints what a module has",
     "saving/mixin.py": "loading a module without a run",

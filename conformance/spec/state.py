@@ -212,18 +212,20 @@ class State:
         return {f"{name}_values": numbers} if self.is_computed else {}
 
     def held(self, hook: str, outputs: Any) -> dict[str, Any]:
-        """What is in outputs that are there: everything that the step or its end has returned, detached [R34]."""
+        """What is in outputs: everything that the step or its end has returned, detached [R34]; in what a step hands to
+        its own end, as it is."""
         stage = next(word for word in ("train", "validation", "test", "predict") if word in hook)
         name = "training" if stage == "train" else stage
-        is_empty = not any(leaves(outputs))
-        # Nothing says whether the hidden states of pieces are among them.
-        if hook.endswith("_step_end") or is_empty or (stage == "train" and self.s.model.truncated_bptt_steps):
-            return {}
+        if stage == "train" and self.s.model.truncated_bptt_steps:
+            return {}  # nothing says whether the hidden states of pieces are among them
+        if not any(leaves(outputs)):
+            return {"outputs_keys": [], "outputs_graph": False}
         form = "tensor" if stage == "predict" else self.s.model.returns
         if stage in ("validation", "test"):
             form = self.s.model.eval_returns or form
-        is_dict = (form == "dict") != self.s.defines(f"{name}_step_end")
-        return {"outputs_keys": KEYS[is_dict], "outputs_graph": False}
+        of_step = hook.endswith("_step_end")
+        is_dict = (form == "dict") != (self.s.defines(f"{name}_step_end") and not of_step)
+        return {"outputs_keys": KEYS[is_dict], "outputs_graph": of_step and stage == "train"}
 
     def rows_of(self, batch: str) -> dict[str, Any]:
         """With DP, the rows of the batch that a hook is given: those of a part, or all. With DDP, the samples that
