@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from math import inf
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from .verdicts import Status, Verdict
 
 __all__ = ["judge", "judge_file", "unsupported"]
 
+LINES = 4096  # that are remembered, from one trace to the next: a trace may name any number of hooks
 CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
 UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
@@ -146,8 +147,8 @@ class _Audience:
 
     def __init__(self, clauses: Sequence[Clause]) -> None:
         self.checks = {clause.id: build(clause.check) for clause in clauses if not clause.excluded}
-        self.of_hook = cache(self._of_hook)
-        self.seeing, self.expecting = cache(self._seeing), cache(self._expecting)
+        self.of_hook = lru_cache(LINES)(self._of_hook)
+        self.seeing, self.expecting = lru_cache(LINES)(self._seeing), lru_cache(LINES)(self._expecting)
 
     def _of_hook(self, hook: str) -> list[tuple[str, Check]]:
         return [(clause, check) for clause, check in self.checks.items() if check.hooks is None or hook in check.hooks]
@@ -159,7 +160,7 @@ class _Audience:
         return [clause for clause, check in self.of_hook(line.hook) if check.expects(line)]
 
 
-_audience = cache(_Audience)
+_audience = lru_cache(4)(_Audience)
 
 
 class _Lockstep:
