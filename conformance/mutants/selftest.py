@@ -120,7 +120,11 @@ class Bench:
     def passing(self, name: str) -> set[str]:
         """The clauses that the healthy engine passes on a scenario; it may fail none."""
         if name not in self._passing:
-            verdicts = judge_file(self.healthy(self.scenarios[name]), self.clauses)
+            try:
+                verdicts = judge_file(self.healthy(self.scenarios[name]), self.clauses)
+            except RuntimeError as broken:  # the harness
+                verdicts = []
+                self.problems.append(f"the healthy engine on {name}: {str(broken).strip().splitlines()[-1]}")
             failing = [v.clause for v in verdicts if v.status is Status.FAIL]
             if failing:
                 self.problems.append(f"the healthy engine on {name}: fails {', '.join(failing)}")
