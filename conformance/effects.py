@@ -47,7 +47,8 @@ class Observer:
             fx["submodules"] = _modes(self.running or module)
             fx["grads"] = _gradients(parameters)
             fx["params"] = self._changes(parameters)
-            fx["device"] = str(parameters[0].device) if parameters else "none"
+            if parameters:
+                fx["device"] = str(parameters[0].device)
         if trainer is not None:
             fx["global_step"] = int(trainer.global_step)
             fx["current_epoch"] = int(trainer.current_epoch)

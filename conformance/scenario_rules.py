@@ -32,7 +32,7 @@ NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
     *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
     *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
-    *("accumulation-by-epoch", "another-module", "no-grad"),
+    *("accumulation-by-epoch", "another-module", "no-grad", "log-dict-batch-size"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -240,6 +240,7 @@ def _check_needs(scenario: Scenario) -> None:
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
         (scenario.option("precision") == 16, "trainer.precision=16", "fp16"),
         (any(log.reduce_fx == "spread" for log in model.logs), 'reduce_fx="spread"', "callable-reductions"),
+        (any(log.in_dict and log.batch_size for log in model.logs), "in_dict with batch_size", "log-dict-batch-size"),
         (scenario.lr_monitor, "lr_monitor", "lr-monitor"),
         (scenario.prediction_writer, "prediction_writer", "prediction-writer"),
         (scenario.no_grad, "no_grad", "no-grad"),

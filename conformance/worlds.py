@@ -164,8 +164,9 @@ class World:
     paths: tuple[Path, ...]
 
     def env(self) -> dict[str, str]:
-        """The environment of a process in this world: this process's, with the folders in front."""
-        env = dict(os.environ)
+        """The environment of a process in this world: this process's, with the folders in front. What is left of a
+        `seed_everything` is not in it: by it a trainer would shuffle in another order than the scenario says."""
+        env = {name: value for name, value in os.environ.items() if name != "PL_GLOBAL_SEED"}
         paths = [str(path) for path in self.paths]
         if self.kind == "interpreter":
             env.pop("PYTHONHOME", None)

@@ -42,6 +42,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def same_numbers_and_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test starts from the same random numbers, in an empty folder, and leaves gradients on."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "")  # so that it is gone when the test is over, whatever that sets
+    monkeypatch.delenv("PL_GLOBAL_SEED")
     torch.manual_seed(0)
     yield
     assert torch.is_grad_enabled()

@@ -64,6 +64,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     needs += ("bf16",) * (trainer.get("precision") == "bf16")
     needs += ("accumulation-by-epoch",) * isinstance(trainer.get("accumulate_grad_batches"), dict)
     needs += ("callable-reductions",) * any(log.reduce_fx == "spread" for log in model.logs)
+    needs += ("log-dict-batch-size",) * any(log.in_dict and log.batch_size > 0 for log in model.logs)
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
     rates = model.scheduler != "none" and not model.manual
     if rates and draw(st.integers(0, 2)) == 0:
@@ -71,6 +72,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
     if {"predict", "predict-unreturned"} & {*calls} and draw(st.booleans()):
         scenario = replace(scenario, prediction_writer=True, needs=(*scenario.needs, "prediction-writer"))
+    if draw(st.integers(0, 4)) == 0:
+        scenario = replace(scenario, no_grad=True, needs=(*scenario.needs, "no-grad"))
     needs = scenario.needs
     for _ in range(draw(st.sampled_from([1, 2, 0, 3]))):
         event = draw(_event(scenario))
@@ -150,12 +153,12 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     limits = [name for name in one.trainer if name.startswith("limit_") or name == "val_check_interval"]
     trainer = {name: value for name, value in one.trainer.items() if name not in (*without, *limits)}
     trainer |= {"strategy": "ddp", "devices": processes, "num_nodes": nodes}
-    kept = ("several-optimizers", "checkpoints", "accumulation-by-epoch")
+    kept = ("several-optimizers", "checkpoints", "accumulation-by-epoch", "log-dict-batch-size")
     needs = (*(need for need in one.needs if need in kept), "distributed")
     together = [event for event in one.when if event.hook != "prepare_data"]  # which one process may do alone
     when = tuple(event for event in together if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
     calls = tuple(call for call in one.calls if call not in ("another", "resume-last"))
-    one = replace(one, early_stopping=(), model_checkpoint=(), lr_monitor=False, prediction_writer=False)
+    one = replace(one, early_stopping=(), model_checkpoint=(), lr_monitor=False, prediction_writer=False, no_grad=False)
     scenario = replace(one, calls=calls, data=data, model=model, trainer=trainer, needs=needs, when=when)
     if not any(log.sync_dist for log in logs) and optimizer != "none" and not when and draw(st.booleans()):
         do, rank = draw(st.sampled_from(list(ALONE_IN))), draw(st.integers(0, count - 1))
@@ -228,6 +231,8 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     )
     if model.frozen and optimizer in ("sgd", "momentum"):
         model = replace(model, thaws=draw(st.booleans()))
+    if not model.starts_in_eval and not model.layer_in_eval:
+        model = replace(model, layers_in_setup=draw(st.booleans()))
     return draw(_more_of_optimization(model))
 
 

@@ -121,7 +121,7 @@ WANTED = {
 def test_the_draws_come_to_what_they_are_for() -> None:
     seen: set[str] = set()
 
-    @settings(max_examples=1000)
+    @settings(max_examples=250)
     @given(scenarios())
     def look(scenario: Scenario) -> None:
         if seen >= WANTED:

@@ -14,12 +14,6 @@ from models import Line, pairs, quiet
 from refimpl import seed_everything
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is as before when the test is over
-    monkeypatch.delenv("PL_GLOBAL_SEED")
-
-
 def numbers() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 

@@ -326,6 +326,11 @@ def test_a_world_adds_nothing_but_its_folders(monkeypatch: pytest.MonkeyPatch) -
     assert dict(os.environ) == before
 
 
+def test_a_seed_that_was_set_for_other_processes_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert "PL_GLOBAL_SEED" not in World("toy@1.0", Path(sys.executable), "current", ()).env()
+
+
 def test_another_interpreter_sees_the_suite_and_not_this_ones_packages(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

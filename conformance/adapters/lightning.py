@@ -33,7 +33,7 @@ class LightningAdapter(LightningLikeAdapter):
         if self.version.startswith("1.9."):  # which refuses a data module that overrides them
             self.data_hooks = tuple(hook for hook in self.data_hooks if hook not in CHECKPOINTS)
         if self.is_1_4:
-            self.lacks += ("bf16",)
+            self.lacks += ("bf16", "log-dict-batch-size")
             self.checkpointing = "checkpoint_callback"
         for name in ("pytorch_lightning", "lightning"):
             logging.getLogger(name).setLevel(logging.ERROR)

@@ -228,7 +228,7 @@ class Callbacks(Checkpoints, Plan):
     def all_places(self, results: list[list[Any]]) -> list[str] | None:
         """Those of each batch that is predicted, behind its loader's number."""
         batches = [(loader, batch) for loader, each in enumerate(results) for batch in range(len(each))]
-        known = [(loader, self.places(f"predict/{loader}/{batch}")) for loader, batch in batches]
+        known = [(loader, self.places(self.batch_of("predict", loader, batch))) for loader, batch in batches]
         return [f"{loader}/{places and ','.join(map(str, places))}" for loader, places in known]
 
     # ---- another module ----------------------------------------------------------------------------

@@ -314,8 +314,8 @@ class Lightning(Pseudocode):
 
     @property
     def skips_sanity_check(self) -> bool:
-        """Where a fit goes on."""
-        return bool(self.resuming)
+        """Where a fit goes on in mid-epoch."""
+        return bool(self.resuming.get("in_epoch"))
 
     def sanity_check(self) -> Events:
         """What it logs is known until it is over, and given to no logger."""
@@ -427,9 +427,23 @@ class Lightning(Pseudocode):
         """on_*_batch_start gets a batch that has been moved."""
         return super().handled("training_step" if hook.endswith("_batch_start") else hook)
 
+    def validates(self) -> bool:
+        """overfit_batches takes the place of limit_val_batches, where that is 0, too."""
+        there = bool(self.s.loaders("val")) and self.s.defines("validation_step")
+        return (there and self.options["overfit_batches"] > 0) or super().validates()
+
     def limited(self, stage: str, batches: int) -> int:
         """overfit_batches limits the validation, too, and rules over fast_dev_run."""
         overfits = self.options["overfit_batches"]
         if not overfits or stage not in ("train", "val"):
             return super().limited(stage, batches)
         return min(batches, overfits) if isinstance(overfits, int) else int(batches * overfits)
+
+    # ---- a callback that writes predictions --------------------------------------------------------
+
+    def places(self, batch: str) -> list[int] | None:
+        """Of data of unknown length an empty list."""
+        return super().places(batch) if self.s.data.sized else []
+
+    def all_places(self, results: list[list[Any]]) -> list[str] | None:
+        return super().all_places(results) if self.s.data.sized else []

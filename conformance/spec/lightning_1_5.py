@@ -137,8 +137,8 @@ class Lightning15(Lightning1):
 
     @property
     def skips_sanity_check(self) -> bool:
-        """From a step on that is not the first."""
-        return super().skips_sanity_check and self.step > 0
+        """A fit that goes on is checked as any."""
+        return False
 
     # ---- when it stops, and saves ------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class Lightning15(Lightning1):
 
     def new_trainer(self) -> None:
         super().new_trainer()
-        self.batches_of_all, self.optimizer_idx, self.called_once, self.left = -1, None, set(), None
+        self.batches_of_all, self.optimizer_idx, self.left = -1, None, None
         self.lost, self.logged = set(), self.log_type()
 
     def begin_call(self) -> None:
@@ -264,15 +264,16 @@ class Lightning15(Lightning1):
             return super().limited(stage, batches)
         return min(batches, overfits) if isinstance(overfits, int) else int(batches * overfits)
 
-    def validates(self) -> bool:
-        there = bool(self.s.loaders("val")) and self.s.defines("validation_step")
-        return (there and self.trains_on) or super().validates()
-
     def evaluation_batches(self, name: str, stage: str, at_most: int | None = None) -> Events:
         """Of several training loaders none can be taken in place of another."""
         if self.trains_on and self.s.data.train_loaders:
             raise UserError(OWN_WORDS)
         yield from super().evaluation_batches(name, stage, at_most)
+
+    def new_module(self) -> None:
+        """Another data module is prepared as well."""
+        super().new_module()
+        self.called_once = set()
 
     def receivers(self, hook: str) -> list[str]:
         """A data module prepares data once, and is set up and torn down once for each stage. It has the last word on

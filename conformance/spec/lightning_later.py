@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .lightning import Lightning
+from .logged import defaults
 from .oracle import UserError
 from .pseudocode import Pseudocode
 from .state import OWN_WORDS, Events, Expected
@@ -72,6 +73,21 @@ class Later(Lightning):
     def validates_epoch(self) -> bool:
         """Whether this epoch has validations."""
         return self.validates() and (self.epoch + 1) % self.options["check_val_every_n_epoch"] == 0
+
+    def last_batch(self) -> None:
+        """In a sanity check over several loaders nobody computes what the last one's values come to."""
+        if self.in_sanity_check and len(self.s.loaders("val")) > 1:
+            self.batch = None
+        else:
+            super().last_batch()
+
+    def log(self, hook: str) -> None:
+        """For the mean of an epoch it has to be said what size a batch of the user's own type has."""
+        if self.batch and self.s.data.batch == "custom":
+            logs = [log for log in self.s.model.logs if log.hook == hook and not (log.batch_size or log.metric)]
+            if any(log.reduce_fx == "mean" and defaults(log)[1] for log in logs):
+                raise UserError(OWN_WORDS)
+        super().log(hook)
 
     # ---- another process --------------------------------------------------------------------------
 

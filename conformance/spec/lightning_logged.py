@@ -72,7 +72,7 @@ class LoggedThere(Logged):
 
     def end(self, forget: bool = False) -> None:
         """What the sanity check logged is known for a while, and given to no logger."""
-        self.kept.update(self.innermost.told(in_batches=False))
+        self.kept.update(self.innermost.told(in_batches=forget and self.in_batches))
         over = self.over = self.passes.pop()
         if not forget:
             self.hand_on(over.for_loggers("epoch"))

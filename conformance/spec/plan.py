@@ -78,8 +78,11 @@ class Plan(Oracle):
         """The batches of a stage's loaders in order: the loader's index, and what says which it is."""
         for index, batches in enumerate(self.loaders(stage)):
             for batch_idx in range(batches if at_most is None else min(batches, at_most)):
-                batch = self.train_batch(batch_idx) if self.is_training(stage) else f"{stage}/{index}/{batch_idx}"
-                yield index, {"batch": batch, "batch_idx": batch_idx}
+                yield index, {"batch": self.batch_of(stage, index, batch_idx), "batch_idx": batch_idx}
+
+    def batch_of(self, stage: str, loader: int, batch_idx: int) -> str:
+        """What a batch is called."""
+        return self.train_batch(batch_idx) if self.is_training(stage) else f"{stage}/{loader}/{batch_idx}"
 
     def train_batch(self, batch_idx: int) -> str:
         """Which batch of the training loader that is; of several which of each, the shorter ones starting anew, in
