@@ -37,8 +37,8 @@ def judged(traces: Path) -> TrainerRun:
 
 
 def test_reading_effects_changes_nothing(judged: TrainerRun, traces: Path, tmp_path: Path) -> None:
-    """On every other scenario."""
-    assert changed(judged.trainer, SCENARIOS[::2], traces, tmp_path) == set()
+    """On every third scenario."""
+    assert changed(judged.trainer, SCENARIOS[::3], traces, tmp_path) == set()
 
 
 def test_every_departure_has_a_note(judged: TrainerRun) -> None:

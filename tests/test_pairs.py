@@ -51,7 +51,7 @@ def test_what_nothing_shows_is_not_there() -> None:
 @pytest.mark.slow
 def test_nearly_every_two_features_that_are_drawn_together_meet() -> None:
     met = {pair for scenario in load_scenarios() if scenario.processes == 1 for pair in pairs(scenario)}
-    drawn = Counter(pair for scenario in draw(200, 7) for pair in pairs(scenario))
+    drawn = Counter(pair for scenario in draw(120, 7) for pair in pairs(scenario))
     together = {pair for pair, times in drawn.items() if times >= 3}
     assert len(together) > 1000
     assert len(together & met) / len(together) > 0.97
