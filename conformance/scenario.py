@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -52,8 +53,13 @@ def load_scenario(path: Path) -> Scenario:
 
 def load_scenarios() -> List[Scenario]:
     """The built-in scenarios: those with a file of their own by name, then those of PAIRS."""
+    return list(_built_in())
+
+
+@lru_cache(maxsize=None)
+def _built_in() -> Tuple[Scenario, ...]:
     drawn = [scenario_of(json.loads(line)) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
-    return [load_scenario(path) for path in sorted(DIRECTORY.glob("*.toml"))] + drawn
+    return (*(load_scenario(path) for path in sorted(DIRECTORY.glob("*.toml"))), *drawn)
 
 
 # What is a list of tables, and of what.

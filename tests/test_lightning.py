@@ -37,8 +37,8 @@ def judged(traces: Path) -> TrainerRun:
 
 
 def test_reading_effects_changes_nothing(judged: TrainerRun, traces: Path, tmp_path: Path) -> None:
-    """On every third scenario."""
-    assert changed(judged.trainer, SCENARIOS[::3], traces, tmp_path) == set()
+    """On every fifth scenario."""
+    assert changed(judged.trainer, SCENARIOS[::5], traces, tmp_path) == set()
 
 
 def test_every_departure_has_a_note(judged: TrainerRun) -> None:
@@ -59,9 +59,9 @@ def test_each_release_keeps_its_own_contract_event_by_event_and_no_other(judged:
         failing: set[str] = set()
         for path in paths:
             failing |= {v.clause for v in judge_file(path, clauses, profile) if v.status is Status.FAIL}
-            if len(failing) > 50:
+            if len(failing) > 20:
                 break
-        assert len(failing) > 50, profile
+        assert len(failing) > 20, profile
 
 
 def test_the_departures_that_are_known_for_sure(judged: TrainerRun) -> None:
