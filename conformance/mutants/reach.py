@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
+import ast
+import builtins
+import mmap
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from types import FrameType
+from types import CodeType
 from typing import Any
 
 from ..adapters.refimpl import RefimplAdapter
@@ -24,6 +24,8 @@ from .patches import file_of, sources
 from .syntax import SyntaxMutant, apart
 
 __all__ = ["Reach"]
+
+PROBES = "__executed__"  # a byte for each statement of the engine's functions, which forked processes share
 
 
 @dataclass
@@ -38,47 +40,27 @@ class Reach:
 
     @classmethod
     def recorded(cls, scenarios: Sequence[Scenario], scratch: Path) -> Reach:
-        """Each scenario run once for its lines; what its processes execute, counts as well."""
+        """Each scenario run once for its lines; what the processes that it forks execute, counts as well."""
         reach = cls({scenario.name: scenario for scenario in scenarios})
-        modules = {file_of(module): module for module in sources()}
-        codes = {module: compile(apart(text), file_of(module), "exec") for module, text in sources().items()}
-        told, trace = scratch / "lines", scratch / "trace.jsonl"
-        with loaded(codes) as healthy:
-            for scenario in scenarios:
-                reach._record(RefimplAdapter(healthy), scenario, modules, told, trace)
-        return reach
-
-    def _record(self, adapter: Any, scenario: Scenario, modules: Mapping[str, str], told: Path, trace: Path) -> None:
-        """One scenario's."""
-        seen: set[tuple[str, int]] = set()
-        file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC)
-
-        def of_line(frame: FrameType, event: str, _: Any) -> Any:
-            at = frame.f_code.co_filename, frame.f_lineno
-            if at not in seen:
-                seen.add(at)
-                os.write(file, f"{at[1]} {at[0]}\n".encode())  # whichever process this is
-            return of_line
-
-        def of_call(frame: FrameType, event: str, _: Any) -> Any:
-            return of_line if frame.f_code.co_filename in modules else None
-
-        began, traced = time.monotonic(), sys.gettrace()
-        threading.settrace(of_call)
-        sys.settrace(of_call)
+        places: list[tuple[str, int]] = []  # of each probe, the module and the line of its statement
+        codes = {module: _probed(module, text, places) for module, text in sources().items()}
+        executed = mmap.mmap(-1, len(places))
+        setattr(builtins, PROBES, executed)
         try:
-            error = produce(adapter, scenario, trace)
+            with loaded(codes) as engine:
+                for scenario in scenarios:
+                    executed[:] = bytes(len(places))
+                    began = time.monotonic()
+                    if error := produce(RefimplAdapter(engine), scenario, scratch / "trace.jsonl"):
+                        raise RuntimeError(f"the healthy engine on {scenario.name}: {error}")
+                    reach.seconds[scenario.name] = time.monotonic() - began
+                    reach.traces[scenario.name] = (scratch / "trace.jsonl").read_bytes()
+                    for (module, line), is_executed in zip(places, executed[:]):
+                        if is_executed:
+                            reach.lines[module][line].add(scenario.name)
         finally:
-            sys.settrace(traced)
-            threading.settrace(traced)
-            os.close(file)
-        if error:
-            raise RuntimeError(f"the healthy engine on {scenario.name}: {error}")
-        self.seconds[scenario.name] = time.monotonic() - began
-        self.traces[scenario.name] = trace.read_bytes()
-        for row in told.read_text().splitlines():
-            line, _, path = row.partition(" ")
-            self.lines[modules[path]][int(line)].add(scenario.name)
+            delattr(builtins, PROBES)
+        return reach
 
     def executes(self, mutant: SyntaxMutant) -> frozenset[str]:
         """The scenarios that execute a mutant's statement; all of them, what runs when the engine is imported."""
@@ -88,10 +70,11 @@ class Reach:
         return frozenset().union(*(lines[line] for line in mutant.lines if line in lines))
 
     def tried(self, mutant: SyntaxMutant, tries: int) -> list[str]:
-        """Scenarios for a mutant, the quickest first: all, or so many that are as different as there are."""
-        if not tries:
-            return sorted(self.executes(mutant), key=lambda name: self.seconds[name])
-        return self._chosen(self.executes(mutant), tries)
+        """Scenarios for a mutant, the quickest first: all, or so many that are as different as there are. In programs
+        that a scenario starts the engine is the healthy one: such a scenario only where there is no other."""
+        names = self.executes(mutant)
+        names = frozenset(name for name in names if not self.scenarios[name].starts_programs) or names
+        return self._chosen(names, tries) if tries else sorted(names, key=lambda name: self.seconds[name])
 
     @cached_property
     def _features(self) -> Mapping[str, int]:
@@ -104,13 +87,27 @@ class Reach:
         return masks
 
     def _chosen(self, names: frozenset[str], tries: int) -> list[str]:
-        """Those with the most that is new; the quickest of them come first."""
+        """Those with the most that is new for what they cost; the quickest of them come first."""
         if names not in self._choices:
             left, covered, chosen = sorted(names, key=lambda name: self.seconds[name]), 0, list[str]()
             while left and len(chosen) < tries:
-                best = max(left, key=lambda name: (self._features[name] & ~covered).bit_count())
+                best = max(left, key=lambda name: (self._features[name] & ~covered).bit_count() / self.seconds[name])
                 left.remove(best)
                 covered |= self._features[best]
                 chosen.append(best)
             self._choices[names] = sorted(chosen, key=lambda name: self.seconds[name])
         return self._choices[names]
+
+
+def _probed(module: str, text: str, places: list[tuple[str, int]]) -> CodeType:
+    """A module that notes each statement of its functions when it is executed; `places` gets what each probe is of."""
+    tree = ast.parse(apart(text))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    parts = [node for function in functions for node in ast.walk(function)]
+    bodies = [getattr(part, name, None) for part in parts for name in ("body", "orelse", "finalbody")]
+    for body in {id(body): body for body in bodies if isinstance(body, list)}.values():  # not that of a lambda
+        for at, statement in reversed(list(enumerate(body))):
+            if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):  # a docstring
+                body[at:at] = ast.parse(f"{PROBES}[{len(places)}] = 1").body
+                places.append((module, statement.lineno))
+    return compile(tree, file_of(module), "exec")
