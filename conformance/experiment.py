@@ -50,11 +50,12 @@ class Data:
     """The loaders: numbers of batches per loader.
 
     `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source`
-    says who provides the loaders: the "module", a "datamodule", or the "argument" of the call. `batch`
-    is a batch's form: "tuple", "named" (a named tuple), "dict", "nested" (a dict of a list and a tuple), "sequences" (a
-    tuple of x and, in place of y, a list of one list of numbers per row) or "custom" (an object with `.to()`). `last`
-    is the size of each loader's last batch. With `time` above 0, x and y have a second dimension of that length, in
-    which a row's x differs and its y does not.
+    says who provides the loaders: the "module", a "datamodule", or the "argument" of the call; or a "train-datamodule",
+    which has those of the training alone, and the module the others; or a "fit-datamodule", which only fits are given,
+    and the other calls their loaders. `batch` is a batch's form: "tuple", "named" (a named tuple), "dict", "nested" (a
+    dict of a list and a tuple), "sequences" (a tuple of x and, in place of y, a list of one list of numbers per row) or
+    "custom" (an object with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have
+    a second dimension of that length, in which a row's x differs and its y does not.
 
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
     they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., "nested", a dict of two lists, a with the first of
@@ -79,6 +80,17 @@ class Data:
     time: int = 0
     distributed_sampler: bool = False
     listed: bool = False
+
+    @property
+    def has_datamodule(self) -> bool:
+        """Whether there is a data module, if not for each call."""
+        return self.source.endswith("datamodule")
+
+    def given_to(self, function: str) -> str:
+        """What a call is given beside the module: a "datamodule", loaders ("argument"), or nothing ("module")."""
+        if self.source == "fit-datamodule":
+            return "datamodule" if function == "fit" else "argument"
+        return "datamodule" if self.has_datamodule else self.source
 
     @property
     def nesting(self) -> int:

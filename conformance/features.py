@@ -13,6 +13,7 @@ __all__ = ["applies", "features"]
 PARTICULAR = frozenset(
     "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate".split()
     + "data-parallel distributed spawned shuffled alone no-grad".split()
+    + "stopping:each-batch source:train-datamodule source:fit-datamodule".split()
 )
 
 
@@ -51,6 +52,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"stopping:min-delta"} if stopping.min_delta else set()
         words |= {"stopping:lenient"} if not stopping.strict else set()
         words |= {"stopping:by-validations"} if stopping.check_on_train_epoch_end is False else set()
+    if scenario.early_stopping and type(scenario.option("val_check_interval")) is int:
+        words |= {"stopping:each-batch"} if scenario.option("val_check_interval") == 1 else set()
     for saving in scenario.model_checkpoint:
         words |= {"keeps", "keeps:by-steps" if saving.every_n_train_steps else "keeps:by-epochs"}
         words |= {"keeps:last"} if saving.save_last else set()

@@ -26,6 +26,7 @@ CALLS = (
     *("fit", "validate", "test", "predict", "predict-unreturned"),
     *("save", "resume", "resume-last", "test-best", "test-last", "test-none", "another"),
 )
+SOURCES = ("module", "datamodule", "argument", "train-datamodule", "fit-datamodule")
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
 # several loaders, is needed where that is what the scenario is for.
 NEEDS = (
@@ -82,8 +83,8 @@ def check(scenario: Scenario) -> None:
         _check_option(name, option, value)
     if discord(scenario):
         raise ScenarioError("%s: %s" % (name, discord(scenario)))
-    if scenario.option("gradient_clip_val") and (scenario.model.manual or scenario.model.optimizer == "lbfgs"):
-        raise ScenarioError('%s: trainer.gradient_clip_val needs automatic optimization, and no "lbfgs"' % name)
+    if scenario.option("gradient_clip_val") and scenario.model.manual:
+        raise ScenarioError("%s: trainer.gradient_clip_val needs automatic optimization" % name)
     if scenario.lr_monitor and (model.scheduler == "none" or model.manual or scenario.processes > 1):
         words = "a scheduler that steps by itself, and one process"
         raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
@@ -142,7 +143,7 @@ def _check_data(scenario: Scenario) -> None:
     if data.last > data.batch_size:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
     natural(name + ": data.time", data.time, 0, MOST_ROWS)
-    one_of(name + ": data.source", data.source, ("module", "datamodule", "argument"))
+    one_of(name + ": data.source", data.source, SOURCES)
     one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
 

@@ -187,7 +187,7 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
         train_loaders=train_loaders,
         structure=structure,
         sized=draw(st.booleans()),
-        source=draw(st.sampled_from(["module", "datamodule", "argument"])),
+        source=draw(st.sampled_from(["module", "datamodule", "argument", "train-datamodule", "fit-datamodule"])),
         batch="tuple" if train_loaders else draw(st.sampled_from(["tuple", "named", "dict", "nested", "custom"])),
         batch_size=size,
         last=draw(st.integers(1, size)),
@@ -301,6 +301,7 @@ def _trainer(draw: st.DrawFn, data: Data, model: Model) -> dict[str, Any]:
     if not model.manual and model.optimizer != "lbfgs":
         by_epoch = st.dictionaries(st.sampled_from("0123"), st.integers(1, 4), min_size=1)
         rules["accumulate_grad_batches"] = st.one_of(st.integers(1, 4), by_epoch)
+    if not model.manual:
         rules["gradient_clip_val"] = st.sampled_from([0, 0.25, 0.5])
     names = draw(st.lists(st.sampled_from(list(rules)), unique=True))
     options = {name: draw(rules[name]) for name in names}

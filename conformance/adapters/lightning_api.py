@@ -213,7 +213,7 @@ class LightningLikeAdapter:
         again = self.again, "module", scenario.to_dict()
         module = recorder.recording(base, self._module_hooks(base, scenario), "module", (_unrecorded, again))()
         datamodule = None
-        if scenario.data.source == "datamodule":
+        if scenario.data.has_datamodule:
             base = self.base("datamodule", scenario)
             hooks = [h for h in self.data_hooks if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
             again = self.again, "datamodule", scenario.to_dict()
@@ -278,12 +278,13 @@ class LightningLikeAdapter:
     ) -> Any:
         """The user's call, with the loaders from where the scenario has them beside what is `given`."""
         given = {**given, **({"verbose": False} if function in ("validate", "test") else {})}
-        if datamodule is not None:
+        source = scenario.data.given_to(function)
+        if source == "datamodule":
             given["datamodule"] = datamodule
-        elif scenario.data.source == "argument" and function == "fit":
+        elif source == "argument" and function == "fit":
             given["train_dataloaders"] = scenario_model.loaders(scenario, "train")
             given["val_dataloaders"] = scenario_model.loaders(scenario, "val")
-        elif scenario.data.source == "argument":
+        elif source == "argument":
             stage = {"validate": "val"}.get(function, function)
             given["dataloaders"] = scenario_model.loaders(scenario, stage)
 

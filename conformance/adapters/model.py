@@ -12,7 +12,7 @@ import os
 import time
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -387,12 +387,13 @@ def spread(values: torch.Tensor) -> torch.Tensor:
 
 def datamodule_class(base: type, scenario: Scenario) -> type:
     """The user's data module, with the loaders the scenario has."""
-    return type("ScenarioData", (base,), _data_hooks(base, scenario))
+    stages = ("train",) if scenario.data.source == "train-datamodule" else STAGES
+    return type("ScenarioData", (base,), _data_hooks(base, scenario, stages))
 
 
-def _data_hooks(base: type, scenario: Scenario) -> Dict[str, Any]:
+def _data_hooks(base: type, scenario: Scenario, stages: Iterable[str] = STAGES) -> Dict[str, Any]:
     """The loaders the scenario has, whoever's are used; for custom batches hooks that leave a mark."""
-    body = {s + "_dataloader": _provider(scenario, s) for s in STAGES if scenario.loaders(s)}
+    body = {s + "_dataloader": _provider(scenario, s) for s in stages if scenario.loaders(s)}
     for mark in ("before_transfer", "after_transfer") if scenario.data.batch == "custom" else ():
         hook = "on_" + mark.replace("_", "_batch_")
         if hasattr(base, hook):

@@ -110,14 +110,19 @@ class Batch(Optimization):
         """The parameters change after the closure, if there were gradients. L-BFGS evaluates it again when it has
         changed them [R70]."""
         yield from closure()
-        if self.clips:  # the hook before has seen them as they were [R75]
-            most, algorithm = self.options["gradient_clip_val"], self.options["gradient_clip_algorithm"]
-            self.numbers.clip(optimizer_idx, most, algorithm)
+        self.clip(optimizer_idx)
         self.withheld = self.withheld or self.numbers.overflowed  # how it is kept from a change is the trainer's affair
         moves = self.stepped and self.numbers.update(optimizer_idx)
         self.updates += moves
         if moves and self.s.model.optimizer == "lbfgs":
             yield from closure()
+            self.clip(optimizer_idx)
+
+    def clip(self, optimizer_idx: int) -> None:
+        """The gradients, if they are to be; the hook before has seen them as they were [R75]."""
+        if self.clips:
+            most, algorithm = self.options["gradient_clip_val"], self.options["gradient_clip_algorithm"]
+            self.numbers.clip(optimizer_idx, most, algorithm)
 
     @property
     def clips(self) -> bool:

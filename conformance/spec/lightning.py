@@ -6,6 +6,8 @@ edit. What one of the releases does alone is in a file of its own: `lightning_1_
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,9 +37,13 @@ class Lightning(Pseudocode):
     needs_closure = True  # a closure that is not called is an error
     divides_outputs = True  # for accumulation
     stays = False  # whether the trainer stays in it when the call is over
+    divides_loaders = False  # between a data module that has some and the module, which has others
+    keeps_datamodule = False  # one that it was given once, also in calls that are given loaders
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
+        if scenario.data.source == "train-datamodule" and not cls.divides_loaders and {*scenario.calls} != {"fit"}:
+            return "what is evaluated where a data module has no loader for it"
         if (scenario.shuffles or scenario.model.draws) and scenario.resumes:
             return "which random numbers a fit goes on with, and in which order a loader that shuffles"
         if scenario.model.truncated_bptt_steps and scenario.data.batch == "dict":
@@ -51,6 +57,14 @@ class Lightning(Pseudocode):
                 return "what is trained where batches are shuffled, or values differ, and rates follow them"
         return "what happens where one process alone is asked to stop" if alone else ""
 
+    def __init__(self, scenario: Scenario, rank: int = 0) -> None:
+        if scenario.data.source == "train-datamodule" and not self.divides_loaders:
+            scenario = replace(scenario, data=replace(scenario.data, val=()))  # nobody asks the module for its own
+        super().__init__(scenario, rank)
+
+    def datamodule(self) -> list[str]:
+        return super().datamodule() or ["datamodule"] * self.keeps_datamodule
+
     def untrained(self) -> Numbers:
         numbers = super().untrained()
         numbers.evenly_dealt = ("train", "val", "test")
@@ -60,6 +74,16 @@ class Lightning(Pseudocode):
         """The learning rates, whenever a scheduler has stepped."""
         stepped = (event for event in self.all_calls() if event.ph == "E" and "value" in event.args)
         return [event.fx["lr"] for event in stepped]
+
+    def update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+        """torch's L-BFGS wants a number of its closure, and gets None."""
+
+        def wanted() -> Events:
+            yield from closure()
+            if self.output is None and self.s.model.optimizer == "lbfgs":
+                raise UserError(OWN_WORDS)
+
+        yield from super().update(wanted, optimizer_idx)
 
     def decides(self, own: float) -> float:
         """Each process goes by what it has logged itself."""
@@ -393,6 +417,7 @@ class Lightning(Pseudocode):
     def begin_call(self) -> None:
         self.logged.handed, self.runs = {}, OF_CALL[self.called]
         self.left, self.stays = None, False
+        self.keeps_datamodule = bool(self.datamodule())
         self.overfits = False  # it validates on the validation batches
 
     def restore(self) -> None:

@@ -26,7 +26,7 @@ class Lightning14(Lightning15):
     log_type = Logged14
     logged: Logged14
     needs_closure = divides_outputs = misses_loaders = False
-    asks_anyway = ends_without_outputs = True
+    asks_anyway = ends_without_outputs = divides_loaders = True
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:

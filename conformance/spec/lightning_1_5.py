@@ -273,7 +273,7 @@ class Lightning15(Lightning1):
     def new_module(self) -> None:
         """Another data module is prepared as well."""
         super().new_module()
-        self.called_once = set()
+        self.called_once, self.keeps_datamodule = set(), False
 
     def receivers(self, hook: str) -> list[str]:
         """A data module prepares data once, and is set up and torn down once for each stage. It has the last word on

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..hooks import TRANSFERS
 from .lightning import Lightning
 from .logged import defaults
 from .oracle import UserError
@@ -33,7 +34,9 @@ class Later(Lightning):
         return super().event(ph, receiver, hook, {name: value for name, value in args.items() if name not in gone})
 
     def receivers(self, hook: str) -> list[str]:
-        """A data module has no part in checkpoints."""
+        """A data module has no part in checkpoints, and none in a batch of loaders that the call is given."""
+        if hook in TRANSFERS and self.s.data.given_to(self.called) == "argument":
+            return ["module"]
         if hook == "on_load_checkpoint":
             return ["module"]
         if hook == "on_save_checkpoint":

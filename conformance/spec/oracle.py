@@ -55,8 +55,10 @@ class Oracle(State):
         """Who receives the hook, in order."""
         if hook in CALLBACK_ONLY:
             return self.callbacks
+        if hook in LOADERS and self.s.data.source == "train-datamodule" and hook != "train_dataloader":
+            return ["module"]
         if hook in LOADERS or hook in TRANSFERS:
-            return ["datamodule" if self.s.data.source == "datamodule" else "module"]
+            return self.datamodule() or ["module"]
         if hook == "on_save_checkpoint":
             return [*self.told_of_saving, *self.datamodule(), "module"]
         if hook == "prepare_data":
@@ -123,7 +125,8 @@ class Oracle(State):
         self.logged.last_batch()
 
     def datamodule(self) -> list[str]:
-        return ["datamodule"] if self.s.data.source == "datamodule" else []
+        """The one that takes part in the call, if any."""
+        return ["datamodule"] if self.s.data.given_to(self.called) == "datamodule" else []
 
     def hook(self, name: str, inside: Callable[[], Events] | None = None, **args: Any) -> Events:
         """Call a hook on everybody; `inside` happens between its begin and its end. Returns what the

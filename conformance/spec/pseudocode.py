@@ -243,7 +243,7 @@ class Pseudocode(Batch, Callbacks):
         reloaded [R61]. Whoever validates on training batches needs no others [R62]."""
         stage = "train" if self.overfits else stage
         if self.is_due(stage):
-            if self.s.data.source != "argument":
+            if self.s.data.given_to(self.called) != "argument":
                 yield from self.hook(f"{stage}_dataloader")
             before = self.asked_before.pop(stage, None)
             self.loaded[stage] = self.epoch if before is None or self.is_due(stage, before) else before
