@@ -16,7 +16,7 @@ import time
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -90,7 +90,7 @@ class Outcome:
 def try_mutant(mutant: SyntaxMutant, names: Iterable[str], reach: Reach, clauses: Mapping[str, Clause]) -> Outcome:
     """Run it on the scenarios until one notices."""
     first = ""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # where it may write what it likes
         trace = Path(folder) / "trace.jsonl"
         try:
             with loaded({mutant.module: mutant.code()}) as module:
