@@ -42,7 +42,8 @@ class Lightning(Pseudocode):
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:
-        if scenario.data.source == "train-datamodule" and not cls.divides_loaders and {*scenario.calls} != {"fit"}:
+        evaluates = any(call.startswith(("validate", "test", "predict")) for call in scenario.calls)
+        if evaluates and scenario.data.source == "train-datamodule" and not cls.divides_loaders:
             return "what is evaluated where a data module has no loader for it"
         if (scenario.shuffles or scenario.model.draws) and scenario.resumes:
             return "which random numbers a fit goes on with, and in which order a loader that shuffles"
