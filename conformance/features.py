@@ -52,8 +52,6 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"stopping:min-delta"} if stopping.min_delta else set()
         words |= {"stopping:lenient"} if not stopping.strict else set()
         words |= {"stopping:by-validations"} if stopping.check_on_train_epoch_end is False else set()
-    if scenario.early_stopping and type(scenario.option("val_check_interval")) is int:
-        words |= {"stopping:each-batch"} if scenario.option("val_check_interval") == 1 else set()
     for saving in scenario.model_checkpoint:
         words |= {"keeps", "keeps:by-steps" if saving.every_n_train_steps else "keeps:by-epochs"}
         words |= {"keeps:last"} if saving.save_last else set()
@@ -75,7 +73,9 @@ def features(scenario: Scenario) -> frozenset[str]:
         sizes = {data.batch_size, data.last}
         words |= {"data-parallel", "parts:%s" % ("uneven" if any(size % devices for size in sizes) else "even")}
         words |= {"parts:fewer"} if min(sizes) < devices else set()
+    interval = scenario.option("val_check_interval")
     flags = {
+        "stopping:each-batch": bool(scenario.early_stopping) and type(interval) is int and interval == 1,
         "distributed": scenario.recorded > 1,
         "spawned": scenario.spawns,
         "launched": scenario.launched,

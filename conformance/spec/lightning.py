@@ -13,11 +13,10 @@ from typing import Any
 
 from ..experiment import Scenario
 from ..numerics import Numbers
-from .callbacks import File
+from .lightning_callbacks import LightningCallbacks
 from .lightning_logged import LoggedThere
-from .oracle import LOOKS_AT_RATES, UserError
+from .oracle import UserError
 from .outputs import form_of, value_of
-from .pseudocode import Pseudocode
 from .state import KEYS, OWN_WORDS, Events, Expected
 
 __all__ = ["Lightning"]
@@ -25,7 +24,7 @@ __all__ = ["Lightning"]
 OF_CALL = {"fit": "training", "validate": "validating", "test": "testing", "predict": "predicting"}
 
 
-class Lightning(Pseudocode):
+class Lightning(LightningCallbacks):
     """The pseudocode of both releases."""
 
     closing_hooks: frozenset[str] = frozenset()  # one that raises is the last
@@ -63,9 +62,6 @@ class Lightning(Pseudocode):
             scenario = replace(scenario, data=replace(scenario.data, val=()))  # nobody asks the module for its own
         super().__init__(scenario, rank)
 
-    def datamodule(self) -> list[str]:
-        return super().datamodule() or ["datamodule"] * self.keeps_datamodule
-
     def untrained(self) -> Numbers:
         numbers = super().untrained()
         numbers.evenly_dealt = ("train", "val", "test")
@@ -75,16 +71,6 @@ class Lightning(Pseudocode):
         """The learning rates, whenever a scheduler has stepped."""
         stepped = (event for event in self.all_calls() if event.ph == "E" and "value" in event.args)
         return [event.fx["lr"] for event in stepped]
-
-    def update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
-        """torch's L-BFGS wants a number of its closure, and gets None."""
-
-        def wanted() -> Events:
-            yield from closure()
-            if self.output is None and self.s.model.optimizer == "lbfgs":
-                raise UserError(OWN_WORDS)
-
-        yield from super().update(wanted, optimizer_idx)
 
     def decides(self, own: float) -> float:
         """Each process goes by what it has logged itself."""
@@ -239,6 +225,16 @@ class Lightning(Pseudocode):
         yield from self.hook("backward", **self.loss(), **self.of(optimizer_idx))
         yield from self.hook("on_after_backward")
 
+    def update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+        """torch's L-BFGS wants a number of its closure, and gets None."""
+
+        def wanted() -> Events:
+            yield from closure()
+            if self.output is None and self.s.model.optimizer == "lbfgs":
+                raise UserError(OWN_WORDS)
+
+        yield from super().update(wanted, optimizer_idx)
+
     def optimizer_done(self) -> None:
         """An optimizer's step is over."""
 
@@ -288,6 +284,12 @@ class Lightning(Pseudocode):
         is_dict = form_of(self.output) == "dict"
         return {"outputs_keys": KEYS[1] if is_dict else ["loss"], "outputs_graph": is_dict}
 
+    def begin_call(self) -> None:
+        self.logged.handed, self.runs = {}, OF_CALL[self.called]
+        self.left, self.stays = None, False
+        self.keeps_datamodule = bool(self.datamodule())
+        self.overfits = False  # it validates on the validation batches
+
     # ---- an exception ------------------------------------------------------------------------------
 
     @property
@@ -331,6 +333,10 @@ class Lightning(Pseudocode):
         """That in which it was raised."""
         return self.stage
 
+    def status_after(self, raised: UserError) -> str:
+        """The same by whatever it was ended."""
+        return "interrupted"
+
     # ---- what is logged ----------------------------------------------------------------------------
 
     def forget_logged(self) -> None:
@@ -360,88 +366,14 @@ class Lightning(Pseudocode):
             raise UserError(OWN_WORDS)
         super().log(hook)
 
-    # ---- callbacks that stop, and that save --------------------------------------------------------
+    # ---- data --------------------------------------------------------------------------------------
 
-    def file_to_test(self, call: str) -> File | None:
-        """As they are, where it is given the module and nothing else."""
-        return None if call == "test" else super().file_to_test(call)
+    def datamodule(self) -> list[str]:
+        return super().datamodule() or ["datamodule"] * self.keeps_datamodule
 
     def preparing(self) -> list[str]:
         """Each by what it says itself: a data module, on each node."""
         return [*(self.datamodule() if self.is_local_zero else ()), *["module"] * self.prepares]
-
-    def looks_at_rates(self, hook: str) -> bool:
-        """In each batch."""
-        return hook in LOOKS_AT_RATES
-
-    def status_after(self, raised: UserError) -> str:
-        """The same by whatever it was ended."""
-        return "interrupted"
-
-    def saves_in(self, hook: str) -> bool:
-        """Whether anything could be saved now."""
-        may = self.called == "fit" and not self.in_sanity_check and not self.options["fast_dev_run"]
-        return may and hook in ("on_train_batch_end", "on_train_epoch_end", "on_validation_end", "on_train_end")
-
-    @property
-    def has_validated(self) -> bool:
-        """Whether a validation is over, be it of the sanity check."""
-        return ("module", "on_validation_end") in self.calls_seen
-
-    def save_best(self, receiver: str) -> Events:
-        """At once, if the value is among the best; if it is not there, that is an error once a validation has run."""
-        saving, files, known = self.saving[receiver], self.files[receiver], self.logged.known()
-        if saving.monitor not in ("", *known):
-            if self.has_validated:
-                raise UserError(OWN_WORDS)
-        elif files.takes(saving, self.score(saving)):
-            yield from self.tell_of_saving(saving)
-            files.take(saving, self.score(saving), self.written(saving))
-            files.saved_at = self.step
-            if not files.last:
-                self.saved_last = self.everything()
-
-    def save_last(self, receiver: str) -> Events:
-        """The last, which is another file."""
-        if self.saving[receiver].save_last:
-            yield from self.tell_of_saving(self.saving[receiver])
-            self.files[receiver].last = self.written(self.saving[receiver])
-            self.files[receiver].saved_at = self.step
-            self.saved_last = self.everything()
-
-    def waits_for_the_epoch(self, receiver: str) -> bool:
-        """Even if there is no validation; an int of 1 is all of the epoch, too."""
-        return bool(self.options["val_check_interval"] == 1.0 and self.options["check_val_every_n_epoch"] == 1)
-
-    # ---- from a checkpoint -------------------------------------------------------------------------
-
-    def begin_call(self) -> None:
-        self.logged.handed, self.runs = {}, OF_CALL[self.called]
-        self.left, self.stays = None, False
-        self.keeps_datamodule = bool(self.datamodule())
-        self.overfits = False  # it validates on the validation batches
-
-    def restore(self) -> None:
-        """The training's state, after on_fit_start; what was logged or accumulated is lost."""
-        if self.resuming:
-            self.epoch, self.step = self.resuming["epoch"], self.resuming["step"]
-            self.numbers.rates = self.resuming["numbers"].rates
-
-    def new_trainer(self) -> None:
-        super().new_trainer()
-        for files in self.files.values():
-            files.saved_at = -1
-
-    def rejoin(self) -> int:
-        saved, self.resuming = self.resuming, {}
-        self.batches_done = int(saved.get("batches_done", 0))
-        return self.batches_done
-
-    def load(self) -> Events:
-        yield from super().load()
-        self.numbers.rates = self.untrained().rates
-
-    # ---- data --------------------------------------------------------------------------------------
 
     @property
     def shuffles(self) -> bool:
@@ -464,12 +396,3 @@ class Lightning(Pseudocode):
         if not overfits or stage not in ("train", "val"):
             return super().limited(stage, batches)
         return min(batches, overfits) if isinstance(overfits, int) else int(batches * overfits)
-
-    # ---- a callback that writes predictions --------------------------------------------------------
-
-    def places(self, batch: str) -> list[int] | None:
-        """Of data of unknown length an empty list."""
-        return super().places(batch) if self.s.data.sized else []
-
-    def all_places(self, results: list[list[Any]]) -> list[str] | None:
-        return super().all_places(results) if self.s.data.sized else []
