@@ -1,4 +1,4 @@
-"""What callbacks do in pytorch-lightning 1 and 2 instead of what the documentation says, and what checkpoints bring back.
+"""What callbacks do in pytorch-lightning 1 and 2 instead of what the documentation says, and what checkpoints restore.
 
 Beside `callbacks.py` and `checkpoints.py`, as `lightning.py` is beside `pseudocode.py`.
 """
