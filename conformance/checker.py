@@ -186,19 +186,20 @@ class _Lockstep:
         if event.receiver == "trainer" and event.hook != "save_checkpoint":
             self.raised = self.raised or str(event.args.get("raised", ""))
         self.recent.append((event, counterpart))
-        failed = None
+        failed, in_place = None, self.alignment.in_place
         for check in self.told_of(event, counterpart):
-            had_failed = check.failure is not None
-            if self.alignment.in_place or not check.in_place:
+            before = check.failure
+            if in_place or not check.in_place:
                 check.see(event, counterpart)
             if check.suspect == event.seq:
                 self.suspected[check] = self.lines(None)
-            if check.failure is None or had_failed:
+            failure = check.failure
+            if failure is None or failure is before:
                 continue
-            if check.failure.seq == event.seq:
-                failed = failed or check.failure
+            if failure.seq == event.seq:
+                failed = failed or failure
             else:
-                self.context[check.failure.seq] = self.suspected.get(check, ())
+                self.context[failure.seq] = self.suspected.get(check, ())
         if failed is not None:
             self.drop_failed()
             self.context[event.seq] = self.lines(failed)

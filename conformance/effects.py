@@ -42,9 +42,13 @@ class Observer:
         module, trainer = self.module, self.trainer
         fx: Dict[str, Any] = {"grad_enabled": torch.is_grad_enabled()}
         if module is not None:
-            parameters = list(module.parameters())
-            fx["training"] = (self.running or module).training
-            fx["submodules"] = _modes(self.running or module)
+            parts = list(module.modules())  # a walk through the modules once, for it is most of what this costs
+            # A shared parameter is there once.
+            parameters = list({id(p): p for part in parts for p in part._parameters.values() if p is not None}.values())
+            if self.running is not None:
+                parts = list(self.running.modules())
+            fx["training"] = mode = parts[0].training
+            fx["submodules"] = "alike" if all(part.training == mode for part in parts) else "mixed"
             fx["grads"] = _gradients(parameters)
             fx["params"] = self._changes(parameters)
             if parameters:
@@ -108,11 +112,6 @@ def _sum_of_gradients(optimizer: Any) -> Any:
 def _required(optimizer: Any) -> List[bool]:
     """For which of the optimizer's parameters gradients would be computed."""
     return [p.requires_grad for group in optimizer.param_groups for p in group["params"]]
-
-
-def _modes(module: Any) -> str:
-    """Whether all modules within it are in its mode."""
-    return "alike" if all(part.training == module.training for part in module.modules()) else "mixed"
 
 
 def next_random() -> float:

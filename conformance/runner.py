@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -61,26 +63,45 @@ def produce_traces(
 def _elsewhere(
     trainer: str, scenarios: Sequence[Scenario], directory: Path, world: World, blind: bool
 ) -> Iterator[tuple[Scenario, str | None]]:
-    """The same in a process of the world's interpreter, which is handed all scenarios at once."""
+    """The same in processes of the world's interpreter, each of which is handed all of its scenarios at once: many
+    are dealt out to two."""
+    dealt = min(2, os.cpu_count() or 1) if len(scenarios) >= MANY else 1
     command = [str(world.python), "-m", "conformance.produce", trainer, str(directory.resolve()), *["blind"] * blind]
+    with contextlib.ExitStack() as opened:
+        answers = [
+            opened.enter_context(_producer(command, world.env(), scenarios[first::dealt])) for first in range(dealt)
+        ]
+        for number, scenario in enumerate(scenarios):
+            yield scenario, answers[number % dealt](scenario)
+
+
+@contextlib.contextmanager
+def _producer(
+    command: Sequence[str], env: Mapping[str, str], scenarios: Sequence[Scenario]
+) -> Iterator[Callable[[Scenario], str | None]]:
+    """A process that produces the scenarios' traces; what is entered waits for the next one's."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as questions, tempfile.TemporaryFile("w+") as errors:
         questions.writelines(json.dumps(scenario.to_dict()) + "\n" for scenario in scenarios)
         questions.seek(0)
         with subprocess.Popen(
-            command, stdin=questions, stdout=subprocess.PIPE, stderr=errors, text=True, env=world.env()
+            command, stdin=questions, stdout=subprocess.PIPE, stderr=errors, text=True, env=env
         ) as process:
-            assert process.stdout is not None
-            answered = 0
-            for scenario, line in zip(scenarios, process.stdout):
-                answered += 1
-                yield scenario, json.loads(line).get("error")
-        if answered < len(scenarios):
-            errors.seek(0)
-            said = errors.read().strip().splitlines()[-12:]
-            raise HarnessError(
-                f"{trainer}: its process ended (exit status {process.returncode}) at scenario "
-                f"{scenarios[answered].name!r}:\n  " + "\n  ".join(said)
-            )
+
+            def answer(scenario: Scenario) -> str | None:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                if line:
+                    error: str | None = json.loads(line).get("error")
+                    return error
+                status = process.wait()
+                errors.seek(0)
+                said = errors.read().strip().splitlines()[-12:]
+                raise HarnessError(
+                    f"{command[3]}: its process ended (exit status {status}) at scenario {scenario.name!r}:\n  "
+                    + "\n  ".join(said)
+                )
+
+            yield answer
 
 
 def run_trainer(
