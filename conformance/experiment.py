@@ -105,7 +105,8 @@ class Log:
     default; `reduce_fx` "spread" is a function of the user's own, of all values of the epoch: the greatest less the
     last; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
     an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is given
-    the outputs and the targets of the batch before. With `in_dict` it is `self.log_dict`, of a dict with this name."""
+    the outputs and the targets of the batch before. With `in_dict` it is `self.log_dict`, of a dict with this name.
+    With `enable_graph` a training step's loss is logged with its graph."""
 
     hook: str
     name: str
@@ -118,6 +119,7 @@ class Log:
     logger: bool = True
     metric: bool = False
     in_dict: bool = False
+    enable_graph: bool = False
     values: Tuple[float, ...] = ()
 
     def nth(self, count: int) -> float:
@@ -151,7 +153,8 @@ class Model:
     the kind `optimizer`, trains one of them; each has its `scheduler`, "step" or "epoch", or "mixed": the first one's
     steps by steps, the second's by epochs. `frequencies` are theirs. With `manual`
     the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
-    then the steps of the schedulers; with `closure` the first two and the loss are in a closure that step is given.
+    then the steps of the schedulers; with `closure` the first two and the loss are in a closure that step is given;
+    with `plain` the one optimizer is that of `optimizers(use_pl_optimizer=False)`.
     `truncated_bptt_steps` is the module's property of that name; its
     hidden states count the pieces of a batch.
 
@@ -184,6 +187,7 @@ class Model:
     frequencies: Tuple[int, ...] = ()
     manual: bool = False
     closure: bool = False
+    plain: bool = False
     truncated_bptt_steps: int = 0
     form: str = ""
     lr_dict: bool = True

@@ -44,6 +44,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-to-no-logger": not log.logger,
             "logs-metric": log.metric,
             "logs-in-dict": log.in_dict,
+            "logs-graph": log.enable_graph,
         }
         words |= {word for word, holds in told.items() if holds}
     for stopping in scenario.early_stopping:
@@ -97,6 +98,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "frequencies": bool(model.frequencies),
         "manual": model.manual,
         "manual-closure": model.closure,
+        "manual-plain": model.plain,
         "checkpoints": scenario.saves or scenario.resumes,
         "resumes": scenario.resumes,
         "truncated-bptt": bool(model.truncated_bptt_steps),

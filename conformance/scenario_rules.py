@@ -202,6 +202,8 @@ def _check_model(name: str, model: Model) -> None:
     each_of(name + ": model.overrides", model.overrides, OVERRIDES)
     if model.closure and not model.manual:
         raise ScenarioError("%s: model.closure needs model.manual" % name)
+    if model.plain and (not model.manual or model.optimizers > 1):
+        raise ScenarioError("%s: model.plain needs model.manual and one optimizer" % name)
     if model.manual and (model.optimizer == "none" or model.scheduler == "mixed" or model.frequencies):
         raise ScenarioError('%s: model.manual needs an optimizer, and no frequencies or scheduler "mixed"' % name)
 
@@ -264,6 +266,8 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
     for value in log.values:
         number(where + ": values", value)
+    if log.enable_graph and (log.hook != "training_step" or log.metric):
+        raise ScenarioError("%s: enable_graph=true needs the loss of training_step" % where)
     if log.values and log.hook in STEPS.values():
         raise ScenarioError("%s: values, and %s logs its loss" % (where, log.hook))
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):

@@ -227,6 +227,7 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         frequencies=() if manual else tuple(draw(st.one_of(st.just([]), frequencies))),
         manual=manual,
         closure=manual and draw(st.booleans()),
+        plain=manual and optimizers == 1 and draw(st.booleans()),
         truncated_bptt_steps=steps,
     )
     if model.frozen and optimizer in ("sgd", "momentum"):
@@ -277,7 +278,7 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
         rest = draw(st.sampled_from([0, 3])), draw(st.booleans())
         in_dict = draw(st.booleans())
         logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans()),
-                        in_dict=in_dict))  # fmt: skip
+                        in_dict=in_dict, enable_graph=hook == "training_step" and draw(st.booleans())))  # fmt: skip
     return tuple(logs)
 
 

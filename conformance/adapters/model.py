@@ -254,7 +254,8 @@ def model_class(base: type, scenario: Scenario) -> type:
 
     def manual_training_step(self: Any, batch: Any, batch_idx: int) -> Any:
         # One is given as it is, several in a list: another form is an error here.
-        optimizers, schedulers = self.optimizers(), self.lr_schedulers()
+        optimizers = self.optimizers(use_pl_optimizer=False) if scenario.model.plain else self.optimizers()
+        schedulers = self.lr_schedulers()
         if scenario.model.optimizers == 1:
             optimizers, schedulers = [optimizers], [schedulers]
         for optimizer in optimizers:
@@ -366,6 +367,8 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
                 settings["sync_dist"] = True
             if not log.logger:
                 settings["logger"] = False
+            if log.enable_graph:
+                settings["enable_graph"] = True
             if log.reduce_fx != "mean":  # which every release calls by its default
                 settings["reduce_fx"] = spread if log.reduce_fx == "spread" else log.reduce_fx
             if log.metric:

@@ -196,7 +196,8 @@ class Batch(Optimization):
 
         def inside() -> Events:
             yield from closure()
-            yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
+            if not self.s.model.plain:  # that is the user's own, which knows nothing of hooks
+                yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
 
         yield from self.optimizer_update(inside, optimizer_idx)
         self.withheld = False

@@ -366,6 +366,10 @@ class Lightning(LightningCallbacks):
             raise UserError(OWN_WORDS)
         super().log(hook)
 
+    def keep_graph(self, names: list[str]) -> bool:
+        """Nothing does, whatever enable_graph says."""
+        return False
+
     # ---- data --------------------------------------------------------------------------------------
 
     def datamodule(self) -> list[str]:

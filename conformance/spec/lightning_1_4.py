@@ -35,6 +35,8 @@ class Lightning14(Lightning15):
             return "what an evaluation is given of several training loaders"
         if overfits and scenario.data.shuffle:
             return "in which order several training loaders shuffle"
+        if scenario.model.dtype == "float32" and any(log.enable_graph for log in scenario.model.logs):
+            return "what a step makes of a value of 32 bits that is logged with its graph"
         return super().leaves_open(scenario)
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
@@ -62,7 +64,8 @@ class Lightning14(Lightning15):
     def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
         """on_before_optimizer_step comes before `optimizer.step(closure)`, and so before the closure."""
         self.warm_up(optimizer_idx)
-        yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
+        if not self.s.model.plain:
+            yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
         yield from super().optimizer_update(closure, optimizer_idx)
 
     def manual_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:

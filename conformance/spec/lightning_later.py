@@ -51,7 +51,7 @@ class Later(Lightning):
 
     def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
         yield from super().optimizer_update(closure, optimizer_idx)
-        if self.s.model.manual:
+        if self.s.model.manual and not self.s.model.plain:
             self.optimizer_done()
 
     def may_stop(self, running: int = 0) -> bool:

@@ -169,13 +169,19 @@ class State:
         if self.s.model.logs:  # nobody else knows what a module of the user's own logs
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
-            fx |= {"metrics_graph": False} if known else {}
+            if known and not (self.s.resumes and any(log.enable_graph for log in self.s.model.logs)):
+                fx["metrics_graph"] = self.keep_graph([name for name, _ in known])
             if known and self.is_computed and not self.recalls_another:
                 fx["values"] = [value for _, value in known]
         if self.options["precision"] != 32:
             rates, args = fx.pop("lr", None), {name: about(value) for name, value in args.items()}
             fx = {name: about(value) for name, value in fx.items()} | ({} if rates is None else {"lr": rates})
         return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
+
+    def keep_graph(self, names: list[str]) -> bool:
+        """Whether some of the metrics can be differentiated; which can that a checkpoint brings back, nothing says."""
+        graphs = [log.name for log in self.s.model.logs if log.enable_graph]
+        return any(name in (log, f"{log}_step", f"{log}_epoch") for log in graphs for name in names)
 
     @property
     def is_computed(self) -> bool:
