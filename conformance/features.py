@@ -85,6 +85,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "own-sampler": data.distributed_sampler,
         "listed": data.listed,
         "shuffled": scenario.shuffles,
+        "own-generator": data.generator,
         "pads": bool(data.last % scenario.processes),
         "starts-in-eval": model.starts_in_eval,
         "frozen": model.frozen,

@@ -108,6 +108,7 @@ class Numbers:
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
         self._share(self.layers)
         self.scale, self.frozen = 1.0, scenario.model.frozen
+        self.times_ended = 1 + ("twice-end" in scenario.model.overrides)  # what training_step_end makes of a loss
         self.set_gradients(None)
         self.configure()
 
@@ -194,7 +195,7 @@ class Numbers:
     def trained_loss(self, batch: str, window: Window = None) -> float:
         """What is trained on: the loss of the batch, or the mean that training_step_end makes of its parts'."""
         parts = self._trained_apart(batch) if self.scenario.data_parallel else [None]
-        return sum(self.loss(batch, window, part) for part in parts) / len(parts)
+        return self.times_ended * sum(self.loss(batch, window, part) for part in parts) / len(parts)
 
     def _trained_apart(self, batch: str) -> Sequence[range | None]:
         """The parts of a batch whose losses count alike, as large as they may be: those of the processes, too, over
@@ -211,6 +212,7 @@ class Numbers:
         their own until one that `averages`."""
         parts, own = self._trained_apart(batch), self.own[optimizer_idx]
         before = self.gradients[optimizer_idx] or [0.0] * len(self.layers[0])
+        divided_by /= self.times_ended
         together = [self._gradient(batch, window, part, divided_by * len(parts)) for part in parts]
         self.gradients[optimizer_idx] = self.own[optimizer_idx] = [sum(column) for column in zip(before, *together)]
         if not averages and self.scenario.processes > 1:

@@ -14,7 +14,7 @@ __all__ = ["FORMS", "OVERRIDES", "discord"]
 # The forms of what `configure_optimizers` returns.
 FORMS = ("optimizer", "list", "tuple", "two-lists", "two-lists-crossed", "dict", "dicts", "tuple-of-dicts")
 # The hooks of optimization that a module can have its own way, and which way.
-OVERRIDES = ("alternate", "warm-up", "zero-grads", "twice-backward", "own-split")
+OVERRIDES = ("alternate", "warm-up", "zero-grads", "twice-backward", "twice-end", "own-split")
 
 
 def discord(scenario: Scenario) -> str:
@@ -74,4 +74,6 @@ def _of_overrides(scenario: Scenario) -> Rules:
     yield "alternate" in names and not two, 'model.overrides "alternate" needs two optimizers without frequencies'
     yield "warm-up" in names and not alone, 'model.overrides "warm-up" needs a rate that nothing else changes'
     splits = model.truncated_bptt_steps and scenario.data.batch != "sequences"
+    ends = scenario.defines("training_step_end")
+    yield "twice-end" in names and not ends, 'model.overrides "twice-end" needs training_step_end in model.defines'
     yield "own-split" in names and not splits, 'model.overrides "own-split" has nothing to split'

@@ -161,6 +161,8 @@ def _check_train_loaders(scenario: Scenario) -> None:
         raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
     if data.shuffle and (not data.sized or data.distributed_sampler):
         raise ScenarioError("%s: data.shuffle needs loaders with a length, and no sampler" % name)
+    if data.generator and not data.shuffle:
+        raise ScenarioError("%s: data.generator needs data.shuffle" % name)
     watches = scenario.model.monitor or scenario.early_stopping or any(s.monitor for s in scenario.model_checkpoint)
     if scenario.shuffles and (watches or scenario.model.optimizer == "lbfgs"):
         words = 'nothing that monitors a value, and no "lbfgs": nobody knows the numbers'

@@ -72,6 +72,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
     if {"predict", "predict-unreturned"} & {*calls} and draw(st.booleans()):
         scenario = replace(scenario, prediction_writer=True, needs=(*scenario.needs, "prediction-writer"))
+    if _may_shuffle(scenario) and draw(st.integers(0, 2)) == 0:
+        scenario = replace(scenario, data=replace(data, shuffle=True, generator=draw(st.booleans())))
     if draw(st.integers(0, 4)) == 0:
         scenario = replace(scenario, no_grad=True, needs=(*scenario.needs, "no-grad"))
     needs = scenario.needs
@@ -94,6 +96,14 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     if goes_on and draw(st.booleans()):
         scenario = replace(scenario, calls=("fit", "resume-last"), needs=(*scenario.needs, "checkpoints"))
     return scenario_of(scenario.to_dict())
+
+
+def _may_shuffle(scenario: Scenario) -> bool:
+    """Whether what it has needs no known numbers, and one training loader."""
+    data, model = scenario.data, scenario.model
+    watches = model.monitor or scenario.early_stopping or any(saving.monitor for saving in scenario.model_checkpoint)
+    plain = data.sized and not (data.time or data.train_loaders or scenario.data_parallel)
+    return bool(plain and not watches and model.optimizer != "lbfgs")
 
 
 @st.composite
@@ -143,7 +153,7 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     batch = "tuple" if one.data.batch == "custom" else one.data.batch
     last = draw(st.integers(count, size))
     data = replace(one.data, train_loaders=(), sized=True, time=0, batch=batch, batch_size=size, last=last,
-                   distributed_sampler=draw(st.booleans()))  # fmt: skip
+                   distributed_sampler=not one.data.shuffle and draw(st.booleans()))  # fmt: skip
     logs = tuple(replace(log, sync_dist=draw(st.booleans()), metric=False, reduce_fx="mean")
                  for log in one.model.logs if log.hook == "training_step")  # fmt: skip
     optimizer = "adam" if one.model.optimizer == "lbfgs" else one.model.optimizer

@@ -87,7 +87,8 @@ def test_the_engine_does_what_the_oracle_says(drawn: Callable[[], SearchStrategy
             path = Path(scratch) / "trace.jsonl"
             error = produce(ADAPTER, scenario, path)
             assert error is None, error
-            compare(scenario, path)
+            if "shuffled" not in features(scenario):
+                compare(scenario, path)
             judged = judge_file(path, load_clauses())
         bad = [v for v in judged if v.status in (Status.FAIL, Status.ERROR)]
         assert not bad, "\n".join(f"{v.clause}: {v.reason}" for v in bad)
@@ -138,7 +139,7 @@ def test_the_draws_come_to_what_they_are_for() -> None:
     assert sorted(WANTED - seen) == []
 
 
-# Of a shuffled one nobody can tell.
+# Of a shuffled one nobody can tell what is in a batch; the judge knows what can be told.
 EXACT = [scenario for scenario in load_scenarios() if "shuffled" not in features(scenario)]
 
 

@@ -158,7 +158,10 @@ def loaders(scenario: Scenario, stage: str) -> Any:
         if scenario.data.distributed_sampler and stage == "train":
             rank = None if scenario.spawns else int(os.environ["RANK"])  # before there is a group
             settings["sampler"] = DistributedSampler(rows, scenario.processes, rank, shuffle=False)
-        made.append(DataLoader(rows, shuffle=scenario.data.shuffle and stage == "train", **settings))
+        shuffles = scenario.data.shuffle and stage == "train"
+        if shuffles and scenario.data.generator:
+            settings["generator"] = torch.Generator().manual_seed(index)
+        made.append(DataLoader(rows, shuffle=shuffles, **settings))
     if stage == "train" and scenario.data.train_loaders:
         return _structured(made, scenario.data.structure)
     is_alone = len(made) == 1 and not (scenario.data.listed and stage != "train")
@@ -291,6 +294,10 @@ def model_class(base: type, scenario: Scenario) -> type:
             return None
         return output["loss"] if isinstance(output, dict) else {"loss": output, "extra": output.detach()}
 
+    def training_step_end(self: Any, output: Any) -> Any:
+        ended = step_end(self, output)
+        return {**ended, "loss": 2 * ended["loss"]} if isinstance(ended, dict) else None if ended is None else 2 * ended
+
     def together(parts: Any) -> Any:
         """The mean of the parts' losses, in the form that they have; None where a part has none."""
         if any(part is None for part in parts):
@@ -338,6 +345,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         body["predict_step"] = predict_step
     for hook in scenario.model.defines:
         body[hook] = step_end if hook.endswith("_step_end") else epoch_end
+    if "twice-end" in scenario.model.overrides:
+        body["training_step_end"] = training_step_end
     body.update(_data_hooks(base, scenario))
     body.update(overrides(base, scenario))
     for hook in dict.fromkeys(log.hook for log in scenario.model.logs):

@@ -91,7 +91,7 @@ def overrides(base: type, scenario: Scenario) -> Dict[str, Any]:
         "twice-backward": ("backward", _twice),
         "own-split": ("tbptt_split_batch", _first_alone),
     }
-    chosen = [ways[name] for name in scenario.model.overrides]
+    chosen = [ways[name] for name in scenario.model.overrides if name in ways]
     return {hook: _in_place_of(getattr(base, hook), way) for hook, way in chosen if hasattr(base, hook)}
 
 

@@ -58,7 +58,8 @@ class Parts(Oracle):
             if len(outs) == 1 or not any(outs):
                 return first
             return outs if first is None or None in outs else Output(first.form, self.mean(f"{name}_step"))
-        self.value = fmean(self.losses) if self.is_computed and all(outs) else None
+        times = self.numbers.times_ended if name == "training" else 1
+        self.value = times * fmean(self.losses) if self.is_computed and all(outs) else None
         yield from self.hook(f"{name}_step_end", **(self.parts() if self.s.data_parallel else {"outputs": first}))
         if first is None or None in outs:
             return None
