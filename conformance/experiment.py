@@ -102,13 +102,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Log:
-    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has
-    done so before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
-    default; `reduce_fx` "spread" is a function of the user's own, of all values of the epoch: the greatest less the
-    last; `batch_size` 0 leaves it to the batch; with `logger` False no logger is given it. With `metric` a step logs
-    an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is given
-    the outputs and the targets of the batch before. With `in_dict` it is `self.log_dict`, of a dict with this name.
-    With `enable_graph` a training step's loss is logged with its graph."""
+    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has done so
+    before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
+    default; `reduce_fx` "torch.mean" is that function, which says the same as the word; "spread" is a function of
+    the user's own, of all values of the epoch: the greatest less the last; `batch_size` 0 leaves it to the batch;
+    with `logger` False no logger is given it. With `metric` a step logs an object in place of its loss: one of
+    torchmetrics' MeanSquaredError, an attribute of the module, which it is given the outputs and the targets of the
+    batch before. With `in_dict` it is `self.log_dict`, of a dict with this name. With `enable_graph` a training
+    step's loss is logged with its graph; with `buffer` another hook logs how many training steps the module has
+    begun, which it counts in a buffer."""
 
     hook: str
     name: str
@@ -122,7 +124,13 @@ class Log:
     metric: bool = False
     in_dict: bool = False
     enable_graph: bool = False
+    buffer: bool = False
     values: Tuple[float, ...] = ()
+
+    @property
+    def averages(self) -> bool:
+        """Whether an epoch's value is the mean."""
+        return self.reduce_fx in ("mean", "torch.mean")
 
     def nth(self, count: int) -> float:
         """What a hook that is no step logs after so many calls."""

@@ -45,6 +45,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-metric": log.metric,
             "logs-in-dict": log.in_dict,
             "logs-graph": log.enable_graph,
+            "logs-buffer": log.buffer,
         }
         words |= {word for word, holds in told.items() if holds}
     for stopping in scenario.early_stopping:

@@ -260,7 +260,7 @@ def _check_log(where: str, log: Log, model: Model) -> None:
     one_of(where + ": hook", log.hook, LOGGING_HOOKS)
     if log.hook in OPTIONAL_HOOKS and log.hook not in model.defines:
         raise ScenarioError("%s: add %r to model.defines" % (where, log.hook))
-    one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "min", "max", "sum", "spread"))
+    one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "torch.mean", "min", "max", "sum", "spread"))
     natural(where + ": batch_size", log.batch_size)
     if log.on_step and log.hook in EPOCH_HOOKS:
         raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
@@ -270,8 +270,10 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         number(where + ": values", value)
     if log.enable_graph and (log.hook != "training_step" or log.metric):
         raise ScenarioError("%s: enable_graph=true needs the loss of training_step" % where)
-    if log.values and log.hook in STEPS.values():
-        raise ScenarioError("%s: values, and %s logs its loss" % (where, log.hook))
+    if (log.values or log.buffer) and log.hook in STEPS.values():
+        raise ScenarioError("%s: values or a buffer, and %s logs its loss" % (where, log.hook))
+    if log.values and log.buffer:
+        raise ScenarioError("%s: values, and a buffer" % where)
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
         raise ScenarioError("%s: %s logs that name twice" % (where, log.hook))
 

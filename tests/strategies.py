@@ -284,11 +284,13 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
         on_epoch = draw(st.sampled_from([None, True, False] if on_step else [None, True]))
         if on_step is False:  # one of the two
             on_epoch = True
-        reduce_fx = draw(st.sampled_from(["mean"] * 4 + ["min", "max", "sum", "spread"]))
+        reduce_fx = draw(st.sampled_from(["mean"] * 4 + ["torch.mean", "min", "max", "sum", "spread"]))
         rest = draw(st.sampled_from([0, 3])), draw(st.booleans())
         in_dict = draw(st.booleans())
+        buffer = hook not in STEPS.values() and draw(st.integers(0, 3)) == 0
+        graph = hook == "training_step" and draw(st.booleans())
         logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans()),
-                        in_dict=in_dict, enable_graph=hook == "training_step" and draw(st.booleans())))  # fmt: skip
+                        in_dict=in_dict, enable_graph=graph, buffer=buffer))  # fmt: skip
     return tuple(logs)
 
 

@@ -195,6 +195,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         if any(log.metric for log in scenario.model.logs):
             kind = import_module("torchmetrics").MeanSquaredError
             self.measures = nn.ModuleList(kind() if log.metric else nn.Identity() for log in scenario.model.logs)
+        if any(log.buffer for log in scenario.model.logs):
+            self.register_buffer("begun", torch.zeros((), dtype=torch.float64))
         self.automatic_optimization = not scenario.model.manual
         if scenario.model.truncated_bptt_steps:
             self.truncated_bptt_steps = scenario.model.truncated_bptt_steps
@@ -347,6 +349,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         body[hook] = step_end if hook.endswith("_step_end") else epoch_end
     if "twice-end" in scenario.model.overrides:
         body["training_step_end"] = training_step_end
+    if any(log.buffer for log in scenario.model.logs):
+        body["training_step"] = _counted(body["training_step"])
     body.update(_data_hooks(base, scenario))
     body.update(overrides(base, scenario))
     for hook in dict.fromkeys(log.hook for log in scenario.model.logs):
@@ -367,7 +371,7 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             x, y = unpack(args[0] if args else kwargs["batch"])
             loss = ((self(x) - y) ** 2).mean()
         for index, log in logs:
-            value: Any = log.nth(count) if loss is None else loss
+            value: Any = loss if loss is not None else float(self.begun) if log.buffer else log.nth(count)
             settings: Dict[str, Any] = {"on_step": log.on_step, "on_epoch": log.on_epoch}
             if log.batch_size:
                 settings["batch_size"] = log.batch_size
@@ -379,7 +383,8 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             if log.enable_graph:
                 settings["enable_graph"] = True
             if log.reduce_fx != "mean":  # which every release calls by its default
-                settings["reduce_fx"] = spread if log.reduce_fx == "spread" else log.reduce_fx
+                functions = {"spread": spread, "torch.mean": torch.mean}
+                settings["reduce_fx"] = functions.get(log.reduce_fx, log.reduce_fx)
             if log.metric:
                 self.measures[index](self(x).detach(), y)
             value = self.measures[index] if log.metric else value
@@ -390,6 +395,17 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
         return original(self, *args, **kwargs)
 
     return logging_hook
+
+
+def _counted(step: Any) -> Any:
+    """A step that counts, in a buffer of the module, how often it begins."""
+
+    @functools.wraps(step)  # keeps the signature
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.begun += 1
+        return step(self, *args, **kwargs)
+
+    return counted
 
 
 def spread(values: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,10 @@ __all__ = ["Callbacks", "Files"]
 
 
 class File(NamedTuple):
-    """What a checkpoint holds: the weights, and where the training was."""
+    """What a checkpoint holds: the weights and the buffer, and where the training was."""
 
     layers: list[list[float]]
+    begun: int
     epoch: int
     step: int
     has_callbacks: bool
@@ -186,7 +187,8 @@ class Callbacks(Checkpoints, Plan):
 
     def written(self, saving: Saving) -> File:
         """A checkpoint of this moment."""
-        return File(deepcopy(self.numbers.layers), self.epoch, self.step, not saving.save_weights_only)
+        weights = deepcopy(self.numbers.layers)
+        return File(weights, self.numbers.begun, self.epoch, self.step, not saving.save_weights_only)
 
     def file_to_test(self, call: str) -> File | None:
         """The one whose weights a test begins with, if not as they are: of the module that was just fitted the best
@@ -201,7 +203,7 @@ class Callbacks(Checkpoints, Plan):
         if self.tested is not None:
             yield from self.hook("on_load_checkpoint")
             self.updates += self.numbers.layers != self.tested.layers
-            self.numbers.layers = deepcopy(self.tested.layers)
+            self.numbers.layers, self.numbers.begun = deepcopy(self.tested.layers), self.tested.begun
 
     # ---- one that writes predictions ----------------------------------------------------------------
 

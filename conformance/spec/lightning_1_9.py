@@ -144,7 +144,13 @@ class Lightning19(Lightning1, Later):
 
     def new_trainer(self) -> None:
         super().new_trainer()
-        self.left = None
+        self.left, self.logged = None, self.log_type()
+
+    def nothing_logged(self) -> None:
+        """Whether batches come is not forgotten."""
+        before = self.logged
+        super().nothing_logged()
+        self.logged.in_batches = before.in_batches
 
     # ---- evaluations -------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class Later(Lightning):
         """For the mean of an epoch it has to be said what size a batch of the user's own type has."""
         if self.batch and self.s.data.batch == "custom":
             logs = [log for log in self.s.model.logs if log.hook == hook and not (log.batch_size or log.metric)]
-            if any(log.reduce_fx == "mean" and defaults(log)[1] for log in logs):
+            if any(log.averages and defaults(log)[1] for log in logs):
                 raise UserError(OWN_WORDS)
         super().log(hook)
 

@@ -114,7 +114,7 @@ class Pass14(Pass15):
     """A sum counts each value as often as its batch has samples; the least and the greatest are so among 0, too."""
 
     def of_epoch(self, log: Log, loader: int | None) -> float:
-        if log.metric or log.reduce_fx == "mean":
+        if log.metric or log.averages:
             return super().of_epoch(log, loader)
         values = self.values[log, loader] + self.elsewhere.get((log, loader), [])
         if log.reduce_fx == "sum":

@@ -180,7 +180,7 @@ def shown(log: Log, fork: str, loader: int | None) -> str:
 
 def reduced(log: Log, values: list[Value]) -> float:
     """The epoch's value: the mean, weighted by batch size [R21], or what else was asked for [R42]."""
-    return mean(values) if log.reduce_fx == "mean" else REDUCED[log.reduce_fx]([each.value for each in values])
+    return mean(values) if log.averages else REDUCED[log.reduce_fx]([each.value for each in values])
 
 
 def mean(values: list[Value]) -> float:

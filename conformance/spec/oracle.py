@@ -220,7 +220,8 @@ class Oracle(State):
             for rank in range(self.s.processes) if together else (self.rank,):
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
-                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else log.nth(count)
+                other = float(self.numbers.begun) if log.buffer else log.nth(count)
+                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else other
                 weight = len(self.numbers.rows(str(self.batch))) if log.metric else size
                 self.logged.log(log, value, weight if part is None else len(part), loader, rank == self.rank)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -31,12 +32,18 @@ class Parts(Oracle):
             own = {"hiddens_row": self.part[0]} if self.part and where.get("hiddens", "none") != "none" else {}
             self.batch = where["batch"]
             self.value = None if form == "none" else self.mean(name)
-            told = yield from self.hook(name, inside, **where, **own)
+            body = partial(self.begin_step, inside) if name == "training_step" else inside
+            told = yield from self.hook(name, body, **where, **own)
             self.outs.append(None if told == "return-none" or form == "none" else Output(form, self.value))
         self.part = None
         if name == "training_step" and None in self.outs and self.refuses_none:
             raise UserError(OWN_WORDS)
         return told
+
+    def begin_step(self, inside: Callable[[], Events] | None) -> Events:
+        """A training step, which the module counts in a buffer: those of DP's other devices are copies."""
+        self.numbers.begun += self.part is None or self.part.start == 0
+        yield from inside() if inside else ()
 
     def mean(self, name: str) -> float | None:
         """Of the loss or of the predictions that a step makes of its batch or of the part that it runs on."""

@@ -355,7 +355,7 @@ class Pseudocode(Batch, Callbacks):
     def take_weights(self, first: Pseudocode) -> None:
         """Those of another process, which may be new."""
         self.updates += self.numbers.layers != first.numbers.layers
-        self.numbers.layers = deepcopy(first.numbers.layers)
+        self.numbers.layers, self.numbers.begun = deepcopy(first.numbers.layers), first.numbers.begun
 
     def decides(self, own: float) -> float:
         """That of process 0 [R102], whose schedulers step as this one's."""
