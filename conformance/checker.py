@@ -16,6 +16,7 @@ from .alignment import Alignment
 from .checks import Check, Failure, Line, build, shown
 from .clauses import Clause
 from .features import applies, features
+from .optimizers import OVERRIDES
 from .scenario import Scenario, ScenarioError, scenario_of
 from .spec.contracts import CONTRACTS, DOCUMENTATION, expected
 from .spec.state import Expected
@@ -96,7 +97,8 @@ def unsupported(scenario: Scenario, header: Header) -> list[str]:
     """What a scenario needs and the trainer of a trace does not have."""
     declared = frozenset(header.declares["hooks"])
     cannot = sorted(set(scenario.needs) & set(header.declares.get("lacks", ())))
-    return cannot + sorted({event.hook for event in scenario.when} - declared - UNDECLARED)  # nothing can happen there
+    hooks = {event.hook for event in scenario.when} | {OVERRIDES[name] for name in scenario.model.overrides}
+    return cannot + sorted(hooks - declared - UNDECLARED)  # nothing can happen there
 
 
 def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: frozenset[str]) -> str:

@@ -13,8 +13,11 @@ __all__ = ["FORMS", "OVERRIDES", "discord"]
 
 # The forms of what `configure_optimizers` returns.
 FORMS = ("optimizer", "list", "tuple", "two-lists", "two-lists-crossed", "dict", "dicts", "tuple-of-dicts")
-# The hooks of optimization that a module can have its own way, and which way.
-OVERRIDES = ("alternate", "warm-up", "zero-grads", "twice-backward", "twice-end", "own-split")
+# The ways in which a module can have hooks of optimization, and which hook each is of.
+OVERRIDES = {
+    "alternate": "optimizer_step", "warm-up": "optimizer_step", "zero-grads": "optimizer_zero_grad",
+    "twice-backward": "backward", "twice-end": "training_step_end", "own-split": "tbptt_split_batch",
+}  # fmt: skip
 
 
 def discord(scenario: Scenario) -> str:

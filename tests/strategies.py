@@ -133,7 +133,8 @@ def _with_callbacks(draw: st.DrawFn, scenario: Scenario) -> Scenario:
 def _with_metric(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     """Perhaps with a metric in the place of a step's loss."""
     apart = "strategy" in scenario.trainer or scenario.model.truncated_bptt_steps > 0
-    logs = [log for log in scenario.model.logs if log.hook in STEPS.values() and not log.batch_size]
+    plain = [log for log in scenario.model.logs if not (log.batch_size or log.enable_graph)]
+    logs = [log for log in plain if log.hook in STEPS.values()]
     means = [log for log in logs if log.reduce_fx == "mean" and not log.sync_dist]
     if apart or not means or draw(st.booleans()):
         return scenario
@@ -253,7 +254,8 @@ def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
     is at a time, or all of it."""
     if model.optimizer == "none":
         return model
-    drawn: list[tuple[str, Any]] = [("overrides", tuple(draw(st.lists(st.sampled_from(OVERRIDES), max_size=2))))]
+    overrides = draw(st.lists(st.sampled_from(sorted(OVERRIDES)), max_size=2))
+    drawn: list[tuple[str, Any]] = [("overrides", tuple(overrides))]
     if model.scheduler != "none":
         # A rate that was halved for each of very many updates changes nothing any more.
         many = model.scheduler in ("step", "mixed") and (model.truncated_bptt_steps > 0 or model.dtype == "float32")

@@ -119,4 +119,4 @@ def test_a_hook_that_the_trainer_does_not_know_is_not_added() -> None:
 
     scenario = Scenario("mine", model=Model(overrides=("zero-grads",)))
     assert "optimizer_zero_grad" not in vars(model_class(Without, scenario))
-    assert set(OVERRIDES) == {"alternate", "warm-up", "zero-grads", "twice-backward", "own-split"}
+    assert set(OVERRIDES) == {"alternate", "warm-up", "zero-grads", "twice-backward", "twice-end", "own-split"}

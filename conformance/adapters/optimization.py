@@ -12,6 +12,7 @@ from typing import Any, Dict, List
 import torch
 
 from ..experiment import Scenario
+from ..optimizers import OVERRIDES
 
 __all__ = ["configured", "optimizer_with_scheduler", "overrides"]
 
@@ -85,13 +86,13 @@ def _halved(steps: int) -> float:
 def overrides(base: type, scenario: Scenario) -> Dict[str, Any]:
     """The hooks that the scenario's module has its own way; those that the trainer does not know are left out."""
     ways = {
-        "alternate": ("optimizer_step", _alternating),
-        "warm-up": ("optimizer_step", _warming_up),
-        "zero-grads": ("optimizer_zero_grad", _keeping_zeros),
-        "twice-backward": ("backward", _twice),
-        "own-split": ("tbptt_split_batch", _first_alone),
+        "alternate": _alternating,
+        "warm-up": _warming_up,
+        "zero-grads": _keeping_zeros,
+        "twice-backward": _twice,
+        "own-split": _first_alone,
     }
-    chosen = [ways[name] for name in scenario.model.overrides if name in ways]
+    chosen = [(OVERRIDES[name], ways[name]) for name in scenario.model.overrides if name in ways]
     return {hook: _in_place_of(getattr(base, hook), way) for hook, way in chosen if hasattr(base, hook)}
 
 

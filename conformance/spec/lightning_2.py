@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..experiment import Scenario
-from ..numerics import Numbers
 from .lightning_later import WITHOUT_LOADER, Later
 from .lightning_logged import Logged2
 from .oracle import UserError
@@ -45,12 +44,6 @@ class Lightning2(Later):
         saved = [call for call in scenario.calls if call.startswith("test-")]
         return "what a second file is, once callbacks have the state of a first" if "test-best" in saved[:-1] else (
             super().leaves_open(scenario))
-
-    def untrained(self) -> Numbers:
-        """Nothing is made of a loss in a training_step_end."""
-        numbers = super().untrained()
-        numbers.times_ended = 1
-        return numbers
 
     def train_on_device(self) -> Events:
         yield from self.hook("setup", stage="fit")  # before on_fit_start, and so is what follows
