@@ -72,8 +72,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
     if {"predict", "predict-unreturned"} & {*calls} and draw(st.booleans()):
         scenario = replace(scenario, prediction_writer=True, needs=(*scenario.needs, "prediction-writer"))
-    if _may_shuffle(scenario) and draw(st.integers(0, 2)) == 0:
-        scenario = replace(scenario, data=replace(data, shuffle=True, generator=draw(st.booleans())))
+    if draw(st.integers(0, 5)) == 0:
+        scenario = draw(_shuffled(scenario))
     if draw(st.integers(0, 4)) == 0:
         scenario = replace(scenario, no_grad=True, needs=(*scenario.needs, "no-grad"))
     needs = scenario.needs
@@ -98,12 +98,22 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     return scenario_of(scenario.to_dict())
 
 
-def _may_shuffle(scenario: Scenario) -> bool:
-    """Whether what it has needs no known numbers, and one training loader."""
+@st.composite
+def _shuffled(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """With a training loader that shuffles, if there is but one, and without what needs known numbers."""
     data, model = scenario.data, scenario.model
-    watches = model.monitor or scenario.early_stopping or any(saving.monitor for saving in scenario.model_checkpoint)
-    plain = data.sized and not (data.time or data.train_loaders or scenario.data_parallel)
-    return bool(plain and not watches and model.optimizer != "lbfgs")
+    if not data.sized or data.train_loaders or model.truncated_bptt_steps or model.optimizer == "lbfgs":
+        return scenario
+    without = ("strategy", "devices")
+    return replace(
+        scenario,
+        data=replace(data, time=0, shuffle=True, generator=draw(st.booleans())),
+        model=replace(model, monitor="", strict=True),
+        trainer={name: value for name, value in scenario.trainer.items() if name not in without},
+        early_stopping=(),
+        model_checkpoint=tuple(saving for saving in scenario.model_checkpoint if not saving.monitor),
+        needs=tuple(need for need in scenario.needs if need not in ("data-parallel", "early-stopping")),
+    )
 
 
 @st.composite

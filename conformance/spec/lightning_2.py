@@ -29,6 +29,7 @@ class Lightning2(Later):
     log_type = Logged2
     gone = GONE
     asks_in = "val_loop"
+    before_predict = True, False  # whether the module was in train mode, and whether a layer was in another
     counted = 0  # of the batches before the loader's, in the number of each
 
     absent = frozenset(
@@ -44,6 +45,14 @@ class Lightning2(Later):
         saved = [call for call in scenario.calls if call.startswith("test-")]
         return "what a second file is, once callbacks have the state of a first" if "test-best" in saved[:-1] else (
             super().leaves_open(scenario))
+
+    def effects_of(self, hook: str) -> None:
+        """After a prediction the modes are those of before."""
+        if hook == "on_predict_model_eval":
+            self.before_predict = self.training, self.has_mixed_modes
+        super().effects_of(hook)
+        if hook == "on_predict_model_train":
+            self.training, self.has_mixed_modes = self.before_predict
 
     def train_on_device(self) -> Events:
         yield from self.hook("setup", stage="fit")  # before on_fit_start, and so is what follows

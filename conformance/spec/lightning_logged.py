@@ -262,7 +262,10 @@ class Pass19(Pass2):
         told = super().told(in_batches)
         if in_batches or not self.between:
             return told
-        return {name: value for name, value in told.items() if name.endswith(f"/dataloader_idx_{self.loader}")}
+        of_batches = [log for (log, _), _ in self.there() if "_batch_" in log.hook or "_step" in log.hook]
+        unnamed = {log.name for log in of_batches if not log.add_dataloader_idx}  # whose loader is known all the same
+        suffix = f"/dataloader_idx_{self.loader}"
+        return {name: told[name] for name in told if name.endswith(suffix) or name.removesuffix("_epoch") in unnamed}
 
 
 class Logged19(LoggedThere):
