@@ -42,7 +42,7 @@ class Observer:
         module, trainer = self.module, self.trainer
         fx: Dict[str, Any] = {"grad_enabled": torch.is_grad_enabled()}
         if module is not None:
-            parts = list(module.modules())  # a walk through the modules once, for it is most of what this costs
+            parts = list(module.modules())  # walked through once, not for each effect
             # A shared parameter is there once.
             parameters = list({id(p): p for part in parts for p in part._parameters.values() if p is not None}.values())
             if self.running is not None:

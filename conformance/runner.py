@@ -69,7 +69,8 @@ def _elsewhere(
     command = [str(world.python), "-m", "conformance.produce", trainer, str(directory.resolve()), *["blind"] * blind]
     with contextlib.ExitStack() as opened:
         answers = [
-            opened.enter_context(_producer(command, world.env(), scenarios[first::dealt])) for first in range(dealt)
+            opened.enter_context(_producer(trainer, command, world.env(), scenarios[first::dealt]))
+            for first in range(dealt)
         ]
         for number, scenario in enumerate(scenarios):
             yield scenario, answers[number % dealt](scenario)
@@ -77,7 +78,7 @@ def _elsewhere(
 
 @contextlib.contextmanager
 def _producer(
-    command: Sequence[str], env: Mapping[str, str], scenarios: Sequence[Scenario]
+    trainer: str, command: Sequence[str], env: Mapping[str, str], scenarios: Sequence[Scenario]
 ) -> Iterator[Callable[[Scenario], str | None]]:
     """A process that produces the scenarios' traces; what is entered waits for the next one's."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as questions, tempfile.TemporaryFile("w+") as errors:
@@ -97,7 +98,7 @@ def _producer(
                 errors.seek(0)
                 said = errors.read().strip().splitlines()[-12:]
                 raise HarnessError(
-                    f"{command[3]}: its process ended (exit status {status}) at scenario {scenario.name!r}:\n  "
+                    f"{trainer}: its process ended (exit status {status}) at scenario {scenario.name!r}:\n  "
                     + "\n  ".join(said)
                 )
 

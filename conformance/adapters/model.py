@@ -296,10 +296,6 @@ def model_class(base: type, scenario: Scenario) -> type:
             return None
         return output["loss"] if isinstance(output, dict) else {"loss": output, "extra": output.detach()}
 
-    def training_step_end(self: Any, output: Any) -> Any:
-        ended = step_end(self, output)
-        return {**ended, "loss": 2 * ended["loss"]} if isinstance(ended, dict) else None if ended is None else 2 * ended
-
     def together(parts: Any) -> Any:
         """The mean of the parts' losses, in the form that they have; None where a part has none."""
         if any(part is None for part in parts):
@@ -347,12 +343,10 @@ def model_class(base: type, scenario: Scenario) -> type:
         body["predict_step"] = predict_step
     for hook in scenario.model.defines:
         body[hook] = step_end if hook.endswith("_step_end") else epoch_end
-    if "twice-end" in scenario.model.overrides:
-        body["training_step_end"] = training_step_end
     if any(log.buffer for log in scenario.model.logs):
         body["training_step"] = _counted(body["training_step"])
     body.update(_data_hooks(base, scenario))
-    body.update(overrides(base, scenario))
+    body.update(overrides(base, body, scenario))
     for hook in dict.fromkeys(log.hook for log in scenario.model.logs):
         if hook in body or (hook not in OWN_STEPS and hasattr(base, hook)):
             body[hook] = _logging(hook, body.get(hook) or getattr(base, hook), scenario)

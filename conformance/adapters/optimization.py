@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping
 
 import torch
 
@@ -83,17 +83,20 @@ def _halved(steps: int) -> float:
 # ---- overrides ------------------------------------------------------------------------------------------
 
 
-def overrides(base: type, scenario: Scenario) -> Dict[str, Any]:
-    """The hooks that the scenario's module has its own way; those that the trainer does not know are left out."""
+def overrides(base: type, body: Mapping[str, Any], scenario: Scenario) -> Dict[str, Any]:
+    """The hooks that the scenario's module has its own way, around the one in its `body` or the base's; those that the
+    trainer does not know are left out."""
     ways = {
         "alternate": _alternating,
         "warm-up": _warming_up,
         "zero-grads": _keeping_zeros,
         "twice-backward": _twice,
+        "twice-end": _twice_ended,
         "own-split": _first_alone,
     }
-    chosen = [(OVERRIDES[name], ways[name]) for name in scenario.model.overrides if name in ways]
-    return {hook: _in_place_of(getattr(base, hook), way) for hook, way in chosen if hasattr(base, hook)}
+    chosen = [(OVERRIDES[name], ways[name]) for name in scenario.model.overrides]
+    known = [(hook, way) for hook, way in chosen if hasattr(base, hook)]
+    return {hook: _in_place_of(body.get(hook, getattr(base, hook)), way) for hook, way in known}
 
 
 def _in_place_of(original: Any, way: Any) -> Any:
@@ -131,6 +134,14 @@ def _keeping_zeros(module: Any, given: Dict[str, Any], default: Any) -> None:
 def _twice(module: Any, given: Dict[str, Any], default: Any) -> None:
     """Twice the gradient."""
     (2 * given["loss"]).backward()
+
+
+def _twice_ended(module: Any, given: Dict[str, Any], default: Any) -> Any:
+    """Twice the loss, in the form that it has; of no loss nothing."""
+    ended = default()
+    if isinstance(ended, dict):
+        return {**ended, "loss": 2 * ended["loss"]}
+    return None if ended is None else 2 * ended
 
 
 def _first_alone(module: Any, given: Dict[str, Any], default: Any) -> List[Any]:

@@ -329,7 +329,7 @@ class Lightning15(Lightning1):
         for log in logs:
             for rank in {*range(self.s.processes)} - {self.rank} if not log.sync_dist else ():
                 share = self.numbers.share_of(batch, rank) if batch else range(1)
-                value = float(self.numbers.begun) if log.buffer else log.nth(self.times_logged[hook])
+                value = self.told(log, self.times_logged[hook])
                 if hook in STEPS.values():
                     value = self.numbers.loss(str(batch), self.piece, share)
                 self.logged.log_elsewhere(log, value, len(share), loader if log.add_dataloader_idx else None)

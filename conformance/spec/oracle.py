@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..experiment import STEPS, Scenario
+from ..experiment import STEPS, Log, Scenario
 from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, LOADERS, MODULE_HOOKS, TRANSFERS
 from ..numerics import parts
 from .state import OWN_WORDS, Events, State
@@ -220,10 +220,13 @@ class Oracle(State):
             for rank in range(self.s.processes) if together else (self.rank,):
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
-                other = float(self.numbers.begun) if log.buffer else log.nth(count)
-                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else other
+                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else self.told(log, count)
                 weight = len(self.numbers.rows(str(self.batch))) if log.metric else size
                 self.logged.log(log, value, weight if part is None else len(part), loader, rank == self.rank)
+
+    def told(self, log: Log, count: int) -> float:
+        """What a hook that is no step logs after so many calls."""
+        return float(self.numbers.begun) if log.buffer else log.nth(count)
 
     def loader_to_name(self) -> int | None:
         """The loader whose number becomes part of a name that is logged: where an evaluation has several."""
