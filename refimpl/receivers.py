@@ -60,9 +60,7 @@ class Receivers:
         fill()
         return self.hooks
 
-    def resolved(
-        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
-    ) -> Hooks:
+    def resolved(self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None) -> Hooks:
         """Everything that the loops will call."""
         return resolve(trainer, module, datamodule, self.callbacks)
 

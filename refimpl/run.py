@@ -67,8 +67,8 @@ class Run:
         self.checkpoint: Any = None  # what is to be restored
         self.ckpt_path: Any = None
         publisher = Publisher(loggers, self.progress) if loggers and self.devices.global_rank == 0 else None
-        same = self.devices.same if self.devices.world_size > 1 else None
-        self.logbook = Logbook(self.module, self.progress, publisher, same)
+        several = self.devices if self.devices.world_size > 1 else None
+        self.logbook = Logbook(self.module, self.progress, publisher, several)
         self.data = Data(function, loaders, self.hooks, self.options, self.progress, self.devices.share)
         if function in ("fit", ""):
             scaler = LossScaler(self.devices.device) if self.options.precision == 16 else None

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from models import Stream
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from refimpl import (
@@ -32,6 +32,7 @@ QUIET: dict[str, Any] = {
     "num_sanity_val_steps": 0, "max_epochs": 2,
 }  # fmt: skip
 FOUND: dict[str, Any] = {}
+RANK = int(os.environ.get("RANK", 0))
 
 
 def data(samples: int = 24, seed: int = 0) -> TensorDataset:
@@ -215,24 +216,63 @@ def alike(devices: int, folder: Path) -> None:
 
 
 def metrics(ddp: dict[str, Any]) -> None:
-    """A metric of torchmetrics comes together once, also where one process alone reads it."""
+    """A metric of torchmetrics comes together once, also where one process alone reads it, or not at all where it alone
+    logs it; values of any type do, in groups of processes, and in a trainer that is alone none."""
     import torchmetrics
 
     class Measured(Net):
         def __init__(self) -> None:
             super().__init__()
-            self.mean = torchmetrics.MeanMetric()
+            self.mean, self.own = torchmetrics.MeanMetric(), torchmetrics.MeanMetric()
+            self.pair: Any = None
+
+        def on_validation_start(self) -> None:
+            if self.trainer and self.trainer.world_size > 1:
+                self.pair = distributed.new_group([0, 2])
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             self.mean(batch[0])
             self.log("mean", self.mean)
+            self.own(float(RANK))
+            if RANK == 0:
+                self.log("own", self.own, rank_zero_only=True)
+            self.log("pair", float(RANK), sync_dist=True, sync_dist_group=self.pair, on_step=True)
+            self.log("either", float(RANK) if RANK else torch.tensor(RANK), sync_dist=True)
+
+        def training_step(self, batch: Any, batch_idx: int, *args: Any) -> Any:
+            for reduce_fx in ("mean", "max", "sum"):
+                value = torch.tensor(RANK) if RANK == 1 else float(RANK)
+                self.log(reduce_fx, value, reduce_fx=reduce_fx, sync_dist=True)
+            return self.loss(batch)
 
         def on_validation_end(self) -> None:
             if self.global_rank == 0 and self.trainer:
-                FOUND["read alone"] = float(self.trainer.callback_metrics["mean"])
+                FOUND.setdefault("read alone", float(self.trainer.callback_metrics["mean"]))
 
     Trainer(**QUIET, **ddp).validate(Measured(), loader(2, 7), verbose=False)
     FOUND["mean"] = float(data(7).tensors[0].mean())
+    trainer = Trainer(**QUIET, **ddp)
+    trainer.fit(Measured(), loader(2), loader(2, 6))
+    FOUND["together"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    [FOUND["without others"]] = Trainer(**QUIET).validate(Measured(), loader(2), verbose=False)
+    sparse = Sparse()
+    trained(sparse, loader(2), **ddp)
+    FOUND["sparse"] = weights(sparse)
+
+
+class Sparse(Net):
+    """An embedding with sparse gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 3, sparse=True, dtype=torch.float64)
+        nn.init.ones_(self.table.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).tanh() + self.table((x[..., 0] > 0).long()))  # type: ignore[no-any-return]
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.05)
 
 
 class Slow(Net):
@@ -327,7 +367,8 @@ class Fails(Net):
         if batch_idx == 2 and self.global_rank == self.at:
             {
                 "raise": self.fail, "hang": lambda: time.sleep(1000), "uneven": lambda: None,
-                "exit": lambda: os._exit(0), "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+                "names": lambda: self.log("other", 1.0, sync_dist=True), "exit": lambda: os._exit(0),
+                "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
                 "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
                 "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
             }[self.how]()  # fmt: skip

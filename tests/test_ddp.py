@@ -175,6 +175,24 @@ def test_an_evaluation_counts_each_sample_once() -> None:
 
 
 @several
+def test_what_is_logged_comes_together_with_whom_it_is_asked_to() -> None:
+    """Each process logs its number, as a float or an integer, in steps and for epochs."""
+    for rank, found in enumerate(ran("alike", "3")):
+        told = found["together"]
+        assert {told[name] for name in ("mean", "max", "sum")} == {1.0, 2.0, 3.0}, rank
+        assert (told["either"], told["pair_epoch"]) == (1.0, 1.0), rank
+        assert ("own" in told) == (rank == 0)
+        alone = {name: found["without others"][name] for name in ("either", "pair_epoch")}
+        assert alone == {"either": rank, "pair_epoch": rank}
+    assert ran("alike", "3")[0]["together"]["own"] == 0.0
+
+
+@several
+def test_gradients_may_be_sparse() -> None:
+    assert len(set(in_all("sparse"))) > 10
+
+
+@several
 @pytest.mark.parametrize("whose", ["ours", "own"])
 def test_the_samples_of_each_epoch_are_shared_out_and_shuffled_anew(whose: str) -> None:
     found = ran("alike", "3")
@@ -221,6 +239,7 @@ FAULTS = [
     ("ddp", "raise", 0, (), "caught ValueError: boom"),
     ("ddp", "SIGKILL", 1, (), "caught ProcessError: process 1 was ended by SIGKILL"),
     ("ddp", "hang", 1, (), r"caught ProcessError: process 1 has not come, for which process 0 has waited .*=2 seconds"),
+    ("ddp", "names", 1, (), r"there came process 0 to log\('loss', .*process 1 to log\('other', "),
     ("ddp", "uneven", 0, (), r"process 1 failed:[\s\S]*after 6 batches of epoch 0, process 0 goes on, process 1 ends"),
     ("ddp_spawn", "SIGTERM", 0, (), "caught ProcessError: process 0 was ended by SIGTERM"),
     ("ddp", "raise", 1, tuple(TORCHRUN), r"caught ProcessError: process 1 failed:[\s\S]*ValueError: boom"),

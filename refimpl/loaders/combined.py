@@ -71,6 +71,4 @@ def structured(loaders: Any, items: Iterator[Any]) -> Any:
     """The next of `items` in the place of each loader, in lists and dicts as the loaders are."""
     if isinstance(loaders, Mapping):
         return {key: structured(inner, items) for key, inner in loaders.items()}
-    if isinstance(loaders, (list, tuple)):
-        return [structured(inner, items) for inner in loaders]
-    return next(items)
+    return [structured(inner, items) for inner in loaders] if isinstance(loaders, (list, tuple)) else next(items)

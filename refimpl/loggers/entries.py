@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -10,21 +11,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
-from ..errors import LogError, did_you_mean
+from ..devices import OURS
+from ..errors import ConfigurationError, LogError, did_you_mean
 from ..loaders.batches import detach
 from .rules import RULES, number
 
-__all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "settled", "syncs"]
+__all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "gathered", "settled"]
 
 # What an epoch's values are reduced by without keeping them, and what else that is called.
-_RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "min": torch.minimum, "max": torch.maximum, "sum": torch.add
-}  # fmt: skip
+_RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"min": torch.minimum, "max": torch.maximum, "sum": torch.add}
 _REDUCTIONS: dict[Any, str] = {
     **{name: name for name in ("mean", *_RUNNING)}, "default": "mean", "avg": "mean",
     torch.mean: "mean", torch.min: "min", torch.max: "max", torch.sum: "sum", min: "min", max: "max", sum: "sum",
 }  # fmt: skip
-_OPERATIONS = {"min": distributed.ReduceOp.MIN, "max": distributed.ReduceOp.MAX}
 
 
 class Settings(NamedTuple):
@@ -106,6 +105,7 @@ class Entry:
     metric: Any = None
     so_far: Any = None  # of a run before, by a callable that nobody has brought again
     batch: int = -1  # in which it was logged last: so many were done then
+    is_alone: bool = False  # a metric that is not to come together with those of other processes
     _parts: tuple[int, Any, int] = (-1, 0, 0)  # a batch that is split over devices, and what its parts come to so far
 
     def ask_again(self, hook: str | None, asked: tuple[Any, ...], settings: Settings) -> None:
@@ -157,7 +157,9 @@ class Entry:
     def reduced(self) -> Any:
         """The epoch's value."""
         if self.metric is not None:
+            syncs, self.metric._to_sync = self.metric._to_sync, self.metric._to_sync and not self.is_alone
             value = self.metric.compute()
+            self.metric._to_sync = syncs
         elif self.so_far is not None:
             value = self.so_far
         elif callable(self.settings.reduce_fx):
@@ -179,13 +181,13 @@ class Entry:
         _, total, weight = self._parts
         return total / (weight or 1)
 
-    def add(self, value: Any, batch_size: int, epoch_ended: bool, apart: bool) -> None:
+    def add(self, value: Any, batch_size: int, epoch_ended: bool, apart: bool, group: Any) -> None:
         """One more value, where it is reduced otherwise than to the mean, or over processes; not that of a step which
         each of them makes `apart`, since one may have a batch more than another. [R103]"""
-        fx, together = self.settings.reduce_fx, syncs(self.settings)
+        fx, together = self.settings.reduce_fx, self.comes_together(group)
         value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
         if together and ((self.settings.on_step and not apart) or epoch_ended):
-            self.latest = _over_processes(value, fx, self.settings.sync_dist_group)
+            self.latest = self._over_processes(value, self.group(group))
             value = self.latest if epoch_ended else value  # no later moment brings the processes together
         if fx == "mean":
             self.total, self.weight = self.total + value * batch_size, self.weight + batch_size
@@ -196,48 +198,60 @@ class Entry:
             self.steps.append(value)
         self.weight += 1
 
-    @property
-    def together(self) -> bool:
-        """Whether the epoch's values of several processes come together: asked for, or those of a metric, which does
-        it by itself."""
-        if self.metric is not None:
-            return not self.settings.rank_zero_only and _are_several(None)
-        return syncs(self.settings)
+    def group(self, group: Any) -> Any:
+        """The processes that it is reduced over: those that were named, or else those of the run's `group`."""
+        return self.settings.sync_dist_group or group
 
-    def synchronize(self) -> None:
-        """They do; every process takes part."""
-        group, fx = self.settings.sync_dist_group, self.settings.reduce_fx
+    def comes_together(self, group: Any) -> bool:
+        """Whether its values do with those of other processes: asked for, or those of a metric, which does it by
+        itself; and not where one process alone logs, or there are no others. Without a group a script's own are."""
+        asked, group = self.metric is not None or self.settings.sync_dist, self.group(group)
+        if not asked or self.settings.rank_zero_only or (group is None and OURS in os.environ):
+            return False
+        return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size(group) > 1
+
+    def synchronize(self, group: Any) -> None:
+        """The epoch's values do; every process takes part."""
+        fx, what = self.settings.reduce_fx, f"the epoch's values of {self.shown()!r}"
         if self.metric is not None:
             self.reduced()  # and keeps it, so that one process alone can read it
-        elif fx == "mean":
-            both = torch.stack([self.total, torch.full_like(self.total, self.weight)])
-            self.total, self.weight = _over_processes(both, "sum", group)
         elif callable(fx):
-            kept: list[Any] = [None] * distributed.get_world_size(group)
-            distributed.all_gather_object(kept, self.steps, group)
-            self.steps = [step for steps in kept for step in steps]
+            each = gathered(what, [step.detach().cpu() for step in self.steps], self.group(group))
+            self.steps = [step for steps in each for step in steps]
+        elif fx == "mean":
+            each = gathered(what, (self.total.detach().double().cpu(), self.weight), self.group(group))
+            totals, weights = zip(*each)
+            self.total, self.weight = sum(totals).to(self.total), sum(weights)
         else:
-            self.total = _over_processes(self.total, fx, group)
+            self.total = self._over_processes(self.total, self.group(group))
+
+    def _over_processes(self, value: Tensor, group: Any) -> Any:
+        """The values of all processes reduced; to their mean, where a callable reduces those of the epoch."""
+        fx = self.settings.reduce_fx
+        what = f"log({self.name!r}, reduce_fx={fx if isinstance(fx, str) else 'a function'!r})"
+        each = gathered(what, value.detach().double().cpu(), group)
+        if fx in _RUNNING:
+            return reduce(_RUNNING[fx], each).to(value.device, value.dtype)
+        return torch.stack(each).mean(0).to(value.device, torch.result_type(value, 1.0))
 
 
 _SAVED = ("name", "loader", "latest", "total", "weight", "steps", "so_far")
 
 
-def syncs(settings: Settings) -> bool:
-    """Whether a value is reduced over processes: asked for, called by all of them, and there are several."""
-    return bool(settings.sync_dist and not settings.rank_zero_only and _are_several(settings.sync_dist_group))
+def gathered(what: str, value: Any, group: Any) -> list[Any]:
+    """What each process of the group gives, by rank: every one has to come to the same.
 
-
-def _are_several(group: Any) -> bool:
-    is_open = distributed.is_available() and distributed.is_initialized()
-    return is_open and distributed.get_world_size(group) > 1
-
-
-def _over_processes(value: Tensor, fx: Any, group: Any) -> Tensor:
-    """The values of all processes reduced; to their mean, where a callable reduces those of the epoch."""
-    value = value.detach().clone()
-    distributed.all_reduce(value, _OPERATIONS.get(fx, distributed.ReduceOp.SUM), group)
-    return value if fx in _RUNNING else value / distributed.get_world_size(group)
+    Raises ConfigurationError where they come to different things.
+    """
+    each: list[Any] = [None] * distributed.get_world_size(group)
+    try:
+        distributed.all_gather_object(each, (what, value), group)
+    except RuntimeError as error:
+        raise type(error)(f"at {what}: {error}") from error
+    if any(other != what for other, _ in each):
+        says = ", ".join(f"process {rank} to {other}" for rank, (other, _) in enumerate(each))
+        raise ConfigurationError(f"all processes have to come to the same, but there came {says}")
+    return [given for _, given in each]
 
 
 # Hook, name, and loader, None if loaders are not to be told apart: each has an entry of its own.

@@ -7,11 +7,11 @@ synchronised with the device before somebody reads a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ..errors import LogError
 from ..loaders.batches import move
@@ -28,9 +28,9 @@ class Logbook:
 
     def __init__(
         self, module: nn.Module, progress: Progress, publisher: Publisher | None = None,
-        same: Callable[[str, Any], None] | None = None
+        devices: Any = None
     ) -> None:  # fmt: skip
-        self.module, self.progress, self.publisher, self.same = module, progress, publisher, same
+        self.module, self.progress, self.publisher, self.devices = module, progress, publisher, devices
         self.dataloader_idx: int | None = None
         self._pages: list[Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
@@ -38,6 +38,11 @@ class Logbook:
         self._batches = 0  # that are done, of whatever pass
         self._resumed: Mapping[str, Any] = {}
         self._left: dict[str, Any] | None = None  # what there was to save when the run failed
+
+    @property
+    def group(self) -> Any:
+        """The processes of the run; None where it is of one."""
+        return self.devices and self.devices.group
 
     # ---- written by the loops --------------------------------------------------------------------
 
@@ -58,11 +63,13 @@ class Logbook:
         """The pass has seen its last batch: its epoch values can be read."""
         page = self._pages[-1]
         entries = [each for each in page.entries.values() if each.settings.on_epoch] if not page.ended else []
-        if self.same:
-            self.same("values to reduce over them", [each.shown() for each in entries if each.together])
-        for entry in entries:
-            if entry.together:
-                entry.synchronize()
+        together = [each for each in entries if each.comes_together(self.group)]
+        groups = dict.fromkeys([self.group] * bool(self.devices) + [each.group(self.group) for each in together])
+        for group in sorted(groups, key=distributed.get_process_group_ranks) if self.devices else ():
+            names = [each.shown() for each in together if each.group(self.group) is group]
+            self.devices.same("values to reduce over them", names, group)
+        for entry in together:
+            entry.synchronize(self.group)
         page.ended = True
         self._sized, self.dataloader_idx = -1, None
 
@@ -160,6 +167,7 @@ class Logbook:
             if entry.metric is not value:
                 rules.check_metric(name, value, self.module, entry.settings.metric_attribute)
             entry.metric, entry.latest, entry.weight = value, value._forward_cache, 1.0
+            entry.is_alone = not entry.comes_together(self.group)
             return None
         else:
             value = rules.number(name, value)
@@ -175,8 +183,8 @@ class Logbook:
         entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)
         if entry.settings.sync_dist or entry.settings.reduce_fx != "mean":
             # Of an evaluation of the trainer's own, and of the parts of a batch, another process may have fewer.
-            apart = part is not None or (self.same is not None and self.progress.state.stage != "train")
-            return entry.add(value, batch_size, pages[-1].ended, apart)
+            apart = part is not None or (self.devices is not None and self.progress.state.stage != "train")
+            return entry.add(value, batch_size, pages[-1].ended, apart, self.group)
         if entry.total.__class__ is float or value.__class__ is float:
             entry.total = entry.total + value * batch_size
         elif entry.settings.on_epoch:

@@ -54,9 +54,7 @@ SPELLINGS = Spellings(_CALLED, {old: new for new, names in _REFUSED.items() for 
 class PeriodReceivers(Receivers):
     """Receivers whose classes may have been written for another release."""
 
-    def resolved(
-        self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
-    ) -> Hooks:
+    def resolved(self, trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None) -> Hooks:
         """Everything that the loops will call, that of hooks under retired names included; and a module has the
         `data_pipeline` of its data module."""
         if datamodule is not None and hasattr(datamodule, "data_pipeline"):

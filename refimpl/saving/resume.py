@@ -33,10 +33,7 @@ __all__ = [
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 # What the period has at the top of a checkpoint, and whose it is; the other states of the parts are under "loops".
-_AT_THE_TOP = {
-    "progress": ("epoch", "global_step"),
-    "optimization": ("optimizer_states", "lr_schedulers", "scaler"),
-}
+_AT_THE_TOP = {"progress": ("epoch", "global_step"), "optimization": ("optimizer_states", "lr_schedulers", "scaler")}
 
 
 class Part(Protocol):

@@ -65,9 +65,7 @@ def devices_of(accelerator: Any, devices: Any, strategy: Any = None) -> list[tor
         raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted")
     on_cpu = accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())
     there = 1 if on_cpu else torch.cuda.device_count()
-    which = _counted(devices)
-    if which in (None, "auto"):
-        which = 1
+    which = 1 if devices in (None, "auto") else _counted(devices)
     if which == -1:
         which = max(there, 1)  # all that there are
     if type(which) is int and which > 0:
@@ -84,7 +82,7 @@ def devices_of(accelerator: Any, devices: Any, strategy: Any = None) -> list[tor
 
 def _counted(devices: Any) -> Any:
     """The number of devices, or the list of their indices, also where a command line gave it as text: "1", "0,"."""
-    if not isinstance(devices, str) or devices == "auto":
+    if not isinstance(devices, str):
         return devices
     try:
         return [int(part) for part in devices.split(",") if part.strip()] if "," in devices else int(devices)

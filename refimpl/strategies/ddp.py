@@ -9,6 +9,7 @@ DDP2: one process for each machine, which splits its batches over the devices th
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from ..dispatch import named, overridden
 from ..errors import ConfigurationError
 from ..hooks import DataHooks
 from ..loaders.batches import transformed
+from ..loggers.entries import gathered
 from ..loggers.loggers import SilentLogger
 from ..optimization import Optimization
 from ..progress import Progress
@@ -40,17 +42,22 @@ SPAWNING = ("ddp_spawn", "ddp_cpu")  # the strategies that spawn a function
 _AGREED = ("on_train_start", "on_train_batch_end", "on_validation_end", "on_epoch_end")
 
 
-class _Loss(nn.Module):
-    """What DistributedDataParallel is put around: it is given the loss, and looks for the parameters behind it. Where
-    it does, one that is in no loss keeps it from warning that it finds none."""
+def _wrapped(module: nn.Module, device: torch.device, finds_unused: bool) -> Any:
+    """DistributedDataParallel, which is given a loss, and looks for the module's parameters behind it."""
+    whole, ids = nn.Identity(), None if device.type == "cpu" else [device.index]
+    whole.module = module
+    own = [f"module.{name}" for name, _ in module.named_buffers()]  # which each process has when a step begins
+    whole._ddp_params_and_buffers_to_ignore = own  # type: ignore[assignment]
+    return nn.parallel.DistributedDataParallel(whole, ids, find_unused_parameters=finds_unused)
 
-    def __init__(self, weights: list[nn.Parameter], finds_unused: bool) -> None:
-        super().__init__()
-        unused = [nn.Parameter(torch.zeros_like(weights[0].flatten()[:1]))] if finds_unused else []
-        self.weights = nn.ParameterList([*weights, *unused])
 
-    def forward(self, loss: Tensor) -> Tensor:
-        return loss
+def _hear_the_warning(device: torch.device) -> None:
+    """Torch warns, once in a process, where it has looked for unused parameters and finds none: here, and by what
+    `apply_` calls, so that it goes through Python's filters, which it would pass by later."""
+    used = nn.Linear(1, 1, bias=False, device=device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.zeros(1).apply_(lambda _: _wrapped(used, device, True)(used.weight.sum()).item())
 
 
 class Distributed(Devices):
@@ -159,8 +166,7 @@ class Distributed(Devices):
     def _spread(self, tensors: list[Tensor]) -> None:
         """Those of process 0 go to all."""
         if tensors:
-            group = distributed.distributed_c10d._get_default_group()
-            _broadcast_coalesced(group, tensors, 250 << 20, 0)
+            _broadcast_coalesced(distributed.distributed_c10d._get_default_group(), tensors, 250 << 20, 0)
 
     def wrap(self, module: LightningModule, optimization: Optimization) -> None:
         """Gradients are averaged from here on: of every parameter, whether or not it requires one now, unless every
@@ -168,14 +174,12 @@ class Distributed(Devices):
         self.optimization = optimization
         floating = [weight for weight in module.parameters() if weight.is_floating_point() or weight.is_complex()]
         required = [weight.requires_grad for weight in floating]
-        if self.finds_unused:
-            for weight in floating:
-                weight.requires_grad = True
+        for weight in floating if self.finds_unused else ():
+            weight.requires_grad = True
         if any(weight.requires_grad for weight in floating):
-            ids = None if self.device.type == "cpu" else [self.device.index]
-            self.ddp = nn.parallel.DistributedDataParallel(
-                _Loss(floating, self.finds_unused), ids, find_unused_parameters=self.finds_unused
-            )
+            if self.finds_unused:
+                _hear_the_warning(self.device)
+            self.ddp = _wrapped(module, self.device, self.finds_unused)
         for weight, before in zip(floating, required):
             weight.requires_grad = before
         self.has_buffers = any(True for _ in module.buffers())
@@ -184,8 +188,7 @@ class Distributed(Devices):
 
     def adapt(self, hooks: dict[str, Any], module: LightningModule, progress: Progress) -> None:
         """Who prepares data, how a training step and its backward run, and when processes agree."""
-        adapt = self.within.adapt if self.within else super().adapt
-        adapt(hooks, module, progress)
+        (self.within.adapt if self.within else super().adapt)(hooks, module, progress)
         prepare, configure = hooks["prepare_data"], hooks["configure_callbacks"]
         hooks["configure_callbacks"] = partial(self._after_preparing, prepare, configure, module)
         if step := hooks["training_step"]:
@@ -233,15 +236,14 @@ class Distributed(Devices):
 
     def _optimizer_step(self, step: Callable[..., Any], *args: Any) -> Any:
         """LBFGS decides by the loss how often it evaluates its closure: by the mean of all."""
-        epoch, batch_idx, optimizer, optimizer_idx, closure, on_tpu, using_amp, using_lbfgs = args
+        closure, using_lbfgs = args[4], args[-1]
 
         def closure_of_all() -> Tensor:
             loss = closure().detach()
             distributed.all_reduce(loss)
             return loss / self.world_size  # type: ignore[no-any-return]
 
-        closed = closure_of_all if using_lbfgs else closure
-        return step(epoch, batch_idx, optimizer, optimizer_idx, closed, on_tpu, using_amp, using_lbfgs)
+        return step(*args[:4], closure_of_all if using_lbfgs else closure, *args[5:])
 
     def _then_agree(self, call: Callable[..., Any] | None, hook: str, progress: Progress, *args: Any) -> Any:
         """If one asks to stop, or has come to its deadline, all do; Ctrl-C in one interrupts all. [R102]
@@ -284,11 +286,14 @@ class Distributed(Devices):
             return loaders
         return shares(loaders, stage, self.global_rank, self.world_size, self.of_zero)
 
-    def same(self, what: str, value: Any) -> None:
+    @property
+    def group(self) -> Any:
+        """The processes of the run that goes on."""
+        return self.processes and self.processes.group
+
+    def same(self, what: str, value: Any, group: Any = None) -> None:
         """Raises ConfigurationError where the processes have different values."""
-        if self.processes is None:
-            return
-        values = self.processes.gathered(value)
+        values = gathered(what, value, group or self.group)
         if any(other != values[0] for other in values):
             other = next(rank for rank, one in enumerate(values) if one != values[0])
             one, another = differing(values[0], values[other])
@@ -300,7 +305,8 @@ class Distributed(Devices):
         """The value of process 0 in its place; every process has to ask."""
         if self.processes is None:
             return value
-        return self.processes.of_zero(transformed(value, _on_cpu) if self.global_rank == 0 else None)
+        own = transformed(value, _on_cpu) if self.global_rank == 0 else None
+        return gathered("what process 0 decides", own, self.group)[0]
 
     def wait(self) -> None:
         """Until every process has come here."""
@@ -311,7 +317,8 @@ class Distributed(Devices):
         """The checkpoint, with the states of the parts of every process."""
         if self.processes is None:
             return checkpoint
-        return {**checkpoint, "processes": self.processes.gathered(transformed(checkpoint["loops"], _on_cpu))}
+        own = transformed(checkpoint["loops"], _on_cpu)
+        return {**checkpoint, "processes": gathered("a checkpoint", own, self.group)}
 
 
 def differing(one: Any, other: Any) -> tuple[Any, Any]:

@@ -28,7 +28,7 @@ from ..progress import TrainerStatus
 from ..saving.resume import keyed
 from ..saving.shape import fitting
 
-__all__ = ["Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us"]
+__all__ = ["Launcher", "has_lost_its_launcher", "refuse_import", "spawned", "started_by_us", "told"]
 
 _STARTED_IN = os.getcwd()  # what the command line is relative to
 _PARENT = "REFIMPL_STARTED_BY"  # the number of the process that has started this one
@@ -96,15 +96,14 @@ class Launcher:
     def _watch(self) -> None:
         while not self._over and not self.cause:
             time.sleep(0.1)
-            ended = self._codes()
-            failed = {rank: code for rank, code in ended.items() if code or not self._has_finished(rank)}
-            told = self._told("failed")
-            if failed and not told:
+            failed = {rank: code for rank, code in self._codes().items() if code or not self._has_finished(rank)}
+            cause = told(self.store, "failed")
+            if failed and not cause:
                 time.sleep(0.3)
                 killed = {rank: code for rank, code in self._codes().items() if code < 0}
-                told = "; ".join(_ended(rank, code) for rank, code in (killed or failed).items())
-                told = self._told("failed") or (not killed and self._told("lost")) or told
-            self.cause = told
+                cause = "; ".join(_ended(rank, code) for rank, code in (killed or failed).items())
+                cause = told(self.store, "failed") or (not killed and told(self.store, "lost")) or cause
+            self.cause = cause
         if self.cause and not self._over:
             self._wake()
 
@@ -115,12 +114,6 @@ class Launcher:
         if self.runs:
             time.sleep(0.5)  # that run may be over by now
         return not self.runs
-
-    def _told(self, key: str) -> str:
-        """What a process that failed has said."""
-        with suppress(Exception):
-            return str(self.store.get(key).decode()) if self.store.check([key]) else ""
-        return ""
 
     def _wake(self) -> None:
         """What the main thread waits for will not come: it is woken. If it hears nothing, it is in foreign code."""
@@ -158,6 +151,13 @@ class Launcher:
         """The script of process 0 has come to its end; so do those of the others, or they are ended in 10 seconds."""
         self._over = True
         self._end_children(10.0)
+
+
+def told(store: Any, key: str) -> str:
+    """What a process has said under that name; nothing where the store has gone."""
+    with suppress(Exception):
+        return str(store.get(key).decode()) if store.check([key]) else ""
+    return ""
 
 
 def _ended(rank: int, code: int) -> str:

@@ -28,7 +28,8 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import ConfigurationError, ProcessError
-from .launch import Launcher, has_lost_its_launcher, started_by_us
+from ..loggers.entries import gathered
+from .launch import Launcher, has_lost_its_launcher, started_by_us, told
 
 __all__ = ["Lost", "Processes", "joined"]
 
@@ -132,34 +133,22 @@ class Processes:
             number, path = tempfile.mkstemp(dir=folder)
             os.truncate(number, 8 * len(_CELLS) * self.size)
             os.close(number)
-        path, host = self.of_zero((path, socket.gethostname()) if self.rank == 0 else None)
+        own = (path, socket.gethostname()) if self.rank == 0 else None
+        path, host = gathered("its memory", own, self.group)[0]
         is_here = host == socket.gethostname() and os.path.exists(path)
-        if is_here:
+        if all(gathered("its place", is_here, self.group)):  # or there are several machines
             with open(path, "r+b") as file:
                 self.cells = memoryview(mmap.mmap(file.fileno(), 8 * len(_CELLS) * self.size)).cast("q")
-        if not all(self.gathered(is_here)):
-            self.cells = None  # there are several machines
+        self.wait()
         if self.rank == 0:
             os.unlink(path)
 
     # ---- together: every process has to call these, in the same order --------------------------------------------
 
-    def of_zero(self, value: Any) -> Any:
-        """What process 0 gives; what the others give is not looked at."""
-        given = [value]
-        distributed.broadcast_object_list(given, 0, self.group)
-        return given[0]
-
-    def gathered(self, value: Any) -> list[Any]:
-        """What each process gives, by rank."""
-        values: list[Any] = [None] * self.size
-        distributed.all_gather_object(values, value, self.group)
-        return values
-
     def wait(self) -> None:
         """Until all have come here."""
         if not self.is_parted:
-            distributed.barrier(self.group)
+            gathered("the end of what they do together", None, self.group)
 
     def exchange(self, place: str, flags: tuple[bool, ...], batches: int) -> list[list[bool]]:
         """The flags of every process, by rank. Raises ConfigurationError where the processes are at different places,
@@ -269,20 +258,19 @@ class Processes:
     def _cause(self, store: Any, seen: str) -> str:
         """What is known of the process that failed first."""
         with suppress(Exception):
-            store.add(f"waited/{self.rank}", 1)
+            store.set(f"waited/{self.rank}", seen)
         for _ in range(15 if self.launcher else 5):
-            with suppress(Exception):
-                if store.check(["failed"]):
-                    return str(store.get("failed").decode())
-            if self.launcher and self.launcher.cause:
-                return self.launcher.cause
+            if cause := told(store, "failed") or (self.launcher and self.launcher.cause):
+                return str(cause)
             time.sleep(0.1)
-        missing = [1 - self.rank] if self.size == 2 else []  # also where whoever kept the store has gone
-        with suppress(Exception):
-            missing = [rank for rank in range(self.size) if not store.check([f"waited/{rank}"])]
+        waits = {rank: told(store, f"waited/{rank}") for rank in range(self.size)}
+        missing = [rank for rank, where in waits.items() if not where]
+        if len(missing) == self.size:  # whoever kept the store has gone
+            missing, waits = [1 - self.rank] if self.size == 2 else [], {self.rank: seen}
         who = f"process {', '.join(map(str, missing))}" if missing else "another process"
         named = f"{who} has gone" if re.search(_CLOSED, seen) else f"{who} has not come"
-        cause = f"{named}, for which process {self.rank} has waited (process_timeout={self.timeout:g} seconds): {seen}"
+        each = "; ".join(f"process {rank} {where}" for rank, where in waits.items() if where)
+        cause = f"{named}, for which process {self.rank} has waited (process_timeout={self.timeout:g} seconds): {each}"
         with suppress(Exception):  # who comes later sees the first ones leave, and not for whom they have waited
             return str(store.compare_set("lost", "", cause).decode())
         return cause

@@ -59,8 +59,7 @@ def shares(loaders: Any, stage: str, rank: int, world_size: int, of_zero: Callab
     if loaders is None or (isinstance(loaders, (list, tuple, Mapping)) and not loaders):
         return loaders  # which is told elsewhere
     if isinstance(loaders, CombinedLoader):
-        shared = shares(loaders.loaders, stage, rank, world_size, of_zero)
-        return CombinedLoader(shared, loaders.mode, loaders.begin)
+        return CombinedLoader(shares(loaders.loaders, stage, rank, world_size, of_zero), loaders.mode, loaders.begin)
     each = [
         _shared(loader, name, partial(Share, rank=rank, num_replicas=world_size, even=stage == "train"), of_zero)
         for name, loader in leaves(loaders, f"{stage}_dataloader")
@@ -80,9 +79,8 @@ def _shared(loader: Any, name: str, share: Callable[..., Share], of_zero: Callab
     own = next(iter(generators_of(loader)), None)
     default = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
     share = partial(share, seed=of_zero(own.initial_seed() if own else default) % 2**62)
-    changed: dict[str, Any]
     if batches is None or type(batches) is BatchSampler:
-        changed = {"sampler": share(loader.sampler)}
+        changed: dict[str, Any] = {"sampler": share(loader.sampler)}
         if batches is not None:
             changed["batch_sampler"] = BatchSampler(changed["sampler"], batches.batch_size, batches.drop_last)
     else:  # one of the user's own: whole batches are shared

@@ -178,8 +178,7 @@ class TrainerView(Options):
     @property
     def log_dir(self) -> str:
         """The folder of the first logger, which need not exist yet; without one, `default_root_dir`."""
-        folder = self.logger and (self.logger.log_dir or self.logger.save_dir)
-        return folder or self.default_root_dir
+        return (self.logger and (self.logger.log_dir or self.logger.save_dir)) or self.default_root_dir
 
     # ---- callbacks, all and by their kind --------------------------------------------------------
 
