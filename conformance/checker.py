@@ -7,7 +7,7 @@ nor any trainer is imported here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import inf
 from pathlib import Path
@@ -18,6 +18,8 @@ from .clauses import Clause
 from .features import applies, features
 from .optimizers import OVERRIDES
 from .scenario import Scenario, ScenarioError, scenario_of
+from .scenario_rules import NEEDS
+from .scenario_values import each_of
 from .spec.contracts import CONTRACTS, DOCUMENTATION, expected
 from .spec.state import Expected
 from .trace import Event, Header, TraceError, TraceReader, open_trace
@@ -29,6 +31,9 @@ LINES = 4096  # that are remembered, from one trace to the next: a trace may nam
 CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented
 # What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
 UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
+
+# What a trainer can lack: what scenarios need, or use, and arguments that it would have nothing to say in.
+LACKING = (*NEEDS, "closures", "sanity-check", "on_tpu", "using_native_amp", "using_lbfgs")
 
 
 def judge_file(path: Path, clauses: Mapping[str, Clause], contract: str = DOCUMENTATION) -> list[Verdict]:
@@ -52,6 +57,11 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
         judged = [clause.id for clause in clauses.values() if not clause.excluded]
         deque(reader, maxlen=0)  # a malformed line is an error all the same
         return [Verdict(scenario.name, clause, Status.NOT_APPLICABLE, reason) for clause in judged]
+    lacks = frozenset(reader.header.declares.get("lacks", ()))
+    try:
+        each_of("declares.lacks", lacks, LACKING)
+    except ScenarioError as error:
+        raise TraceError(reader.path, 1, f"the header's {error}") from None
     cannot = unsupported(scenario, reader.header)
     audience = _audience(tuple(clauses.values()))
 
@@ -63,7 +73,9 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
         if not applies(clause.check, known):
             verdicts[clause.id] = Verdict(scenario.name, clause.id, Status.NOT_APPLICABLE)
             continue
-        lacking = ", ".join(cannot) or _lacking(clause, audience.checks[clause.id], declared, effects)
+        told = lacks & {*clause.check.get("given", ()), clause.check.get("field")}
+        missing = ", ".join([*cannot, *sorted(told)])
+        lacking = missing or _lacking(clause, audience.checks[clause.id], declared, effects)
         if lacking:
             verdicts[clause.id] = Verdict(
                 scenario.name, clause.id, Status.UNSUPPORTED, f"the trainer has no {lacking}"
@@ -74,7 +86,8 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
     ranks = []
     for rank in range(scenario.recorded):
         of_rank = {clause: _of_rank(rank, check, clauses[clause]) for clause, check in checks.items()}
-        ranks.append(_Lockstep(scenario, rank, declared, of_rank, contract, audience))
+        oracle = expected(scenario, rank, contract, declared | UNDECLARED, "closures" not in lacks)
+        ranks.append(_Lockstep(scenario, rank, oracle, of_rank, audience))
     for event in reader:
         if event.rank >= len(ranks):
             raise TraceError(reader.path, event.seq + 2, f"rank {event.rank}: the scenario has {len(ranks)} processes")
@@ -83,22 +96,36 @@ def judge(reader: TraceReader, clauses: Mapping[str, Clause], contract: str = DO
         lockstep.alignment.hear_out()
     for lockstep in ranks:
         lockstep.finish()
-    ended_early = _ended_early(ranks)
+    footer = reader.footer
+    outside = footer.error if footer.outcome == "raised" and not any(lockstep.has_raised for lockstep in ranks) else ""
+    ended_early = outside or _ended_early(ranks)
     for clause_id in checks:
         verdict = _verdict(scenario.name, clause_id, ranks)
         if ended_early and verdict.status is Status.FAIL and verdict.seq is None:
             reason = f"not reached: the run raised {ended_early}"
             verdict = Verdict(scenario.name, clause_id, Status.NOT_APPLICABLE, reason)
         verdicts[clause_id] = verdict
+    if outside and "run.returns" in clauses:
+        reason = f"the run raised, in no call of the user's: {outside}"
+        verdicts["run.returns"] = Verdict(scenario.name, "run.returns", Status.FAIL, reason)
     return [verdicts[clause.id] for clause in clauses.values() if clause.id in verdicts]
 
 
 def unsupported(scenario: Scenario, header: Header) -> list[str]:
     """What a scenario needs and the trainer of a trace does not have."""
     declared = frozenset(header.declares["hooks"])
-    cannot = sorted(set(scenario.needs) & set(header.declares.get("lacks", ())))
+    cannot = sorted({*scenario.needs, *_used(scenario)} & set(header.declares.get("lacks", ())))
     hooks = {event.hook for event in scenario.when} | {OVERRIDES[name] for name in scenario.model.overrides}
     return cannot + sorted(hooks - declared - UNDECLARED)  # nothing can happen there
+
+
+def _used(scenario: Scenario) -> Iterator[str]:
+    """What it uses without saying that it needs it."""
+    model = scenario.model
+    if model.optimizer == "lbfgs" or model.closure or any(event.do == "skip-closure" for event in scenario.when):
+        yield "closures"
+    if scenario.trainer.get("num_sanity_val_steps"):
+        yield "sanity-check"
 
 
 def _lacking(clause: Clause, check: Check, declared: frozenset[str], effects: frozenset[str]) -> str:
@@ -169,22 +196,24 @@ class _Lockstep:
     """The trace and the oracle of one process side by side, each event handed to the checks that ask for it."""
 
     def __init__(
-        self, scenario: Scenario, rank: int, declared: frozenset[str], of_clause: Mapping[str, Check], contract: str,
+        self, scenario: Scenario, rank: int, oracle: Iterator[Expected], of_clause: Mapping[str, Check],
         audience: _Audience,
     ) -> None:  # fmt: skip
         self.rank, self.of_clause, self.audience = rank, of_clause, audience
         self.context: dict[int | None, tuple[str, ...]] = {}  # of each failure's place in the trace, the lines around
         self.suspected: dict[Check, tuple[str, ...]] = {}  # the lines around what may prove to be a failure
         self.recent: deque[tuple[Event, Expected | None]] = deque(maxlen=CONTEXT)
-        oracle = expected(scenario, rank, contract, declared | UNDECLARED)
         self.alignment = Alignment(oracle, self.expect, scenario.shuffles or scenario.processes > 1)
         self.raised, self.is_to_raise = "", False  # by the user's call
+        self.has_raised = False  # any of them, a checkpoint's included
         self.expecting: dict[Line, list[Check]] = {}
         self.seeing: dict[Line, list[Check]] = {}
 
     def feed(self, event: Event) -> None:
         """The next event of this process."""
         counterpart = self.alignment.counterpart(event)
+        if event.receiver == "trainer":
+            self.has_raised = self.has_raised or "raised" in event.args
         if event.receiver == "trainer" and event.hook != "save_checkpoint":
             self.raised = self.raised or str(event.args.get("raised", ""))
         self.recent.append((event, counterpart))

@@ -100,7 +100,8 @@ def record(arguments: argparse.Namespace) -> int:
         output.write_bytes((Path(scratch) / f"{scenario.name}.jsonl").read_bytes())
     with open_trace(output) as reader:
         events = sum(1 for _ in reader)
-    print(f"{output}: {events} events of {scenario.name} on {arguments.adapter}")
+        raised = f"; the run raised {reader.footer.error}" if reader.footer.outcome == "raised" else ""
+    print(f"{output}: {events} events of {scenario.name} on {arguments.adapter}{raised}")
     return 0
 
 

@@ -5,7 +5,8 @@ Runs in the trainer's own world: the standard library and torch, Python 3.8 and 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from operator import attrgetter
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import torch
 
@@ -27,6 +28,7 @@ class Observer:
         self._requires: List[List[bool]] = []  # of each, which parameters required gradients when it was made
         self._params: List[torch.Tensor] = []
         self._version = 0
+        self.metrics_of: Callable[[Any], Mapping[str, Any]] = attrgetter("callback_metrics")  # of a trainer
 
     def begin_anew(self, module: Any, trainer: Any) -> None:
         """From here on it is another module and trainer; the module's parameters are nobody's change."""
@@ -57,7 +59,7 @@ class Observer:
             fx["global_step"] = int(trainer.global_step)
             fx["current_epoch"] = int(trainer.current_epoch)
             fx["stage"] = _stage(trainer)
-            fx.update(_logged(trainer.callback_metrics))
+            fx.update(_logged(self.metrics_of(trainer)))
         if self.optimizers:
             fx["trainable"] = [i for i, opt in enumerate(self.optimizers) if _required(opt) == self._requires[i]]
             if self.tags is None:  # of data that formulas know

@@ -161,7 +161,7 @@ class Model:
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
     the kind `optimizer`, trains one of them; each has its `scheduler`, "step" or "epoch", or "mixed": the first one's
-    steps by steps, the second's by epochs. `frequencies` are theirs. With `manual`
+    steps by steps, the second's by epochs; one optimizer has both of them then. `frequencies` are theirs. With `manual`
     the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
     then the steps of the schedulers; with `closure` the first two and the loss are in a closure that step is given;
     with `plain` the one optimizer is that of `optimizers(use_pl_optimizer=False)`.
@@ -214,12 +214,24 @@ class Model:
         """The form of what `configure_optimizers` returns; "none" where there is no optimizer."""
         if self.form or self.optimizer == "none":
             return self.form or "none"
+        if self.schedulers > self.optimizers:
+            return "two-lists"
         one, many = ("dict", "dicts") if self.frequencies or self.scheduler != "none" else ("optimizer", "list")
         return one if self.optimizers == 1 else many
 
-    def interval(self, optimizer_idx: int) -> str:
-        """What the scheduler of an optimizer steps by: "step" or "epoch", or "none" where there is none."""
-        return self.scheduler if self.scheduler != "mixed" else ("step", "epoch")[optimizer_idx]
+    @property
+    def schedulers(self) -> int:
+        """How many there are."""
+        return {"none": 0, "mixed": 2}.get(self.scheduler, self.optimizers)
+
+    def interval(self, scheduler_idx: int) -> str:
+        """What a scheduler steps by: "step" or "epoch"."""
+        return self.scheduler if self.scheduler != "mixed" else ("step", "epoch")[scheduler_idx]
+
+    def schedulers_of(self, optimizer_idx: int, interval: str) -> Tuple[int, ...]:
+        """The numbers of those of an optimizer that step by the interval."""
+        own = range(self.schedulers) if self.optimizers == 1 else (optimizer_idx,) * (self.schedulers > 0)
+        return tuple(index for index in own if self.interval(index) == interval)
 
     @property
     def monitors_nothing(self) -> bool:

@@ -21,7 +21,7 @@ def features(scenario: Scenario) -> frozenset[str]:
     """Words such as "call:test", "option:max_steps", "training_step:return-none", "source:datamodule".
 
     The word "when" says that the scenario makes something unusual happen, "particular" that, or that a batch runs
-    through other lines; "everywhere" says nothing.
+    through other lines; "everywhere" says nothing, nor does "closures", which a trainer can lack.
     """
     data, model = scenario.data, scenario.model
     words = {f"call:{call}" for call in scenario.calls}
@@ -31,7 +31,7 @@ def features(scenario: Scenario) -> frozenset[str]:
     words |= {f"precision:{scenario.option('precision')}"}
     words |= {f"defines:{hook}" for hook in model.defines} | {f"lacks:{hook}" for hook in model.lacks}
     words |= {f"model-callback:{kind}" for kind in model.callbacks}
-    words |= {f"optimizers:{model.optimizers}", f"form:{model.returns_form}", "everywhere"}
+    words |= {f"optimizers:{model.optimizers}", f"form:{model.returns_form}", "everywhere", "closures"}
     words |= {f"overrides:{override}" for override in model.overrides}
     for log in model.logs:
         words |= {f"logs:{log.hook}", f"reduces:{log.reduce_fx}"}

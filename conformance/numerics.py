@@ -119,7 +119,7 @@ class Numbers:
         self.rates = [RATE for _ in self.layers]
         self._moments: list[tuple[list[float], ...] | None] = [None for _ in self.layers]
         self._updates = [0 for _ in self.layers]
-        self._best = [inf for _ in self.layers]  # of the values that a plateau scheduler was given
+        self._best = [inf] * self.scenario.model.schedulers  # of the values that a plateau scheduler was given
 
     def _share(self, values: Sequence[list[float] | None], optimizer_idx: int = 0) -> None:
         """What the layer of one optimizer has of a shared bias, that of the other has."""
@@ -296,12 +296,12 @@ class Numbers:
             self._share(gradients, optimizer_idx)
         self._add_up()
 
-    def schedule(self, optimizer_idx: int = 0, value: float | None = None) -> None:
-        """What the optimizer's scheduler does in a step: it halves the rate. Given a value, it does so only on a
-        plateau."""
-        rate, best = self.rates[optimizer_idx], self._best[optimizer_idx]
+    def schedule(self, scheduler_idx: int = 0, value: float | None = None) -> None:
+        """What a scheduler does in a step: it halves the rate. Given a value, it does so only on a plateau."""
+        optimizer_idx = min(scheduler_idx, len(self.layers) - 1)
+        rate, best = self.rates[optimizer_idx], self._best[scheduler_idx]
         if value is not None and value < best * (1 - THRESHOLD):
-            self._best[optimizer_idx] = value
+            self._best[scheduler_idx] = value
         elif value is None or rate - rate * GAMMA > LEAST_CHANGE:
             self.set_rate(rate * GAMMA, optimizer_idx)
 

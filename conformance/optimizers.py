@@ -52,8 +52,8 @@ def _of_scheduler(scenario: Scenario) -> Rules:
     bare = model.scheduler == "epoch" and not more
     words = "what an lr_dict says, model.scheduler_frequency and its like, needs a scheduler that steps by itself"
     yield more and not automatic, words
-    two = model.scheduler != "mixed" or (model.optimizers == 2 and automatic)
-    yield not two, 'model.scheduler="mixed" needs two model.optimizers, and automatic optimization'
+    alone, both = model.schedulers <= model.optimizers, ' holds two schedulers for one optimizer only as "two-lists"'
+    yield not alone and model.returns_form != "two-lists", "model.form=%r" % model.form + both
     yield not model.lr_dict and not bare, "model.lr_dict=false needs a scheduler per epoch, and no more about it"
     yield not (model.strict or model.monitor), "model.strict=false needs a model.monitor"
     yield bool(model.unheeded and model.monitor), "model.unheeded is of a scheduler without a model.monitor"

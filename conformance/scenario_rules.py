@@ -85,8 +85,9 @@ def check(scenario: Scenario) -> None:
         raise ScenarioError("%s: %s" % (name, discord(scenario)))
     if scenario.option("gradient_clip_val") and scenario.model.manual:
         raise ScenarioError("%s: trainer.gradient_clip_val needs automatic optimization" % name)
-    if scenario.lr_monitor and (model.scheduler == "none" or model.manual or scenario.processes > 1):
-        words = "a scheduler that steps by itself, and one process"
+    one_each = model.schedulers == model.optimizers
+    if scenario.lr_monitor and (not one_each or model.manual or scenario.processes > 1):
+        words = "one scheduler for each optimizer, which steps by itself, and one process"
         raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
     if (scenario.prediction_writer or scenario.no_grad) and scenario.processes > 1:
         raise ScenarioError("%s: prediction_writer and no_grad need one process" % name)

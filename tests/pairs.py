@@ -31,7 +31,7 @@ __all__ = ["chosen", "draw", "pairs"]
 
 DRAWN, SEED, LONGEST, TIMES, MOST = 6000, 1, 600, 5, 268  # LONGEST in events, TIMES that a pair is drawn
 # Words that nearly every scenario has, or that say what another one says.
-SAID = "everywhere when particular option:max_epochs option:devices option:strategy source:module".split()
+SAID = "everywhere closures when particular option:max_epochs option:devices option:strategy source:module".split()
 SAID += "optimizers:1 batch:tuple precision:32 scheduler:none form:none".split()
 
 # What is at work wherever it is, though the same events are due without it; or which the oracle says little of.

@@ -66,7 +66,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     needs += ("callable-reductions",) * any(log.reduce_fx == "spread" for log in model.logs)
     needs += ("log-dict-batch-size",) * any(log.in_dict and log.batch_size > 0 for log in model.logs)
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
-    rates = model.scheduler != "none" and not model.manual
+    rates = model.schedulers == model.optimizers and not model.manual
     if rates and draw(st.integers(0, 2)) == 0:
         scenario = replace(scenario, lr_monitor=True, needs=(*needs, "lr-monitor"))
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
@@ -227,7 +227,8 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     manual = optimizer not in ("none", "lbfgs") and draw(st.integers(0, 4)) == 0
     splits = data.time and data.batch in ("tuple", "dict") and not data.train_loaders and not manual
     steps = draw(st.integers(0, 3)) if splits else 0
-    automatic = ["none", "step", "epoch", *["mixed"] * (optimizers == 2)]
+    turns = () if manual else tuple(draw(st.one_of(st.just([]), frequencies)))
+    automatic = ["none", "step", "epoch", *["mixed"] * (optimizers == 2 or not turns)]
     schedulers = ["none", "step", "epoch"] if manual else ["none"] if optimizer == "none" else automatic
     hooks = [hook for hook in OPTIONAL_HOOKS if not (steps and hook == "training_step_end")]
     model = Model(
@@ -245,7 +246,7 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         layer_in_eval=draw(st.booleans()),
         logs=draw(_logs()),
         optimizers=optimizers,
-        frequencies=() if manual else tuple(draw(st.one_of(st.just([]), frequencies))),
+        frequencies=turns,
         manual=manual,
         closure=manual and draw(st.booleans()),
         plain=manual and optimizers == 1 and draw(st.booleans()),

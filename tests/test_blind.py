@@ -19,17 +19,16 @@ pytestmark = pytest.mark.slow
 
 
 # When a process hears that another has left it alone is a matter of time; in spawned ones nobody looks.
-SCENARIOS = [
-    scenario for scenario in load_scenarios()
-    if not {"alone", "spawned"} & features(scenario) and not scenario.name.startswith(DRAWN_NAMES)
-]  # fmt: skip
+SCENARIOS = [scenario for scenario in load_scenarios() if not {"alone", "spawned"} & features(scenario)]
 
 
 def test_reading_effects_changes_nothing(tmp_path: Path, healthy: Healthy) -> None:
-    """Of the releases `test_lightning.py` makes sure."""
-    for scenario in SCENARIOS:
+    """Of the drawn scenarios on every fifth. Of the releases `test_lightning.py` makes sure."""
+    drawn = [scenario for scenario in SCENARIOS if scenario.name.startswith(DRAWN_NAMES)]
+    scenarios = [scenario for scenario in SCENARIOS if scenario not in drawn] + drawn[::5]
+    for scenario in scenarios:
         healthy(scenario)
-    assert changed("refimpl", SCENARIOS, healthy.folder, tmp_path / "blind") == set()
+    assert changed("refimpl", scenarios, healthy.folder, tmp_path / "blind") == set()
 
 
 def changed(trainer: str, scenarios: Sequence[Scenario], seen: Path, blind: Path) -> set[str]:

@@ -24,7 +24,7 @@ from conformance.hooks import HOOKS
 from conformance.scenario import Data, Model, Scenario, When, load_scenarios
 from conformance.spec.contracts import expected
 from conformance.spec.state import Expected
-from conformance.trace import Event, Header, TraceError
+from conformance.trace import Event, Footer, Header, TraceError
 from conformance.verdicts import Status, Verdict
 
 PLAIN = Scenario("plain", data=Data(train=3, val=(2,)), trainer={"max_epochs": 2})
@@ -299,6 +299,7 @@ class Reader:
 
     path = "rows"
     header = Header("0", LONG.to_dict(), {}, {"hooks": list(HOOKS), "effects": list(EFFECTS)}, {})
+    footer = Footer(0, "returned", "")
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
@@ -453,3 +454,16 @@ def test_what_a_run_that_raised_did_not_come_to_is_not_reached(tmp_path: Path) -
     # A trace that only ends is another thing: what did not come is missing.
     verdicts = judge_all(tmp_path / "t.jsonl", scenario, rows[: at + 1])
     assert verdicts["fit.on_train_end"].status is Status.FAIL
+
+
+@pytest.mark.parametrize("count", [9, None], ids=["cut", "whole"])
+def test_a_run_that_raised_outside_of_the_users_calls_has_not_returned(count: int | None, tmp_path: Path) -> None:
+    """The last line says so, and no event."""
+    scenario = Scenario("plain", callbacks=0, data=Data(train=2))
+    path = write(tmp_path / "t.jsonl", scenario, conforming(scenario)[:count])
+    lines = path.read_text().splitlines()
+    last = {**json.loads(lines[-1]), "outcome": "raised", "error": "MemoryError: boom"}
+    path.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    verdicts = {verdict.clause: verdict for verdict in judge_file(path, EVERY)}
+    assert failing(verdicts) == {"run.returns"}
+    assert verdicts["run.returns"].reason == "the run raised, in no call of the user's: MemoryError: boom"

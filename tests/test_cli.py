@@ -125,6 +125,7 @@ def test_outline(tmp_path: Path, trace: Path, capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     assert "on_fit_start" in shown and "change" not in shown
     assert main(["record", "refimpl", "fit-raise-step", "-o", str(tmp_path / "raised.jsonl")]) == 0
+    assert "; the run raised RuntimeError: told to by the scenario" in capsys.readouterr().out
     assert main(["outline", str(tmp_path / "raised.jsonl")]) == 0
     assert capsys.readouterr().out.endswith("raised RuntimeError: told to by the scenario\n")
 

@@ -37,7 +37,7 @@ def judged(traces: Path) -> TrainerRun:
 
 
 def test_reading_effects_changes_nothing(judged: TrainerRun, traces: Path, tmp_path: Path) -> None:
-    """On every fifth scenario."""
+    """On every fifth scenario, drawn ones among them."""
     assert changed(judged.trainer, SCENARIOS[::5], traces, tmp_path) == set()
 
 

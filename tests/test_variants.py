@@ -126,10 +126,10 @@ VARIANTS: dict[str, tuple[tuple[Patch, ...], Callable[[ModuleType], None]]] = {
 def test_another_engine_that_keeps_the_contract_is_clean(variant: str, tmp_path: Path, healthy: Healthy) -> None:
     patches, rebuild = VARIANTS[variant]
     clauses, found = load_clauses(), set()
-    # Those of several processes run the engine that is installed; of the drawn ones, which take long, every sixth.
+    # Those of several processes run the engine that is installed; of the drawn ones, which take long, every twelfth.
     alone = [scenario for scenario in load_scenarios() if scenario.processes == 1]
     drawn = [scenario for scenario in alone if scenario.name.startswith(DRAWN_NAMES)]
-    alone = [scenario for scenario in alone if scenario not in drawn] + drawn[::6]
+    alone = [scenario for scenario in alone if scenario not in drawn] + drawn[::12]
     seen = {scenario.name: healthy(scenario).read_bytes() for scenario in alone}
     with mutated(patches) as engine:
         rebuild(importlib.import_module("refimpl.loops"))

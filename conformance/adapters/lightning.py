@@ -15,6 +15,17 @@ from .lightning_compat import import_lightning
 __all__ = ["LightningAdapter"]
 
 
+def unread_metrics(trainer: Any) -> Dict[str, Any]:
+    """What was logged, without a trace of that having been asked: the trainer keeps what was read."""
+    connector = getattr(trainer, "_logger_connector", None) or trainer.logger_connector
+    kept = connector._callback_metrics
+    connector._callback_metrics = dict(kept)
+    try:
+        return dict(trainer.callback_metrics)
+    finally:
+        connector._callback_metrics = kept
+
+
 class LightningAdapter(LightningLikeAdapter):
     """pytorch-lightning 1.4.9, 1.5.10, 1.9.5 or 2.6.6, as a black box."""
 
@@ -75,6 +86,7 @@ class LightningAdapter(LightningLikeAdapter):
         self, scenario: Scenario, recorder: Recorder, resumed: Optional[str] = "", **options: Any
     ) -> Tuple[Any, Any, Any]:
         """1.4 is told when it is made what a fit goes on from."""
+        recorder.metrics_of = unread_metrics
         if resumed and self.is_1_4:
             options["resume_from_checkpoint"] = resumed
         return super().begin(scenario, recorder, resumed, **options)

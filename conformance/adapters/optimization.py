@@ -30,6 +30,8 @@ def configured(module: Any, scenario: Scenario) -> Any:
         row["frequency"] = frequency
     optimizers = [row["optimizer"] for row in rows]
     schedulers = [row["lr_scheduler"] for row in rows if "lr_scheduler" in row]
+    if model.schedulers > len(rows):
+        schedulers.append(_scheduler(optimizers[0], scenario, 1))
     return {
         "optimizer": optimizers[0],
         "list": optimizers,
@@ -58,7 +60,8 @@ def optimizer_with_scheduler(parameters: Any, scenario: Scenario, index: int = 0
 
 def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
     """A scheduler that halves the rate, as it is or in an lr_dict. It computes the rate from the first one and how
-    often it has stepped, so that it shows when a checkpoint has not brought its state back."""
+    often it has stepped, so that it shows when a checkpoint has not brought its state back; but for one of two that
+    an optimizer has, of which each halves what there is."""
     model, kinds = scenario.model, torch.optim.lr_scheduler
     if not model.lr_dict:
         return kinds.LambdaLR(optimizer, _halved)
@@ -66,18 +69,24 @@ def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
     if model.scheduler_frequency > 1:
         lr_dict["frequency"] = model.scheduler_frequency
     if model.scheduler_name:
-        lr_dict["name"] = model.scheduler_name + (str(index) if model.optimizers > 1 else "")
+        lr_dict["name"] = model.scheduler_name + (str(index) if model.schedulers > 1 else "")
     if model.monitor or model.unheeded:
         lr_dict["monitor"] = model.monitor or model.unheeded
     if not model.strict:  # which is the default
         lr_dict["strict"] = False
     if model.monitor:
         return {"scheduler": kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0), **lr_dict}
+    if model.schedulers > model.optimizers:
+        return {"scheduler": kinds.MultiplicativeLR(optimizer, _half), **lr_dict}
     return {"scheduler": kinds.LambdaLR(optimizer, _halved), **lr_dict}
 
 
 def _halved(steps: int) -> float:
     return 0.5**steps  # exact
+
+
+def _half(steps: int) -> float:
+    return 0.5
 
 
 # ---- overrides ------------------------------------------------------------------------------------------

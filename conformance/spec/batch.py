@@ -87,20 +87,31 @@ class Batch(Optimization):
             yield from self.accumulate(where, optimizer_idx)
         else:
             closure = partial(self.closure, where, optimizer_idx)
-            step = partial(self.optimizer_update, closure, optimizer_idx)
-            rests = self.rests(optimizer_idx, where["batch_idx"])
-            now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
-            yield from self.hook("optimizer_step", None if rests else step, **now, **self.flags())
+            yield from self.step_hook(closure, partial(self.optimizer_update, optimizer_idx), where, optimizer_idx)
             self.is_empty.add(optimizer_idx)
         self.withheld = False
-        if self.stepped and not self.numbers.overflowed and self.s.model.interval(optimizer_idx) == "step":
-            yield from self.pass_scheduler(optimizer_idx)  # [R16]
+        if self.stepped and not self.numbers.overflowed:
+            yield from self.pass_schedulers(optimizer_idx, "step")  # [R16]
         if self.s.model.truncated_bptt_steps and self.output is not None:
             before = where["hiddens"]
             self.hiddens[optimizer_idx] = f"detached:{1 if before == 'none' else int(before.split(':')[1]) + 1}"
         return self.output
 
-    def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+    def step_hook(
+        self, closure: Callable[[], Events], step: Callable[..., Events], where: dict[str, Any], optimizer_idx: int
+    ) -> Events:
+        """`optimizer_step`, which makes the step, given its closure; where a trainer has none, its lines come before
+        that, and where they come to no gradients, nothing does."""
+        if not self.has_closures:
+            yield from closure()
+            if not self.stepped:
+                return
+        inside = partial(step, closure if self.has_closures else self.nothing)
+        rests = self.rests(optimizer_idx, where["batch_idx"])
+        now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
+        yield from self.hook("optimizer_step", None if rests else inside, **now, **self.flags())
+
+    def optimizer_update(self, optimizer_idx: int, closure: Callable[[], Events]) -> Events:
         """`optimizer.step(closure)`."""
         self.warm_up(optimizer_idx)
         update = partial(self.update, closure, optimizer_idx)
@@ -179,8 +190,8 @@ class Batch(Optimization):
                 self.leave_toggled()
                 raise
             self.optimizer_idx = None  # toggle_model() has ended
-        for optimizer_idx in range(self.s.model.optimizers if self.s.model.scheduler != "none" else 0):
-            yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, {})
+        for scheduler_idx in range(self.s.model.schedulers):
+            yield from self.span(self.scheduler(scheduler_idx), "step", None, {})
 
     def manual_closure(self, optimizer_idx: int) -> Events:
         """zero_grad, the loss, manual_backward."""
@@ -199,7 +210,7 @@ class Batch(Optimization):
             if not self.s.model.plain:  # that is the user's own, which knows nothing of hooks
                 yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
 
-        yield from self.optimizer_update(inside, optimizer_idx)
+        yield from self.optimizer_update(optimizer_idx, inside)
         self.withheld = False
 
     def nothing(self) -> Events:

@@ -128,7 +128,7 @@ class Callbacks(Checkpoints, Plan):
 
     def check(self, receiver: str, stopping: Stopping) -> None:
         """Training is to end where the value has not improved by more than min_delta so many checks in a row."""
-        known, (best, waited) = self.logged.known(), self.checked[receiver]
+        known, (best, waited) = self.logged.read(), self.checked[receiver]
         if stopping.monitor not in known:
             if stopping.strict:
                 raise UserError(OWN_WORDS)
@@ -144,7 +144,7 @@ class Callbacks(Checkpoints, Plan):
         """At a step that is one of every so many, or when an epoch or its validation ends, the value is looked at; what
         is due is saved when the batch or the epoch is over [R44]. One that was never there is an error in the end
         [R80]."""
-        saving, known = self.saving[receiver], self.logged.known()
+        saving, known = self.saving[receiver], self.logged.read()
         is_due = self.is_time_to_look(receiver, hook) and not saving.every_n_train_steps
         if hook == "on_train_batch_end" and saving.every_n_train_steps and self.uncounted:
             is_due = (self.step + 1) % saving.every_n_train_steps == 0
@@ -160,7 +160,7 @@ class Callbacks(Checkpoints, Plan):
 
     def score(self, saving: Saving) -> float:
         """The value that decides, the less the better."""
-        return self.logged.known()[saving.monitor] * (1 if saving.mode == "min" else -1) if saving.monitor else 0.0
+        return self.logged.read()[saving.monitor] * (1 if saving.mode == "min" else -1) if saving.monitor else 0.0
 
     def save_due(self) -> Events:
         """What waits for this moment, each with one call of on_save_checkpoint, also where it makes two files."""

@@ -26,10 +26,12 @@ CONTRACTS: Mapping[str, type[Pseudocode]] = {
 
 
 def expected(
-    scenario: Scenario, rank: int = 0, contract: str = DOCUMENTATION, heard: Collection[str] | None = None
-) -> Iterator[Expected]:
+    scenario: Scenario, rank: int = 0, contract: str = DOCUMENTATION, heard: Collection[str] | None = None,
+    has_closures: bool = True,
+) -> Iterator[Expected]:  # fmt: skip
     """The events of a trace that keeps the contract, in order: those of one process, where there are several. `heard`
-    are the hooks that a trainer has, by default all: one that it does not have cannot change what others are given."""
+    are the hooks that a trainer has, by default all: one that it does not have cannot change what others are given.
+    Without `has_closures` it gives its optimizers none."""
     kind = CONTRACTS[contract]
 
     def has(hook: str) -> bool:
@@ -38,4 +40,5 @@ def expected(
     model = scenario.model
     defines, logs = filter(has, model.defines), (log for log in model.logs if has(log.hook))
     oracle = kind(replace(scenario, model=replace(model, defines=tuple(defines), logs=tuple(logs))), rank)
+    oracle.has_closures = has_closures
     yield from (event for event in oracle.all_calls() if has(event.hook))

@@ -134,6 +134,14 @@ class Lightning(LightningCallbacks):
         """What the loader before has come to is known."""
         if dataloader_idx > 0:
             self.logged.last_batch()
+            self.logged.innermost.between = True
+            if not self.in_sanity_check:
+                self.logged.read()
+
+    def hand_to_loggers(self) -> None:
+        """The trainer itself keeps what was logged by the end of the batch."""
+        self.logged.read()
+        super().hand_to_loggers()
 
     def predict_loop(self) -> Events:
         yield from self.begin_evaluation("predict")
@@ -185,20 +193,19 @@ class Lightning(LightningCallbacks):
             yield from self.accumulate(where, optimizer_idx)
             return self.output
         closure = partial(self.closure, where, optimizer_idx)
-        step = closure
-        if self.s.model.optimizer != "none":
-            step = partial(self.optimizer_update, closure, optimizer_idx)
+        stands_in = self.s.model.optimizer == "none"
         self.stepped = False
-        now = {"batch_idx": where["batch_idx"], "epoch": self.epoch, **self.of(optimizer_idx)}
-        yield from self.hook(
-            "optimizer_step", None if self.rests(optimizer_idx, where["batch_idx"]) else step, **now, **self.flags()
-        )
+        step = self.call_alone if stands_in else partial(self.optimizer_update, optimizer_idx)
+        yield from self.step_hook(closure, step, where, optimizer_idx)
         self.optimizer_done()
         if not self.stepped and self.needs_closure:
             raise UserError(OWN_WORDS)
-        if self.s.model.interval(optimizer_idx) == "step":
-            yield from self.pass_scheduler(optimizer_idx)
+        yield from self.pass_schedulers(optimizer_idx, "step")
         return self.output
+
+    def call_alone(self, closure: Callable[[], Events]) -> Events:
+        """What the stand-in does with its closure."""
+        yield from closure()
 
     def training_step(self, where: dict[str, Any]) -> Events:
         """The output is what is trained on, divided for the window."""
@@ -300,6 +307,8 @@ class Lightning(LightningCallbacks):
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         if ph == "E" and receiver == "trainer" and hook in OF_CALL:
             self.runs, self.left = None, self.left if self.stays else None
+            if self.left is None:
+                self.logged.lingers = {}
         event = super().event(ph, receiver, hook, args)
         if self.shuffles and str(args.get("batch")).startswith("train/"):
             loader, samples = event.args.pop("batch").rpartition("/")[0], event.args.pop("samples", [])  # it is any
@@ -313,6 +322,8 @@ class Lightning(LightningCallbacks):
         self.grad_enabled, self.scope = True, function
         self.in_sanity_check, self.piece, self.part = False, None, None  # what is toggled stays so
         self.logged.abandon()
+        if self.left is None:
+            self.logged.lingers = {}
         self.stays = True  # if one raises in on_exception, too
         try:
             yield from self.hook("on_exception")

@@ -146,7 +146,7 @@ class Lightning1(Lightning):
         deeper = self.keeps_graph and self.s.model.returns == "dict" and is_dict
         return {"outputs_keys": keys if there else [], "outputs_graph": deeper and there}
 
-    def pass_scheduler(self, optimizer_idx: int) -> Events:
+    def pass_schedulers(self, optimizer_idx: int, interval: str) -> Events:
         """Not after an optimizer's update, but when all are done."""
         yield from ()
 
@@ -163,8 +163,8 @@ class Lightning1(Lightning):
         if done % model.scheduler_frequency == 0:
             owners = self.whose_turn(self.batches_of_all)
             for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
-                if model.interval(optimizer_idx) == interval:
-                    yield from self.step_scheduler(optimizer_idx)
+                for scheduler_idx in model.schedulers_of(optimizer_idx, interval):
+                    yield from self.step_scheduler(scheduler_idx)
 
     # ---- evaluations -------------------------------------------------------------------------------
 

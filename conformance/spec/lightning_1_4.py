@@ -61,15 +61,15 @@ class Lightning14(Lightning15):
 
     # ---- an optimizer's block ---------------------------------------------------------------------
 
-    def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
+    def optimizer_update(self, optimizer_idx: int, closure: Callable[[], Events]) -> Events:
         """on_before_optimizer_step comes before `optimizer.step(closure)`, and so before the closure."""
         self.warm_up(optimizer_idx)
         if not self.s.model.plain:
             yield from self.hook("on_before_optimizer_step", **self.of(optimizer_idx))
-        yield from super().optimizer_update(closure, optimizer_idx)
+        yield from super().optimizer_update(optimizer_idx, closure)
 
     def manual_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
-        yield from self.optimizer_update(closure, optimizer_idx)
+        yield from self.optimizer_update(optimizer_idx, closure)
 
     def closure(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         if self.s.model.optimizer == "none":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..experiment import Scenario
@@ -152,6 +153,12 @@ class Lightning19(Lightning1, Later):
         super().nothing_logged()
         self.logged.in_batches = before.in_batches
 
+    def hook(self, name: str, inside: Callable[[], Events] | None = None, **args: Any) -> Events:
+        """From the beginning of an evaluation's epoch on, too, batches come."""
+        if name in ("on_validation_epoch_start", "on_test_epoch_start"):
+            self.logged.in_batches = True
+        return (yield from super().hook(name, inside, **args))
+
     # ---- evaluations -------------------------------------------------------------------------------
 
     def evaluation_batches(self, name: str, stage: str, at_most: int | None = None) -> Events:
@@ -161,10 +168,6 @@ class Lightning19(Lightning1, Later):
             yield from self.epoch_end(name, [[]])
         else:
             yield from super().evaluation_batches(name, stage, at_most)
-
-    def loader_begins(self, dataloader_idx: int) -> None:
-        super().loader_begins(dataloader_idx)
-        self.logged.innermost.between = dataloader_idx > 0
 
     def is_swallowed(self, raised: UserError) -> bool:
         """The stage stays, as where another is raised in on_exception."""

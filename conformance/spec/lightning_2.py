@@ -124,16 +124,17 @@ class Lightning2(Later):
 
     def step_epochs_schedulers(self, of_plateaus: bool) -> Events:
         """Those with interval epoch, on a plateau or not."""
-        if self.s.model.scheduler == "epoch" and not self.s.model.manual and bool(self.s.model.monitor) == of_plateaus:
-            yield from self.pass_scheduler(0)
+        if not self.s.model.manual and bool(self.s.model.monitor) == of_plateaus:
+            yield from self.pass_schedulers(0, "epoch")
 
-    def pass_scheduler(self, optimizer_idx: int) -> Events:
+    def pass_scheduler(self, scheduler_idx: int) -> Events:
         """The frequency counts epochs, or the batches of each epoch anew."""
-        done = self.epoch + 1 if self.s.model.scheduler == "epoch" else self.batches_done + 1
-        if done % self.s.model.scheduler_frequency == 0 and self.s.model.monitor and self.s.model.scheduler == "step":
-            self.due.add(optimizer_idx)
+        by_step = self.s.model.interval(scheduler_idx) == "step"
+        done = self.batches_done + 1 if by_step else self.epoch + 1
+        if done % self.s.model.scheduler_frequency == 0 and self.s.model.monitor and by_step:
+            self.due.add(scheduler_idx)
         elif done % self.s.model.scheduler_frequency == 0:
-            yield from self.step_scheduler(optimizer_idx)
+            yield from self.step_scheduler(scheduler_idx)
 
     def wrapped(self, output: Any) -> Any:
         """What on_train_batch_end gets: a dict, of a tensor or of nothing, too."""
@@ -169,7 +170,7 @@ class Lightning2(Later):
             return
         if hook == "on_train_batch_end" and every and self.step % every == 0:
             waits = not self.ends_epochs() and self.batches_done == self.loaders("train")[0] and self.validates_epoch()
-            if saving.monitor and (saving.monitor not in self.logged.known() or waits):
+            if saving.monitor and (saving.monitor not in self.logged.read() or waits):
                 self.missed.add(receiver)
             elif is_new:
                 yield from self.save_best(receiver)

@@ -43,7 +43,7 @@ class LightningCallbacks(Pseudocode):
 
     def save_best(self, receiver: str) -> Events:
         """At once, if the value is among the best; if it is not there, that is an error once a validation has run."""
-        saving, files, known = self.saving[receiver], self.files[receiver], self.logged.known()
+        saving, files, known = self.saving[receiver], self.files[receiver], self.logged.read()
         if saving.monitor not in ("", *known):
             if self.has_validated:
                 raise UserError(OWN_WORDS)

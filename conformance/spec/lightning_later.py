@@ -49,8 +49,8 @@ class Later(Lightning):
         """global_step counts the optimizer's steps, each when it is over."""
         self.step, self.uncounted = self.step + 1, 0
 
-    def optimizer_update(self, closure: Callable[[], Events], optimizer_idx: int) -> Events:
-        yield from super().optimizer_update(closure, optimizer_idx)
+    def optimizer_update(self, optimizer_idx: int, closure: Callable[[], Events]) -> Events:
+        yield from super().optimizer_update(optimizer_idx, closure)
         if self.s.model.manual and not self.s.model.plain:
             self.optimizer_done()
 

@@ -3,7 +3,9 @@ says: when a value is among the metrics, what a logger is given, what an evaluat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from ..experiment import Log
 from .logged import EVALUATES, REDUCED, Logged, Pass, Value, defaults, reduced, shown
@@ -15,6 +17,7 @@ class PassThere(Pass):
     """A step's value of an evaluation is not among the metrics. A logger is given each step's latest value again."""
 
     loader: int | None = None  # the one whose batches come
+    between = False  # two loaders
 
     def told(self, in_batches: bool) -> dict[str, float]:
         """While batches come what its steps have logged, else what is of the epoch."""
@@ -47,16 +50,18 @@ class PassThere(Pass):
 
 
 class LoggedThere(Logged):
-    """What `self.log` makes known: the pass that runs is read, and what was once read stays until it is replaced. From
-    a pass's first batch to its last, batches come, and until then those of the pass around it."""
+    """What `self.log` makes known: the pass that runs is asked, and what a callback or a scheduler has read, and what a
+    batch or a pass has come to, stays until it is replaced. From a pass's first batch to its last, batches come, and
+    until then those of the pass around it."""
 
     in_batches = False
+    lingers: Mapping[str, float] = MappingProxyType({})  # of a pass that was left, while the trainer is in its stage
 
     def begin(self) -> None:
         self.passes.append(PassThere())
 
     def last_batch(self) -> None:
-        self.in_batches = False
+        self.in_batches = self.innermost.between = False
 
     def batches_of(self, loader: int | None, batch_idx: int) -> None:
         """Batches of a loader come, this one now."""
@@ -78,8 +83,14 @@ class LoggedThere(Logged):
             self.hand_on(over.for_loggers("epoch"))
 
     def known(self) -> dict[str, float]:
-        if self.passes:
-            self.kept.update(self.innermost.told(self.in_batches))
+        return {**self.kept, **(self.innermost.told(self.in_batches) if self.passes else self.lingers)}
+
+    def abandon(self) -> None:
+        self.lingers = self.innermost.told(self.in_batches) if self.passes else {}
+        super().abandon()
+
+    def read(self) -> dict[str, float]:
+        self.kept = self.known()
         return dict(self.kept)
 
 
@@ -185,7 +196,7 @@ class Logged15(LoggedThere):
 
     def end_epoch(self) -> None:
         """An epoch of training is over; what was logged in it stays, but metrics are reset."""
-        self.known()
+        self.read()
         self.hand_on(self.innermost.for_loggers("epoch"))
         for (log, _), values in self.innermost.values.items():
             if log.metric:
@@ -229,9 +240,19 @@ def as_default(log: Log) -> Log:
 
 
 class Pass2(PassThere):
-    """What was logged per step, too, is returned as the epoch's alone; and nothing of what no logger is given."""
+    """What was logged per step, too, is returned as the epoch's alone; and nothing of what no logger is given. Between
+    two loaders nothing is known but what is of the one that is over."""
 
     forks_returned = ("_epoch",)
+
+    def told(self, in_batches: bool) -> dict[str, float]:
+        told = super().told(in_batches)
+        if in_batches or not self.between:
+            return told
+        of_batches = [log for (log, _), _ in self.there() if "_batch_" in log.hook or "_step" in log.hook]
+        unnamed = {log.name for log in of_batches if not log.add_dataloader_idx}  # whose loader is known all the same
+        suffix = f"/dataloader_idx_{self.loader}"
+        return {name: told[name] for name in told if name.endswith(suffix) or name.removesuffix("_epoch") in unnamed}
 
     def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:
         return super().returns(log, loader, loaders) if log.logger else {}
@@ -253,35 +274,10 @@ class Logged2(LoggedThere):
         self.in_batches = self.came_before.pop()
 
 
-class Pass19(Pass2):
-    """Between two loaders nothing is known but what is of the one that is over."""
-
-    between = False
-
-    def told(self, in_batches: bool) -> dict[str, float]:
-        told = super().told(in_batches)
-        if in_batches or not self.between:
-            return told
-        of_batches = [log for (log, _), _ in self.there() if "_batch_" in log.hook or "_step" in log.hook]
-        unnamed = {log.name for log in of_batches if not log.add_dataloader_idx}  # whose loader is known all the same
-        suffix = f"/dataloader_idx_{self.loader}"
-        return {name: told[name] for name in told if name.endswith(suffix) or name.removesuffix("_epoch") in unnamed}
-
-
 class Logged19(LoggedThere):
     """Until the first ones are over, and from the beginning of each epoch of training, batches come."""
 
     in_batches = True
 
     def begin(self) -> None:
-        self.passes.append(Pass19())
-
-    def last_batch(self) -> None:
-        super().last_batch()
-        self.innermost.between = False
-
-    @property
-    def innermost(self) -> Pass19:
-        innermost = self.passes[-1]
-        assert isinstance(innermost, Pass19)
-        return innermost
+        self.passes.append(Pass2())

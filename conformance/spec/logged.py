@@ -164,6 +164,10 @@ class Logged:
             found.update(each.known())
         return found
 
+    def read(self) -> dict[str, float]:
+        """The same, for a callback or a scheduler: a trainer may keep what was read."""
+        return self.known()
+
 
 def defaults(log: Log) -> tuple[bool, bool]:
     """on_step and on_epoch: as given, or as the hook has them [R39]."""

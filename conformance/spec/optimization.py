@@ -21,6 +21,10 @@ class Optimization(Parts):
         """"optimizer", or with several "optimizer:1"."""
         return receiver if self.s.model.optimizers == 1 else f"{receiver}:{optimizer_idx}"
 
+    def scheduler(self, scheduler_idx: int) -> str:
+        """"scheduler", or with several "scheduler:1"."""
+        return "scheduler" if self.s.model.schedulers == 1 else f"scheduler:{scheduler_idx}"
+
     def of(self, optimizer_idx: int) -> dict[str, Any]:
         """The arguments that say which optimizer is used."""
         return {"optimizer": self.numbered("optimizer", optimizer_idx), "optimizer_idx": optimizer_idx}
@@ -53,33 +57,38 @@ class Optimization(Parts):
         starts = [0, *range(1, time)[:1]] if "own-split" in self.s.model.overrides else range(0, time, size)
         return list(zip(starts, [*starts[1:], time]))
 
-    def pass_scheduler(self, optimizer_idx: int) -> Events:
-        """An update or an epoch has passed, and the optimizer's scheduler steps at every so manieth; after an
-        update, one that monitors a value waits for the end of the batch [R71]."""
-        self.passed[optimizer_idx] = self.passed.get(optimizer_idx, 0) + 1
-        if self.passed[optimizer_idx] % self.s.model.scheduler_frequency:
+    def pass_schedulers(self, optimizer_idx: int, interval: str) -> Events:
+        """An optimizer's update or an epoch has passed for those of its schedulers that step by it."""
+        for scheduler_idx in self.s.model.schedulers_of(optimizer_idx, interval):
+            yield from self.pass_scheduler(scheduler_idx)
+
+    def pass_scheduler(self, scheduler_idx: int) -> Events:
+        """It steps at every so manieth; after an update, one that monitors a value waits for the end of the
+        batch [R71]."""
+        self.passed[scheduler_idx] = self.passed.get(scheduler_idx, 0) + 1
+        if self.passed[scheduler_idx] % self.s.model.scheduler_frequency:
             return
-        if self.s.model.monitor and self.s.model.interval(optimizer_idx) == "step":
-            self.due.add(optimizer_idx)
+        if self.s.model.monitor and self.s.model.interval(scheduler_idx) == "step":
+            self.due.add(scheduler_idx)
         else:
-            yield from self.step_scheduler(optimizer_idx)
+            yield from self.step_scheduler(scheduler_idx)
 
     def end_of_batch(self) -> Events:
         """The schedulers that have waited for it."""
         due, self.due = self.due, set()
-        for optimizer_idx in sorted(due):
-            yield from self.step_scheduler(optimizer_idx)
+        for scheduler_idx in sorted(due):
+            yield from self.step_scheduler(scheduler_idx)
 
-    def step_scheduler(self, optimizer_idx: int) -> Events:
-        """The optimizer's scheduler; one that monitors a value is given it, and without it the run ends, or goes
+    def step_scheduler(self, scheduler_idx: int) -> Events:
+        """It does; one that monitors a value is given it, and without it the run ends, or goes
         on if the scheduler is not strict [R13]."""
         model = self.s.model
         given: dict[str, float] = {}
         if model.monitor:
-            known = self.logged.known()
+            known = self.logged.read()
             if model.monitor not in known and model.strict:
                 raise UserError(OWN_WORDS)
             if model.monitor not in known:
                 return
             given = {"value": self.decides(known[model.monitor])}
-        yield from self.span(self.numbered("scheduler", optimizer_idx), "step", None, given)
+        yield from self.span(self.scheduler(scheduler_idx), "step", None, given)

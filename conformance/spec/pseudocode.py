@@ -117,8 +117,7 @@ class Pseudocode(Batch, Callbacks):
         yield from self.hook("on_train_epoch_end")
         yield from self.hook("on_epoch_end")
         for optimizer_idx in sorted(self.used) if not self.s.model.manual else ():
-            if self.s.model.interval(optimizer_idx) == "epoch":
-                yield from self.pass_scheduler(optimizer_idx)
+            yield from self.pass_schedulers(optimizer_idx, "epoch")
         self.logged.end()
         self.logged.begin()
         self.batches_done, self.in_epoch = 0, False

@@ -48,6 +48,7 @@ class State:
     """Of one process, as it stands at an event."""
 
     log_type = Logged
+    has_closures = True  # or the trainer gives its optimizers none
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
         self.s, self.rank = scenario, rank
@@ -79,8 +80,8 @@ class State:
         self.hiddens: dict[int, str] = {}  # what each optimizer's step is handed, by truncated_bptt_steps
         self.piece: tuple[int, int] | None = None  # of the batch, from time to time
         self.part: range | None = None  # of the batch, the rows that a device has
-        self.passed: dict[int, int] = {}  # updates or epochs that each optimizer's scheduler has seen
-        self.due: set[int] = set()  # the optimizers whose schedulers wait for the end of the batch
+        self.passed: dict[int, int] = {}  # updates or epochs that each scheduler has seen
+        self.due: set[int] = set()  # the schedulers that wait for the end of the batch
         self.used: set[int] = set()  # the optimizers that had one in this epoch
         self.monitored: Iterator[float] | None = None  # by the schedulers of process 0, where this is another
         self.should_stop = False
