@@ -100,8 +100,8 @@ class Row:
 
     @property
     def departs(self) -> bool:
-        """Whether any trainer departs from the clause, or is on record as doing so."""
-        return any(cell.departs or cell.note for cell in self.cells)
+        """Whether any trainer departs from the clause here; that one is on record as doing so is no departure yet."""
+        return any(cell.departs for cell in self.cells)
 
     @property
     def differs(self) -> bool:
