@@ -223,7 +223,8 @@ def test_every_name_of_a_module_of_the_period_can_be_imported_at_once() -> None:
     ("from refimpl.utilities.distributed import rank_zero", r"did you mean 'rank_zero_only'|there is .*rank_zero_only"),
     ("from refimpl.metrics import functional as FM", "refimpl has no 'metrics': torchmetrics has it now"),
     ("from refimpl.utilities.cli import LightningCLI", "refimpl.utilities has no 'cli': there is no LightningCLI"),
-    ("from refimpl.plugins import DDPPlugin", "refimpl has no 'plugins': one process trains on one device"),
+    ("from refimpl.plugins import DDPPlugin", "refimpl has no 'plugins': options say it, such as Trainer"),
+    ("from refimpl.strategies import DDPStrategy", "refimpl.strategies has no 'DDPStrategy': options say it"),
     ("from refimpl.loggers import WandbLogger", "refimpl.loggers has no 'WandbLogger': a class of your own"),
     ("from refimpl.loggers.wandb import WandbLogger", "refimpl.loggers has no 'wandb': a class of your own"),
 ])  # fmt: skip

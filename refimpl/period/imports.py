@@ -53,7 +53,8 @@ GONE = {
     for instead, names in {
         "torchmetrics has it now: from torchmetrics import functional, Accuracy, ...": "metrics",
         "there is no LightningCLI; Trainer.add_argparse_args takes options from the command line": "cli",
-        "one process trains on one device, so leave it out": "accelerators overrides plugins strategies",
+        "options say it, such as Trainer(devices=2, strategy='ddp'), see docs/distributed.md": """
+            accelerators overrides plugins strategies DDPPlugin DDPSpawnPlugin DDPStrategy DDPSpawnStrategy""",
         "this engine has nothing of the kind, so leave it out": "lite profiler profilers tuner",
         "a class of your own derived from refimpl.Logger can write to it, see docs/logging.md": """
             comet CometLogger mlflow MLFlowLogger neptune NeptuneLogger test_tube TestTubeLogger wandb WandbLogger""",
@@ -83,8 +84,8 @@ def missing(path: str, name: str) -> str:
     module = f"{ROOT}.{path}".strip(".")
     if name in GONE:
         return f"{module} has no {name!r}: {GONE[name]}"
-    there = sys.modules[module].__all__
-    return f"{module} has no {name!r}; there is {', '.join(there)}{did_you_mean(name, there)}"
+    there = getattr(sys.modules[module], "__all__", [])
+    return f"{module} has no {name!r}; there is {', '.join(there) or 'nothing'}{did_you_mean(name, there)}"
 
 
 class Finder(MetaPathFinder, Loader):

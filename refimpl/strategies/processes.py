@@ -148,7 +148,7 @@ class Processes:
     def wait(self) -> None:
         """Until all have come here."""
         if not self.is_parted:
-            gathered("the end of what they do together", None, self.group)
+            gathered("a barrier", None, self.group)
 
     def exchange(self, place: str, flags: tuple[bool, ...], batches: int) -> list[list[bool]]:
         """The flags of every process, by rank. Raises ConfigurationError where the processes are at different places,
