@@ -241,7 +241,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"trainer": {"gradient_clip_val": 1}, "model": {"manual": True}}, "gradient_clip_val needs automatic"),
         ({"trainer": {"precision": 16}, "needs": ["fp16"]}, 'model.dtype "float32"'),
         ({"trainer": {"precision": 16}, "model": {"dtype": "float32"}}, 'add needs = ["fp16"]'),
-        ({"lr_monitor": True, "needs": ["lr-monitor"]}, "lr_monitor needs one scheduler for each optimizer, which steps"),
+        ({"lr_monitor": True, "needs": ["lr-monitor"]}, "lr_monitor needs one scheduler for each optimizer"),
         ({"model": {"lr_dict": False, "scheduler": "step"}}, "mine: model.lr_dict=false needs a scheduler per epoch"),
         ({"model": {"strict": False, "scheduler": "step"}}, "mine: model.strict=false needs a model.monitor"),
         ({"model": {"monitor": "v", "scheduler": "step"}, "trainer": {"precision": "bf16"}},

@@ -21,7 +21,7 @@ from ..numerics import agrees
 from ..scenario import Scenario
 from ..spec.contracts import expected
 from ..spec.state import OWN_WORDS, Expected
-from ..trace import Event, Header, open_trace
+from ..trace import Event, Footer, Header, open_trace
 from ..verdicts import Status
 
 __all__ = ["OPEN", "Facts", "Recorded", "another", "change_fact", "survey"]
@@ -93,6 +93,7 @@ class Recorded:
 
     scenario: Scenario
     header: Header
+    footer: Footer
     events: Sequence[Event]
     due: Sequence[Expected]
 
@@ -102,7 +103,7 @@ class Recorded:
         with open_trace(path) as reader:
             events = list(reader)
             oracles = [expected(scenario, rank) for rank in range(scenario.processes)]
-            return cls(scenario, reader.header, events, [next(oracles[event.rank]) for event in events])
+            return cls(scenario, reader.header, reader.footer, events, [next(oracles[event.rank]) for event in events])
 
     def places(self) -> Iterator[tuple[str, str, int]]:
         """Where a fact is recorded that is not open: "args" or "fx", its name, and the event's place."""
