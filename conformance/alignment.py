@@ -146,18 +146,25 @@ class Alignment:
         while not queue and self._may_advance() and self.advance():
             queue = self.waiting.get(key)
         if not queue and event.hook in TRANSFERS and not around.is_again:  # with another one's, in its turn
-            turn = (k for k, waiting in self.waiting.items() if k[:3] == key[:3] and waiting)
-            key = next((k for k in turn if self.waiting[k][0].place == self.last + 1), key)
+            key = self._in_turn(key)
             queue = self.waiting.get(key)
         if not queue:
             return around.is_again or key in self.taken, None
         if not self._goes_on(event, queue) and queue[0].place != self.last + 1:
             self._skip_missing(event, queue)
             if self._is_again(event, key, queue, around):
-                return True, None
+                other = self._in_turn(key) if event.hook in TRANSFERS else key
+                if other == key:
+                    return True, None
+                key, queue = other, self.waiting[other]
         self.pending -= 1
         self.taken[key] = queue.popleft()
         return False, self.taken[key]
+
+    def _in_turn(self, key: Key) -> Key:
+        """That of a call that differs in its batch alone, and is due right here; or else the one that was given."""
+        turn = (k for k, waiting in self.waiting.items() if k[:3] == key[:3] and waiting)
+        return next((k for k in turn if self.waiting[k][0].place == self.last + 1), key)
 
     def _goes_on(self, event: Event, queue: deque[Due]) -> bool:
         """Whether a hook comes on its next receiver: this call is due right after that on the one before."""
