@@ -229,10 +229,10 @@ class Entry:
         """The values of all processes reduced; to their mean, where a callable reduces those of the epoch."""
         fx = self.settings.reduce_fx
         what = f"log({self.name!r}, reduce_fx={fx if isinstance(fx, str) else 'a function'!r})"
-        each = gathered(what, value.detach().double().cpu(), group)
+        each = torch.tensor(gathered(what, float(value.detach()), group), dtype=torch.float64)
         if fx in _RUNNING:
             return reduce(_RUNNING[fx], each).to(value.device, value.dtype)
-        return torch.stack(each).mean(0).to(value.device, torch.result_type(value, 1.0))
+        return each.mean().to(value.device, torch.result_type(value, 1.0))
 
 
 _SAVED = ("name", "loader", "latest", "total", "weight", "steps", "so_far")
