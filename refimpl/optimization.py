@@ -81,10 +81,9 @@ class Optimization:
         }
         for option, given in options.items():
             if given:
-                raise ConfigurationError(
-                    f"{option} acts on automatic optimization only, but {type(self.module).__name__} has "
-                    "automatic_optimization = False: do it in its training_step"
-                )
+                raise ConfigurationError(f"{option} acts on automatic optimization only, but "
+                                         f"{type(self.module).__name__} has automatic_optimization = False: do it in "
+                                         "its training_step")  # fmt: skip
 
     def _check_training_step(self) -> None:
         given = ["batch", "batch_idx"]
@@ -294,10 +293,8 @@ class OptimizerBlock:
         """
         if self._evaluated:
             option = f"accumulate_grad_batches={self.window}" if self.window > 1 else "precision=16"
-            raise ConfigurationError(
-                f"{type(self.optimizer).__name__} evaluates its closure more than once per step, which does not go "
-                f"together with {option}"
-            )
+            raise ConfigurationError(f"{type(self.optimizer).__name__} evaluates its closure more than once per step, "
+                                     f"which does not go together with {option}")  # fmt: skip
         if loss is None:
             if self.scaler:
                 self.scaler.refuse_none()

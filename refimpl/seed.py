@@ -56,10 +56,8 @@ def set_random_state(state: Mapping[str, Any], generators: Sequence[torch.Genera
     Raises CheckpointError for another number of generators.
     """
     if len(state["generators"]) != len(generators):
-        raise CheckpointError(
-            f"the states of {len(state['generators'])} generators were saved of a loader that has {len(generators)} "
-            "now; a run goes on with the loaders that it began with"
-        )
+        raise CheckpointError(f"the states of {len(state['generators'])} generators were saved of a loader that has "
+                              f"{len(generators)} now; a run goes on with the loaders that it began with")  # fmt: skip
     if "torch" in state:
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..devices import OURS
-from ..errors import ConfigurationError, LogError, did_you_mean
+from ..errors import LogError, did_you_mean
 from ..loaders.batches import detach
+from ..strategies.together import gathered, summed
 from .rules import RULES, number
 
-__all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "gathered", "settled"]
+__all__ = ["ADDS_LOADER", "Entry", "Page", "Place", "Settings", "settled"]
 
 # What an epoch's values are reduced by without keeping them, and what else that is called.
 _RUNNING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"min": torch.minimum, "max": torch.maximum, "sum": torch.add}
@@ -219,9 +220,8 @@ class Entry:
             each = gathered(what, [step.detach().cpu() for step in self.steps], self.group(group))
             self.steps = [step for steps in each for step in steps]
         elif fx == "mean":
-            each = gathered(what, (self.total.detach().double().cpu(), self.weight), self.group(group))
-            totals, weights = zip(*each)
-            self.total, self.weight = sum(totals).to(self.total), sum(weights)
+            total = summed(what, float(self.total.detach()), self.group(group))
+            self.total, self.weight = self.total.new_tensor(total), summed(what, self.weight, self.group(group))
         else:
             self.total = self._over_processes(self.total, self.group(group))
 
@@ -229,29 +229,16 @@ class Entry:
         """The values of all processes reduced; to their mean, where a callable reduces those of the epoch."""
         fx = self.settings.reduce_fx
         what = f"log({self.name!r}, reduce_fx={fx if isinstance(fx, str) else 'a function'!r})"
-        each = torch.tensor(gathered(what, float(value.detach()), group), dtype=torch.float64)
-        if fx in _RUNNING:
+        if fx in ("min", "max"):
+            each = torch.tensor(gathered(what, float(value.detach()), group), dtype=torch.float64)
             return reduce(_RUNNING[fx], each).to(value.device, value.dtype)
-        return each.mean().to(value.device, torch.result_type(value, 1.0))
+        total, dtype = summed(what, float(value.detach()), group), value.dtype
+        if fx != "sum":
+            total, dtype = total / distributed.get_world_size(group), torch.result_type(value, 1.0)
+        return torch.tensor(total, dtype=dtype, device=value.device)
 
 
 _SAVED = ("name", "loader", "latest", "total", "weight", "steps", "so_far")
-
-
-def gathered(what: str, value: Any, group: Any) -> list[Any]:
-    """What each process of the group gives, by rank: every one has to come to the same.
-
-    Raises ConfigurationError where they come to different things.
-    """
-    each: list[Any] = [None] * distributed.get_world_size(group)
-    try:
-        distributed.all_gather_object(each, (what, value), group)
-    except RuntimeError as error:
-        raise type(error)(f"at {what}: {error}") from error
-    if any(other != what for other, _ in each):
-        says = ", ".join(f"process {rank} to {other}" for rank, (other, _) in enumerate(each))
-        raise ConfigurationError(f"all processes have to come to the same, but there came {says}")
-    return [given for _, given in each]
 
 
 # Hook, name, and loader, None if loaders are not to be told apart: each has an entry of its own.

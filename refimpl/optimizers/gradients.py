@@ -101,7 +101,5 @@ def check_loss(loss: Tensor) -> None:
             f"the loss of training_step has the shape {tuple(loss.shape)}; a scalar is accepted, such as its mean()"
         )
     if not loss.requires_grad:
-        raise ConfigurationError(
-            "the loss of training_step depends on no trainable parameter: was it detached, or made anew as a tensor, "
-            "or is everything frozen?"
-        )
+        raise ConfigurationError("the loss of training_step depends on no trainable parameter: was it detached, or "
+                                 "made anew as a tensor, or is everything frozen?")  # fmt: skip

@@ -100,10 +100,9 @@ def settings(given: Any) -> Mapping[str, Any]:
     elif kind == "dataclass":
         named = {f.name: getattr(given, f.name) for f in dataclasses.fields(given) if hasattr(given, f.name)}
     if kind is None or not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named):
-        raise ConfigurationError(
-            f"save_hyperparameters: {type(given).__name__} {given!r}; accepted are the names of arguments of __init__, "
-            "nothing for all of them, or one dict with names as keys, Namespace, OmegaConf config or dataclass instance"
-        )
+        raise ConfigurationError(f"save_hyperparameters: {type(given).__name__} {given!r}; accepted are the names of "
+                                 "arguments of __init__, nothing for all of them, or one dict with names as keys, "
+                                 "Namespace, OmegaConf config or dataclass instance")  # fmt: skip
     return named
 
 

@@ -157,10 +157,9 @@ def logged_hparams(*owners: HyperparametersMixin | None) -> dict[str, Any]:
             if name in owner._hparams_unlogged:
                 continue
             if name in together and not _same(together[name], value):
-                raise ConfigurationError(
-                    f"the loggers would be given two values of the hyperparameter {name!r}: {together[name]!r}, and "
-                    f"{value!r} of {type(owner).__name__}; rename one, or save one with logger=False"
-                )
+                raise ConfigurationError(f"the loggers would be given two values of the hyperparameter {name!r}: "
+                                         f"{together[name]!r}, and {value!r} of {type(owner).__name__}; rename one, or "
+                                         "save one with logger=False")  # fmt: skip
             together[name] = value
     return together
 
@@ -233,10 +232,9 @@ def init_arguments(
 
     missing = [name for name, p in named.items() if p.default is p.empty and name not in given]
     if missing:
-        raise ConfigurationError(
-            f"{cls.__name__} requires {', '.join(missing)}, which is not among the saved hyperparameters "
-            f"{sorted(hparams)}; give it: load_from_checkpoint(..., {missing[0]}=...)"
-        )
+        raise ConfigurationError(f"{cls.__name__} requires {', '.join(missing)}, which is not among the saved "
+                                 f"hyperparameters {sorted(hparams)}; give it: load_from_checkpoint(..., "
+                                 f"{missing[0]}=...)")  # fmt: skip
     in_order = takes_more and not takes_any  # then names would not do
     first = [name for name, p in named.items() if p.kind < (p.KEYWORD_ONLY if in_order else p.POSITIONAL_OR_KEYWORD)]
     more = [name for name in arguments if name in given and name not in named] if in_order else []

@@ -24,7 +24,6 @@ from ..dispatch import named, overridden
 from ..errors import ConfigurationError
 from ..hooks import DataHooks
 from ..loaders.batches import transformed
-from ..loggers.entries import gathered
 from ..loggers.loggers import SilentLogger
 from ..optimization import Optimization
 from ..progress import Progress
@@ -34,6 +33,7 @@ from .dp import DataParallel, Parts
 from .launch import refuse_import, spawned
 from .processes import Processes, joined
 from .shares import shares
+from .together import gathered
 
 __all__ = ["SPAWNING", "Distributed"]
 
@@ -106,10 +106,8 @@ class Distributed(Devices):
             asked, fix = f"devices={here}", "leave the two out, or give the same numbers"
             if self.within:
                 asked, fix = "strategy='ddp2'", "start one on each (--nproc_per_node 1), num_nodes in all, or use 'ddp'"
-            raise ConfigurationError(
-                f"{asked}, num_nodes={self.num_nodes}, but {self.world_size} processes were started, "
-                f"{self.num_processes} on each machine; {fix}"
-            )
+            raise ConfigurationError(f"{asked}, num_nodes={self.num_nodes}, but {self.world_size} processes were "
+                                     f"started, {self.num_processes} on each machine; {fix}")  # fmt: skip
         self.num_nodes, self.node_rank = nodes, self.global_rank // self.num_processes
         self.device = self.devices[self.local_rank]
         self.spawns = self.spawns and self.starts
@@ -266,10 +264,9 @@ class Distributed(Devices):
         self.has_met = False
         if not all(ends):
             says = [f"process {rank} {'ends' if end else 'goes on'}" for rank, end in enumerate(ends)]
-            raise ConfigurationError(
-                f"after {progress.batches_done} batches of epoch {progress.current_epoch}, {', '.join(says)}: give "
-                "every process as many batches, for example by limit_train_batches"
-            )
+            raise ConfigurationError(f"after {progress.batches_done} batches of epoch {progress.current_epoch}, "
+                                     f"{', '.join(says)}: give every process as many batches, for example by "
+                                     "limit_train_batches")  # fmt: skip
         self.time_is_up = self.time_is_up or is_up
         progress.ask_to_stop(stops)  # for one alone that asks, after the next batch in which the processes meet
         self.asks = self.asks and not stops

@@ -130,10 +130,8 @@ def _samples(batch: Any) -> int:
     found = list(_walk(batch))
     rows = [len(each) for each in found if _moves(each) and hasattr(type(each), "__len__") and _ndim(each)]
     if not rows and isinstance(batch, (list, tuple)) and any(_items(item) is not None for item in batch):
-        raise ConfigurationError(
-            "strategy='dp' cannot tell whether the items of this batch are its samples or their fields, for it has no "
-            "tensor; return a dict of lists, or tensors"
-        )
+        raise ConfigurationError("strategy='dp' cannot tell whether the items of this batch are its samples or their "
+                                 "fields, for it has no tensor; return a dict of lists, or tensors")  # fmt: skip
     return (rows or [len(each) for each in found if isinstance(each, (list, tuple))] or [1])[0]
 
 
@@ -150,16 +148,13 @@ def _walk(value: Any) -> Iterator[Any]:
 
 def _cut(value: Any, rows: slice, samples: int) -> Any:
     if isinstance(value, PackedSequence) or getattr(value, "layout", torch.strided) is not torch.strided:
-        raise ConfigurationError(
-            f"strategy='dp' cannot split a {type(value).__name__} that is packed or sparse; make it in the step, of a "
-            "dense tensor"
-        )
+        raise ConfigurationError(f"strategy='dp' cannot split a {type(value).__name__} that is packed or sparse; make "
+                                 "it in the step, of a dense tensor")  # fmt: skip
     if isinstance(value, Tensor):
         if value.ndim and len(value) != samples:
-            raise ConfigurationError(
-                f"strategy='dp' splits the batch's {samples} samples along dimension 0, but it holds a tensor of shape "
-                f"{tuple(value.shape)}, too; give it that many rows, or keep it in the module"
-            )
+            raise ConfigurationError(f"strategy='dp' splits the batch's {samples} samples along dimension 0, but it "
+                                     f"holds a tensor of shape {tuple(value.shape)}, too; give it that many rows, or "
+                                     "keep it in the module")  # fmt: skip
         return value[rows] if value.ndim else value
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields") and not any(map(_moves, _walk(value))):
         is_size = isinstance(value, tuple) and all(isinstance(item, Number) for item in value)
@@ -175,10 +170,9 @@ def _cut(value: Any, rows: slice, samples: int) -> Any:
         try:
             return value[rows]
         except Exception as problem:
-            raise ConfigurationError(
-                f"strategy='dp' cannot split {type(value).__name__}: {problem!r}; give it __len__, for the samples in "
-                "it, and a __getitem__ that takes slices of them, or make it a dataclass"
-            ) from None
+            raise ConfigurationError(f"strategy='dp' cannot split {type(value).__name__}: {problem!r}; give it "
+                                     "__len__, for the samples in it, and a __getitem__ that takes slices of them, or "
+                                     "make it a dataclass") from None  # fmt: skip
     return value
 
 

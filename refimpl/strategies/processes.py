@@ -28,8 +28,8 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import ConfigurationError, ProcessError
-from ..loggers.entries import gathered
 from .launch import Launcher, has_lost_its_launcher, started_by_us, told
+from .together import gathered
 
 __all__ = ["Lost", "Processes", "joined"]
 
@@ -158,10 +158,9 @@ class Processes:
         codes = self._codes(code, place)
         for rank, other in enumerate(codes):
             if other >> 8 & 255 != mark:
-                raise ConfigurationError(
-                    f"process {self.rank} has come to {place} after {batches} batches of the epoch, process {rank} to "
-                    f"another hook after {other >> 16}: all have to go through the same batches"
-                )
+                raise ConfigurationError(f"process {self.rank} has come to {place} after {batches} batches of the "
+                                         f"epoch, process {rank} to another hook after {other >> 16}: all have to go "
+                                         "through the same batches")  # fmt: skip
         return [[bool(other >> bit & 1) for bit in range(len(flags))] for other in codes]
 
     def _codes(self, code: int, place: str) -> list[int]:
