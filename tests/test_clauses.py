@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from conformance import clauses as module
-from conformance.checker import judge_file
 from conformance.checks import build
 from conformance.clauses import Clause, ClauseError, load_clauses
 from conformance.features import features
@@ -36,7 +35,7 @@ LINE = "line = [{ hooks = ['setup'] }]" + GOOD
 @pytest.fixture(scope="session")
 def verdicts(healthy: Healthy) -> list[Verdict]:
     """On `refimpl`, on every scenario."""
-    return [verdict for scenario in load_scenarios() for verdict in judge_file(healthy(scenario), load_clauses())]
+    return [verdict for scenario in load_scenarios() for verdict in healthy.judged(scenario, load_clauses())]
 
 
 def test_the_registry() -> None:

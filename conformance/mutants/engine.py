@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
+from zlib import crc32
 
 import torch
 
@@ -37,7 +39,8 @@ SECONDS = 20  # after which a mutant that loops for ever is stopped; thrice as m
 
 
 class Healthy:
-    """The traces of the engine as it is, each recorded once: in a folder, which several processes may share."""
+    """The traces of the engine as it is, each recorded and judged once: in a folder, which several processes may
+    share."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,6 +55,16 @@ class Healthy:
                 raise RuntimeError(f"the healthy engine on {scenario.name}: {error}")
             begun.replace(path)
         return path
+
+    def judged(self, scenario: Scenario, clauses: Mapping[str, Clause]) -> list[Verdict]:
+        """The verdicts on that trace, likewise. Raises RuntimeError as well."""
+        path = self(scenario).with_suffix(f".{crc32(' '.join(clauses).encode()):x}")
+        if not path.exists():
+            begun = path.with_suffix(f"{path.suffix}-{os.getpid()}")
+            begun.write_bytes(pickle.dumps(judge_file(self(scenario), clauses)))
+            begun.replace(path)
+        verdicts: list[Verdict] = pickle.loads(path.read_bytes())
+        return verdicts
 
 
 class Runaway(BaseException):

@@ -121,7 +121,7 @@ class Bench:
         """The clauses that the healthy engine passes on a scenario; it may fail none."""
         if name not in self._passing:
             try:
-                verdicts = judge_file(self.healthy(self.scenarios[name]), self.clauses)
+                verdicts = self.healthy.judged(self.scenarios[name], self.clauses)
             except RuntimeError as broken:  # the harness
                 verdicts = []
                 self.problems.append(f"the healthy engine on {name}: {str(broken).strip().splitlines()[-1]}")
