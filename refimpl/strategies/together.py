@@ -1,5 +1,4 @@
-"""What processes bring together. Each time all of them say what they have come to, and an error tells where that is
-not the same."""
+"""What processes bring together, each time under a name: an error tells where they have come to different things."""
 
 from __future__ import annotations
 
