@@ -67,7 +67,7 @@ class Progress:
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
         self.batch: Any = None  # at hand, as the loader left it; None between batches
-        self.part: int | None = None  # which one is at hand of a batch that is split over devices
+        self.part: tuple[int, float] | None = None  # at hand of a batch that is split: which one, and its share of it
         self.taken = 0  # changes whenever another one is
         self.batch_idx = -1
         self.batches_done = 0  # in this epoch
@@ -172,9 +172,9 @@ class Progress:
         """The batch at hand has been trained on; its step is counted once its validation has run."""
         self.batches_done, self.uncounted = self.batch_idx + 1, self.updates
 
-    def take_part(self, batch: Any, part: int | None) -> None:
+    def take_part(self, part: tuple[int, float] | None) -> None:
         """Of a batch that is split over devices one part runs, or None, the whole batch is at hand again."""
-        self.batch, self.part, self.taken = batch, part, self.taken + 1
+        self.part, self.taken = part, self.taken + 1
 
     def numbered(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Number the batches that an evaluation takes from one of its loaders."""

@@ -149,12 +149,7 @@ class Run:
 
     def parts(self) -> dict[str, resume.Part]:
         """Those with a state that a checkpoint keeps."""
-        return {
-            "progress": self.progress,
-            "optimization": self.optimization,
-            "data": self.data,
-            "logbook": self.logbook,
-        }
+        return {name: getattr(self, name) for name in ("progress", "optimization", "data", "logbook")}
 
     def collected(self, weights_only: bool = False) -> dict[str, Any]:
         """Everything that the run needs to go on, or with `weights_only` the module alone; then the data module's and

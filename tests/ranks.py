@@ -366,7 +366,7 @@ class Fails(Net):
     def training_step(self, batch: Any, batch_idx: int, *args: Any) -> Any:
         if batch_idx == 2 and self.global_rank == self.at:
             {
-                "raise": self.fail, "hang": lambda: time.sleep(1000), "uneven": lambda: None,
+                "raise": self.fail, "hang": lambda: time.sleep(1000), "uneven": lambda: None, "after": lambda: None,
                 "names": lambda: self.log("other", 1.0, sync_dist=True), "exit": lambda: os._exit(0),
                 "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
                 "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -378,8 +378,8 @@ class Fails(Net):
         raise ValueError("boom")
 
 
-def fails(strategy: str, how: str, rank: int) -> None:
-    options = {**QUIET, "strategy": strategy, "devices": 2, "process_timeout": 2}
+def fails(strategy: str, how: str, rank: int, nodes: int = 1) -> None:
+    options = {**QUIET, "strategy": strategy, "devices": 2 // nodes, "num_nodes": nodes, "process_timeout": 2}
     batches = Stream([(x[None], y[None]) for x, y in data(8 - 2 * int(os.environ.get("RANK", 0)))])
     trainer = Trainer(**options)
     print(f"at {trainer.run.devices.global_rank}: {os.getpid()}", flush=True)
@@ -389,6 +389,8 @@ def fails(strategy: str, how: str, rank: int) -> None:
         FOUND["caught"] = [type(error).__name__, str(error)]
         if isinstance(error, ProcessError) or trainer.global_rank == 0:
             print(f"caught {type(error).__name__}: {error}")
+    if how == "after" and trainer.global_rank == rank:
+        raise ValueError("after the last call")
     FOUND.update(status=str(trainer.state.status), steps=trainer.global_step, port=os.environ.get("MASTER_PORT"))
 
 
@@ -420,7 +422,7 @@ def main(part: str, folder: Path, *options: str) -> None:
     elif part == "spawned":
         spawns(folder)
     else:
-        fails(options[0], options[1], int(options[2]))
+        fails(options[0], options[1], *map(int, options[2:]))
     (folder / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(FOUND))
 
 

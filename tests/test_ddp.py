@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import Any
 import pytest
 import torch
 from models import Line, pairs
+from ranks import Net, loader
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -50,11 +54,12 @@ several = pytest.mark.slow
 Done = subprocess.CompletedProcess[str]
 
 
-def launched(*arguments: str, by: tuple[str, ...] = ()) -> tuple[Done, dict[int, Any], float]:
-    """A script that has run: how it ended, what each of its processes found, and how many seconds it took."""
+def launched(*arguments: str, by: tuple[str, ...] = (), **told: str) -> tuple[Done, dict[int, Any], float]:
+    """A script that has run, and was `told` more by its environment: how it ended, what each of its processes found,
+    and how many seconds it took."""
     part, *options = arguments
     folder, begun = Path(mkdtemp()), time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **told}
     done = subprocess.run(
         [sys.executable, *by, SCRIPT, part, str(folder), *options], env=environment, capture_output=True, text=True,
         check=False, timeout=100,
@@ -259,6 +264,34 @@ def test_one_that_fails_ends_all(strategy: str, how: str, rank: int, by: tuple[s
     if 0 in found and found[0]["port"] and not by:
         with socket.socket() as port:
             port.bind(("127.0.0.1", int(found[0]["port"])))
+
+
+@several
+def test_on_another_machine_one_that_hangs_is_ended_when_those_that_waited_for_it_have_gone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
+    with ThreadPoolExecutor(2) as machines:
+        of = machines.map(lambda node: launched("fails", "ddp", "hang", "1", "2", **address, NODE_RANK=node), "01")
+    (waits, _, _), (hangs, _, seconds) = of
+    assert "caught ProcessError: process 1 has not come, for which process 0 has waited" in waits.stdout, waits.stderr
+    assert "caught ProcessError: process 0, which keeps the store, has gone" in hangs.stdout, hangs.stderr
+    assert seconds < 25
+
+
+@several
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_script_that_fails_in_one_process_after_the_last_call_has_failed(rank: int) -> None:
+    done, _, _ = launched("fails", "ddp", "after", str(rank))
+    assert done.returncode == 1 and "after the last call" in done.stderr
+    assert ("process 1 ended; what it printed says why (exit code 1)" in done.stderr) == (rank == 1)
+
+
+@several
+def test_ctrl_c_while_processes_are_being_spawned_is_one() -> None:
+    trainer = Trainer(strategy="ddp_spawn", devices=2, logger=False, enable_checkpointing=False)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(Net(), loader(2))
 
 
 @several

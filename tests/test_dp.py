@@ -621,3 +621,20 @@ def test_parts_on_other_devices_come_back() -> None:
 def test_the_trainer_says_how_many_devices_it_has() -> None:
     assert (dp(3).num_devices, dp(3).world_size, quiet().num_devices) == (3, 1, 1)
     assert dp(1).num_devices == 1
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+def test_what_parts_without_a_tensor_log_is_what_one_device_logs(devices: int) -> None:
+    """Each part counts by its samples, and the batch as one, as a batch in which there is no tensor does."""
+
+    class Words(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            x = torch.tensor([[float(word)] * 2 for word in batch["x"]], dtype=torch.float64)
+            self.log("mean", x.mean(), on_step=True, on_epoch=True)
+            return self.loss((x, x[:, :1]))
+
+    def logged(trainer: Trainer) -> dict[str, float]:
+        trainer.fit(Words(), Batches([{"x": [str(n * n) for n in range(5)]}, {"x": ["25", "36", "49"]}]))
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    assert logged(dp(devices, limit_val_batches=0)) == pytest.approx(logged(quiet(limit_val_batches=0)))

@@ -353,10 +353,8 @@ def chosen(trainer: Trainer, function: str, model: LightningModule | None, ckpt_
     if ckpt_path == "auto" and function != "fit":
         just_fitted = trainer.fitted is not None and (model is None or (model is trainer.fitted and function == "test"))
         if just_fitted and model is None and trainer.fast_dev_run:
-            raise CheckpointError(
-                f"{function} without a model takes the best checkpoint, and fast_dev_run saves none; pass the model, "
-                "or ckpt_path=None for the current weights"
-            )
+            raise CheckpointError(f"{function} without a model takes the best checkpoint, and fast_dev_run saves none; "
+                                  "pass the model, or ckpt_path=None for the current weights")  # fmt: skip
         ckpt_path = "best" if just_fitted and saver and saver.best_model_path else None
     if ckpt_path not in ("best", "last"):
         return ckpt_path

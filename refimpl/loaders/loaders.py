@@ -82,10 +82,8 @@ def check(loader: Any, name: str) -> None:
     if isinstance(loader, (list, tuple, Mapping)):
         raise DataError(f"{name}: an empty {type(loader).__name__} where a loader is due")
     if isinstance(loader, Dataset) and not hasattr(type(loader), "__iter__"):
-        raise DataError(
-            f"{name}: {type(loader).__name__} is a data set of single samples; wrap it in a DataLoader "
-            "(with batch_size=None if its items are batches)"
-        )
+        raise DataError(f"{name}: {type(loader).__name__} is a data set of single samples; wrap it in a DataLoader "
+                        "(with batch_size=None if its items are batches)")  # fmt: skip
     if isinstance(loader, (Tensor, str, bytes)) or not isinstance(loader, Iterable):
         if hasattr(loader, "__getitem__") and not isinstance(loader, (Tensor, str, bytes)):
             return  # the old sequence protocol is iterable, too

@@ -107,7 +107,7 @@ class Entry:
     so_far: Any = None  # of a run before, by a callable that nobody has brought again
     batch: int = -1  # in which it was logged last: so many were done then
     is_alone: bool = False  # a metric that is not to come together with those of other processes
-    _parts: tuple[int, Any, int] = (-1, 0, 0)  # a batch that is split over devices, and what its parts come to so far
+    _parts: tuple[int, Any, float] = (-1, 0, 0)  # a batch that is split over devices, and what its parts come to so far
 
     def ask_again(self, hook: str | None, asked: tuple[Any, ...], settings: Settings) -> None:
         """The hook logs this name once more. Raises LogError where its settings are others than before."""
@@ -171,7 +171,7 @@ class Entry:
         is_scalar = isinstance(value, Tensor) and value.numel() == 1
         return value.reshape(()) if is_scalar else number(self.name, value)
 
-    def of_parts(self, value: Any, size: int, batch: int) -> Any:
+    def of_parts(self, value: Any, size: float, batch: int) -> Any:
         """The batch's value, of which this is one part's: what the epoch's would be, were that the batch."""
         before, total, weight = self._parts if self._parts[0] == batch else (batch, None, 0)
         if self.settings.reduce_fx in ("min", "max", "sum"):
@@ -182,7 +182,7 @@ class Entry:
         _, total, weight = self._parts
         return total / (weight or 1)
 
-    def add(self, value: Any, batch_size: int, epoch_ended: bool, apart: bool, group: Any) -> None:
+    def add(self, value: Any, batch_size: float, epoch_ended: bool, apart: bool, group: Any) -> None:
         """One more value, where it is reduced otherwise than to the mean, or over processes; not that of a step which
         each of them makes `apart`, since one may have a batch more than another. [R103]"""
         fx, together = self.settings.reduce_fx, self.comes_together(group)

@@ -34,7 +34,7 @@ class Logbook:
         self.dataloader_idx: int | None = None
         self._pages: list[Page] = []
         self._kept: dict[str, dict[str, Any]] = {"callback": {}, "logged": {}, "progress_bar": {}}
-        self._sized, self._batch_size = -1, 1  # the number of the batch that has this size
+        self._sized, self._batch_size = -1, 1.0  # the number of the batch, or part of one, that has this size
         self._batches = 0  # that are done, of whatever pass
         self._resumed: Mapping[str, Any] = {}
         self._left: dict[str, Any] | None = None  # what there was to save when the run failed
@@ -138,7 +138,7 @@ class Logbook:
 
     # ---- written by the user ---------------------------------------------------------------------
 
-    def log(self, name: str, value: Any, batch_size: int | None, asked: tuple[Any, ...]) -> None:
+    def log(self, name: str, value: Any, batch_size: float | None, asked: tuple[Any, ...]) -> None:
         """See `LightningModule.log`; `asked` holds the fields of `Settings`."""
         hook, loader, pages = rules.running_hook(), self.dataloader_idx, self._pages
         place = (hook, name, loader if asked[ADDS_LOADER] else None)
@@ -171,13 +171,13 @@ class Logbook:
             return None
         else:
             value = rules.number(name, value)
+        part, share = self.progress.part or (None, 1)
         if batch_size is None:
             if self._sized != self.progress.taken:
-                self._sized, self._batch_size = self.progress.taken, rules.size_of(self.progress.batch)
+                self._sized, self._batch_size = self.progress.taken, rules.size_of(self.progress.batch) * share
             batch_size = self._batch_size
         elif type(batch_size) is not int or batch_size < 0:
             batch_size = rules.given_size(name, batch_size)
-        part = self.progress.part
         if part is not None:  # of a batch that is split over devices, each of which has its own
             value = move(value, self.module.device)  # type: ignore[arg-type]  # of a LightningModule
         entry.latest = value if part is None else entry.of_parts(value, batch_size, self.progress.taken - part)

@@ -70,20 +70,15 @@ LOGBOOK = {
 # ---- where the loops are: between two epochs, or within one --------------------------------------------------
 
 DATA = {
-    "in_epoch": one_of(False),
-    "asked": {one_of("train", "val", "test", "predict"): COUNT},
-    "val_generators": [[GENERATOR]],
-    "loader_starts": [{"generators": [GENERATOR]}],
-    "random_state": RANDOM,
-}
+    "in_epoch": one_of(False), "asked": {one_of("train", "val", "test", "predict"): COUNT},
+    "val_generators": [[GENERATOR]], "loader_starts": [{"generators": [GENERATOR]}], "random_state": RANDOM,
+}  # fmt: skip
 TURNS = maybe({"batches": COUNT, "used": [COUNT], "owner": maybe(COUNT)})
 EPOCH = {"outputs": [ANY], "empty_windows": [FLAG], "gradients": {TEXT: TENSOR}}
 BETWEEN = {
-    "progress": {"batches_done": COUNT},
-    "optimization": {"turns": TURNS, optional("epoch"): ANY},
-    "data": DATA,
-    "logbook": {**LOGBOOK, "page": [ANY]},
-}
+    "progress": {"batches_done": COUNT}, "optimization": {"turns": TURNS, optional("epoch"): ANY},
+    "data": DATA, "logbook": {**LOGBOOK, "page": [ANY]},
+}  # fmt: skip
 WITHIN = {
     **BETWEEN,
     "optimization": {"turns": TURNS, "epoch": EPOCH},

@@ -69,10 +69,8 @@ def _hyperparameters(owner: LightningModule | LightningDataModule) -> dict[str, 
     """What a checkpoint keeps of them; what is no plain data is left out, with a warning."""
     kept, left_out = plain_hparams(owner)
     if left_out:
-        warn(
-            f"the hyperparameters {', '.join(left_out)} of {type(owner).__name__} are no plain data, and not in the "
-            "checkpoint: give them to load_from_checkpoint, or save_hyperparameters(ignore=...)"
-        )
+        warn(f"the hyperparameters {', '.join(left_out)} of {type(owner).__name__} are no plain data, and not in the "
+             "checkpoint: give them to load_from_checkpoint, or save_hyperparameters(ignore=...)")  # fmt: skip
     return kept
 
 

@@ -263,15 +263,16 @@ class DataParallel(Devices):
             )
 
     def _over_parts(self, step: str, module: LightningModule, progress: Progress, batch: Any, *args: Any) -> Parts:
-        whole, parts, outputs = progress.batch, split(batch, len(self.devices)), []
+        parts, outputs = split(batch, len(self.devices)), []
+        samples = sum(rows for _, rows in parts) or 1
         for index, replica in enumerate(replicas(module, self.devices[: len(parts)])):
             part, device = parts[index][0], self.devices[index]
             run = self.in_precision(fitted(getattr(replica, step), step, LightningModule))
             given = [arg[index] if isinstance(arg, Parts) else arg for arg in args]
-            progress.take_part(part, index)
+            progress.take_part((index, parts[index][1] / samples))
             with torch.cuda.device(device if device.type == "cuda" else -1):  # kernels may go by the current one
                 outputs.append(run(move(part, device), *given))
-        progress.take_part(whole, None)
+        progress.take_part(None)
         if step == "training_step" and any(output is None for output in outputs):
             raise ConfigurationError("training_step returned None, which several devices do not support")
         return Parts((self._here(output) for output in outputs), [rows for _, rows in parts])

@@ -97,13 +97,13 @@ class Launcher:
         while not self._over and not self.cause:
             time.sleep(0.1)
             failed = {rank: code for rank, code in self._codes().items() if code or not self._has_finished(rank)}
-            cause = told(self.store, "failed")
+            cause = told(self.store, "failed") or (self._is_left() and "process 0, which keeps the store, has gone")
             if failed and not cause:
                 time.sleep(0.3)
                 killed = {rank: code for rank, code in self._codes().items() if code < 0}
                 cause = "; ".join(_ended(rank, code) for rank, code in (killed or failed).items())
                 cause = told(self.store, "failed") or (not killed and told(self.store, "lost")) or cause
-            self.cause = cause
+            self.cause = cause or ""
         if self.cause and not self._over:
             self._wake()
 
@@ -114,6 +114,14 @@ class Launcher:
         if self.runs:
             time.sleep(0.5)  # that run may be over by now
         return not self.runs
+
+    def _is_left(self) -> bool:
+        """Whether the store has gone, as it does with the script of process 0, and a run still goes on here."""
+        with suppress(Exception):
+            self.store.check(["failed"])
+            return False
+        time.sleep(1.0)  # that run may be over by now
+        return self.runs and not self._over
 
     def _wake(self) -> None:
         """What the main thread waits for will not come: it is woken. If it hears nothing, it is in foreign code."""
@@ -147,10 +155,13 @@ class Launcher:
         for name in _environment(0, 0, 1, 1, "", 0):
             os.environ.pop(name, None)
 
-    def let_end(self) -> None:
-        """The script of process 0 has come to its end; so do those of the others, or they are ended in 10 seconds."""
+    def let_end(self) -> str:
+        """The script of process 0 has come to its end; so do those of the others, or they are ended in 10 seconds.
+        Which of them have failed meanwhile, if any."""
         self._over = True
         self._end_children(10.0)
+        forced = -signal.SIGTERM, -signal.SIGKILL
+        return "; ".join(_ended(rank, code) for rank, code in self._codes().items() if code and code not in forced)
 
 
 def told(store: Any, key: str) -> str:
@@ -224,35 +235,39 @@ def spawned(
 def _spawn(devices: Any, blob: bytes, folder: str) -> None:
     Path(folder, "given").write_bytes(blob)
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    here, context, children = len(devices.devices), multiprocessing.get_context("spawn"), {}
-    before = dict(os.environ)
-    try:
-        for rank in range(here):
-            os.environ.update(_environment(rank, rank, here, here, "127.0.0.1", store.port))
-            children[rank] = context.Process(target=_in_process, args=(folder,))
-            children[rank].start()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    launcher = Launcher(children, store, folder)
+    here, context, before = len(devices.devices), multiprocessing.get_context("spawn"), dict(os.environ)
+    children = {rank: context.Process(target=_in_process, args=(folder,)) for rank in range(here)}
+    interrupts, launcher = [], None
 
     def forward(number: int, frame: Any) -> None:
-        for child in children.values():
+        interrupts.append(number)
+        for pid in [child.pid for child in children.values() if child.pid]:
             with suppress(OSError):
-                os.kill(child.pid or 0, signal.SIGINT)
+                os.kill(pid, signal.SIGINT)
 
     is_main = threading.current_thread() is threading.main_thread()
     usual = signal.signal(signal.SIGINT, forward) if is_main else None
     try:
+        try:
+            for rank, child in children.items():
+                os.environ.update(_environment(rank, rank, here, here, "127.0.0.1", store.port))
+                child.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        launcher = Launcher(children, store, folder)
         while len(launcher._codes()) < here:
             time.sleep(0.05)
         time.sleep(0.5)  # in which the launcher sees how they have ended
         if any(launcher._codes().values()) or launcher.cause:
+            if interrupts and not told(store, "failed"):  # in processes that were still being started
+                raise KeyboardInterrupt
             while not launcher.cause:
                 time.sleep(0.05)
             raise ProcessError(launcher.cause)
     finally:
-        launcher.end(3.0)
+        if launcher:
+            launcher.end(3.0)
         if is_main:
             signal.signal(signal.SIGINT, usual)
 

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -329,8 +330,12 @@ def joined(devices: Any, defers: Callable[[], bool]) -> Iterator[Processes]:
 
 
 def _part_at_exit() -> None:
+    """The script ends as those of the others do: where one has failed by itself, so has all of it."""
     if _together is not None:
-        if _together.launcher:
-            _together.launcher.let_end()
+        failed = _together.launcher.let_end() if _together.launcher else ""
         with suppress(Exception):
             distributed.destroy_process_group()
+        if failed:
+            sys.stdout.flush()
+            os.write(2, f"{failed}\n".encode())
+            os._exit(1)
