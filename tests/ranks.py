@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,43 @@ def same_as_one(strategy: str, devices: int) -> None:
             "moved": weights(module) != weights(Net()), "steps": [trainer.global_step, once.global_step],
             "seen": module.seen, "loss": [float(t.callback_metrics.get("loss_epoch", 0)) for t in (trainer, once)],
         }  # fmt: skip
+
+
+class Drawn(Net):
+    """Optimizers and schedulers as a case says."""
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        super().__init__(case["kind"])
+        self.case = case
+
+    def configure_optimizers(self) -> Any:
+        made = {"sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.5), "adam": partial(torch.optim.Adam, lr=0.05)}
+        several = self.kind in ("two", "turns", "manual")
+        groups = [self.first.parameters(), self.second.parameters()] if several else [self.parameters()]
+        optimizers = [made[self.case["optimizer"]](group) for group in groups]
+        each: list[dict[str, Any]] = [{"optimizer": optimizer} for optimizer in optimizers]
+        for turn, optimizer in zip(each, optimizers):
+            if self.case["interval"]:
+                plan = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
+                turn["lr_scheduler"] = {"scheduler": plan, "interval": self.case["interval"], "frequency": 2}
+            if self.kind == "turns":
+                turn["frequency"] = 1 + optimizers.index(optimizer)
+        return each if several else each[0]
+
+
+def as_drawn(cases: str) -> None:
+    """Each case in all processes, and in this one with the batches of all: how far weights, rates, and what was logged
+    are apart in the end."""
+    FOUND["off"] = []
+    for case in json.loads(Path(cases).read_text()):
+        ends = []
+        for size, strategy in ((case["size"], {"strategy": "ddp", "devices": 2}), (2 * case["size"], {})):
+            module = Drawn(case)
+            trainer = trained(module, loader(size, case["samples"]), loader(size, 8), **strategy, **case["options"])
+            rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+            logged = [float(value) for name, value in sorted(trainer.callback_metrics.items()) if "epoch" in name]
+            ends.append([*weights(module), *rates, *logged, trainer.global_step])
+        FOUND["off"].append(max(abs(one - other) for one, other in zip(*ends, strict=True)))
 
 
 ASKED = ("on_train_start", "on_train_batch_end", "on_validation_end")
@@ -421,6 +459,8 @@ def main(part: str, folder: Path, *options: str) -> None:
         resumed(int(options[0]), folder)
     elif part == "spawned":
         spawns(folder)
+    elif part == "drawn":
+        as_drawn(options[0])
     else:
         fails(options[0], options[1], *map(int, options[2:]))
     (folder / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(FOUND))

@@ -23,6 +23,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from models import Line, pairs
 from ranks import Net, loader
 from torch.utils.data import (
@@ -235,6 +237,39 @@ def test_predictions_of_spawned_processes_are_not_returned_and_a_lambda_is_not_s
         pytest.raises(ConfigurationError, match=r"cannot: .*lambda.*; define what they are made of at the top"),
     ):
         trainer.predict(Line(lambda weights: None), pairs(2))
+
+
+DRAWS = int(os.environ.get("CONFORMANCE_DRAWS", "60"))  # 400 before a release
+CASES = st.fixed_dictionaries({
+    "size": st.integers(1, 4), "samples": st.integers(2, 12).map(lambda half: 2 * half),
+    "kind": st.sampled_from(["plain", "now", "two", "turns", "tbptt", "manual"]),
+    "optimizer": st.sampled_from(["sgd", "adam"]), "interval": st.sampled_from(["", "step", "epoch"]),
+    "options": st.fixed_dictionaries({"max_epochs": st.integers(1, 3)}, optional={
+        "accumulate_grad_batches": st.integers(2, 3), "gradient_clip_val": st.sampled_from([0.05, 0.5]),
+        "gradient_clip_algorithm": st.sampled_from(["norm", "value"]), "limit_train_batches": st.integers(1, 3),
+        "val_check_interval": st.sampled_from([1, 0.5]), "precision": st.just(64),
+    }),
+}).filter(lambda case: case["kind"] != "manual" or len(case["options"]) == 1)  # fmt: skip
+
+
+@several
+def test_two_processes_train_as_one_whatever_is_drawn() -> None:
+    """Weights, rates, and what was logged of the epoch, in float64, to rounding; all cases in one start."""
+    cases: list[Any] = []
+
+    @settings(max_examples=DRAWS, phases=[Phase.generate])
+    @given(CASES)
+    def draw(case: Any) -> None:
+        cases.append(case)
+
+    draw()
+    path = Path(mkdtemp(), "cases.json")
+    path.write_text(json.dumps(cases))
+    done, found, _ = launched("drawn", str(path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    for each in found.values():
+        assert [case for case, off in zip(cases, each["off"]) if not off < 1e-9] == []
+        assert len(each["off"]) == len(cases)
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------
