@@ -2,8 +2,10 @@
 
 A mistake shows in many clauses and scenarios. Scenarios are gone through from the simplest on. What fails in one, and
 did in none before, has a new cause: an exception that nobody asked for, or else the clause that says most narrowly what
-is wrong. But a call that is missing, moved or doubled, and an exception too, shift what comes after: what fails only
-where such a cause does is explained by it; and so is what sums up a run, and what says the same of other scenarios.
+is wrong. What can come of that is explained by it: what says the same, perhaps of other scenarios, and what sums up a
+run; after an exception, or where a call that does something is missing, moved or doubled, or a whole part of the loops
+is, whatever comes later. A call that only tells, as `on_train_start` does, moves alone, and an argument makes wrong
+only what is computed. What is left has a cause of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 from .checks import build
 from .clauses import Clause
 from .features import features
-from .hooks import HOOKS
+from .hooks import CHECKPOINTS, HOOKS, LOADERS, TRANSFERS
 from .scenario import DRAWN_NAMES, Scenario
 from .spec.contracts import expected
 from .verdicts import Status, Verdict
@@ -34,6 +36,13 @@ KINDS = {kind: rank for rank, kind in enumerate(NARROWEST.split())}
 SHIFTING = frozenset({"balance", "never", "count", "encloses", "order", "sequence"})
 # The clauses about what the user's call raises: they come first.
 RAISED = ("run.returns", "run.exception.surfaces", "run.interrupt.returns", "given.raised")
+QUIET = frozenset(
+    hook
+    for hook in HOOKS
+    if hook in ("prepare_data", "setup", "teardown", *LOADERS)
+    or (hook.startswith("on_") and "model" not in hook and hook not in (*TRANSFERS, *CHECKPOINTS))
+)
+FACTS, COMPUTED = ("argument", "effect"), ("loss", "grads", "gradients", "values")  # of these, from what came before
 SUMMING = frozenset({"repeats", "receivers", "state", "sequence", "handed"})
 
 
@@ -59,19 +68,45 @@ def causes(verdicts: Iterable[Verdict], clauses: Mapping[str, Clause], scenarios
         new = [verdict for verdict in failing[name] if verdict.clause not in explained]
         here = {verdict.clause for verdict in failing[name]}
         for cause in found:
-            shifts = clauses[cause.verdict.clause].kind in SHIFTING or cause.verdict.clause in RAISED
+            head, block = clauses[cause.verdict.clause], _is_block(clauses[clause] for clause in cause.clauses)
+            shifts = head.kind in SHIFTING or head.id in RAISED
             shown = set().union(*(where[clause] for clause in cause.clauses))
-            alike = {v.clause for v in new if _alike(clauses[v.clause], clauses[cause.verdict.clause])}
+            alike = {v.clause for v in new if _alike(clauses[v.clause], head)}
             shows = not here.isdisjoint([*cause.clauses, *alike])
             for verdict in [*new]:
-                follows = clauses[verdict.clause].kind in SUMMING or (shifts and where[verdict.clause] <= shown)
-                if verdict.clause in alike or (shows and follows):
-                    cause.clauses.append(verdict.clause)
+                clause = clauses[verdict.clause]
+                follows = shifts and where[clause.id] <= shown and _may_follow(clause, head, block)
+                if clause.id in alike or (shows and (clause.kind in SUMMING or follows)):
+                    cause.clauses.append(clause.id)
                     new.remove(verdict)
-        if new:
-            head = min(new, key=lambda verdict: _distance(verdict, clauses[verdict.clause]))
-            found.append(Cause(head, [head.clause, *(v.clause for v in new if v is not head)]))
+        while new:
+            first = min(new, key=lambda verdict: _distance(verdict, clauses[verdict.clause]))
+            head, block = clauses[first.clause], _is_block(clauses[verdict.clause] for verdict in new)
+            follow = [v for v in new if v is not first and _may_follow(clauses[v.clause], head, block)]
+            found.append(Cause(first, [head.id, *(verdict.clause for verdict in follow)]))
+            new = [verdict for verdict in new if verdict is not first and verdict not in follow]
     return found
+
+
+def _may_follow(clause: Clause, head: Clause, block: bool) -> bool:
+    """Whether, in one scenario, a failure can come of the head's. An exception has any consequence, and so have calls
+    that do something, and blocks of calls: what comes after them is another. A call that only tells has none."""
+    if head.id in RAISED or clause.kind in SUMMING or _alike(clause, head) or _hooks(clause) & _hooks(head):
+        return True
+    if head.kind in SHIFTING:
+        return block or (clause.kind not in SHIFTING and not _hooks(head) <= QUIET)
+    apart = head.kind in FACTS and clause.kind in FACTS and clause.check.get("field") not in COMPUTED
+    return not apart
+
+
+def _is_block(failing: Iterable[Clause]) -> bool:
+    """Whether a whole part of the loops is missing or one too many, and not some calls of their own."""
+    called = [_hooks(clause) for clause in failing if clause.kind == "count"]
+    return len(called) > 3 or sum(not hooks <= QUIET for hooks in called) > 1
+
+
+def _hooks(clause: Clause) -> frozenset[str]:
+    return frozenset(build(clause.check).hooks or HOOKS)
 
 
 def _complexity(name: str, scenarios: Mapping[str, Scenario]) -> tuple[bool, bool, bool, int, str]:
@@ -86,9 +121,11 @@ def _complexity(name: str, scenarios: Mapping[str, Scenario]) -> tuple[bool, boo
 
 def _alike(one: Clause, other: Clause) -> bool:
     """Whether they say the same of the same calls, perhaps of other scenarios."""
+    fields = one.check.get("field"), other.check.get("field")
     hooks = [build(clause.check).hooks for clause in (one, other)]
-    same = (one.kind, one.check.get("field")) == (other.kind, other.check.get("field"))
-    return same and None not in hooks and bool(hooks[0] & hooks[1])  # type: ignore[operator]
+    if one.kind != other.kind or fields[0] != fields[1] or None in hooks:
+        return False
+    return fields[0] is not None or bool(hooks[0] & hooks[1])  # type: ignore[operator]
 
 
 def _distance(verdict: Verdict, clause: Clause) -> tuple[int, float, int, bool, str]:

@@ -308,10 +308,10 @@ def _conclude(
     if arguments.junit:
         Path(arguments.junit).write_text(to_junit(runs, clauses, profile), encoding="utf-8")
     if arguments.json == "-":
-        print(json.dumps(to_json(runs, clauses, profile), indent=1))
+        print(json.dumps(to_json(runs, clauses, profile, found), indent=1))
     else:
         if arguments.json:
-            text = json.dumps(to_json(runs, clauses, profile), indent=1)
+            text = json.dumps(to_json(runs, clauses, profile, found), indent=1)
             Path(arguments.json).write_text(text + "\n", encoding="utf-8")
         print_summary(runs, clauses, profile, Console(), arguments.verbose, found)
         if arguments.report:

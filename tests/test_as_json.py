@@ -15,6 +15,7 @@ from runs import (
     hostile,
 )
 
+from conformance.causes import Cause
 from conformance.clauses import LEVELS, SPEC
 from conformance.report import to_json
 from conformance.verdicts import Note, Status, TrainerRun, Verdict
@@ -38,6 +39,7 @@ def test_json_loses_nothing() -> None:
     runs, clauses = hostile()
     for run in (*runs, every_status()):
         (row,) = json.loads(json.dumps(to_json([run], clauses, PROFILE)))["runs"]
+        assert row.pop("findings") == []  # nobody was asked for any
         verdicts = [
             Verdict(**{**v, "status": Status(v["status"]), "context": tuple(v["context"])})
             for v in row["verdicts"]
@@ -47,12 +49,16 @@ def test_json_loses_nothing() -> None:
 
 
 def test_the_schema_and_the_document_name_the_same_keys() -> None:
-    document = to_json([every_status()], CLAUSES, PROFILE)
+    judged = every_status()
+    (failed, *_) = [verdict for verdict in judged.verdicts if verdict.status is Status.FAIL]
+    document = to_json([judged], CLAUSES, PROFILE, {judged.trainer: [Cause(failed, [failed.clause, "other"])]})
     run = document["runs"][0]
+    assert run["findings"] == [{"scenario": failed.scenario, "clause": failed.clause, "explains": ["other"]}]
     examples = {
         "clause": document["clauses"][0],
         "run": run,
         "note": run["notes"][0],
+        "finding": run["findings"][0],
         "verdict": run["verdicts"][0],
     }
     for name, example in examples.items():
@@ -60,7 +66,7 @@ def test_the_schema_and_the_document_name_the_same_keys() -> None:
         assert list(example) == list(definition["properties"]) == definition["required"]
     assert list(document) == list(SCHEMA["properties"]) == SCHEMA["required"]
     assert set(examples["verdict"]) == {f.name for f in fields(Verdict)}
-    assert set(examples["run"]) == {f.name for f in fields(TrainerRun)}
+    assert set(examples["run"]) == {f.name for f in fields(TrainerRun)} | {"findings"}
     assert SCHEMA["$defs"]["verdict"]["properties"]["status"]["enum"] == [s.value for s in Status]
     assert SCHEMA["$defs"]["clause"]["properties"]["level"]["enum"] == list(LEVELS)
 

@@ -17,7 +17,7 @@ from conformance.verdicts import Verdict
 CLAUSES = load_clauses()
 SCENARIOS = load_scenarios()
 START, ORDER, SEQUENCE = "fit.on_fit_start", "fit.on_fit_start-then-setup", "fit.sequence"
-BATCH, OUTPUTS = "train.batch", "train.outputs.batch-end"
+BATCH, OUTPUTS, STEP = "train.batch", "train.outputs.batch-end", "train.optimizer_zero_grad"
 
 
 def found(*verdicts: Verdict) -> list[tuple[str, str, list[str]]]:
@@ -41,9 +41,20 @@ def test_the_simplest_scenario_is_the_example() -> None:
 
 
 def test_a_call_that_is_missing_explains_what_fails_only_beside_it() -> None:
-    both = fail("fit-basic", START), fail("fit-val", START), fail("fit-val", BATCH)
-    assert found(*both) == [("fit-basic", START, [BATCH])]
-    assert found(*both, fail("fit-tbptt", BATCH)) == [("fit-basic", START, []), ("fit-val", BATCH, [])]
+    both = fail("fit-basic", STEP), fail("fit-val", STEP), fail("fit-val", BATCH)
+    assert found(*both) == [("fit-basic", STEP, [BATCH])]
+    assert found(*both, fail("fit-tbptt", BATCH)) == [("fit-basic", STEP, []), ("fit-val", BATCH, [])]
+
+
+def test_a_call_that_only_tells_explains_nothing_but_what_is_said_of_it() -> None:
+    alone = found(fail("fit-basic", START), fail("fit-basic", ORDER), fail("fit-basic", BATCH))
+    assert alone == [("fit-basic", START, [ORDER]), ("fit-basic", BATCH, [])]
+    assert len(found(fail("fit-basic", START), fail("fit-val", START), fail("fit-val", BATCH))) == 2
+
+
+def test_a_part_of_the_loops_that_is_missing_is_one_cause() -> None:
+    called = ["train.on_train_batch_start", "train.on_train_batch_end", "fit.on_train_end", START]
+    assert [len(found(*(fail("fit-basic", clause) for clause in called[:n]))) for n in (1, 2, 3, 4)] == [1, 2, 3, 1]
 
 
 def test_an_argument_explains_no_other() -> None:
