@@ -96,9 +96,19 @@ def _observe(recorder: Recorder, receiver: Any, hooks: Sequence[str], name: str)
 
 
 def _observe_call(recorder: Recorder, trainer: Any, call: str) -> None:
-    original = getattr(trainer, call)
+    original, tags = getattr(trainer, call), recorder.tags
+    stages = ["train", "val"] if call == "fit" else ["val" if call == "validate" else call]
+
+    def tagged(given: Any, stage: str) -> Any:
+        """Loaders whose batches are known; a data module has hooks that give them."""
+        is_loader = given is not None and not hasattr(given, "prepare_data")
+        return tags.loaders(given, stage) if tags is not None and is_loader else given
 
     def observed(*args: Any, **kwargs: Any) -> Any:
+        args = (*args[:1], *map(tagged, args[1:], stages), *args[1 + len(stages) :])
+        for name in [name for name in kwargs if "dataloader" in name]:
+            stage = name.split("_")[0]
+            kwargs[name] = tagged(kwargs[name], stage if stage in stages else stages[0])
         return recorder.span("trainer", call, lambda: original(*args, **kwargs), {})
 
     setattr(trainer, call, observed)

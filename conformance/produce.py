@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Optional
 
-from .adapters import load_adapter
+from .adapters import UnknownTrainer, load_adapter
 from .scenario import Scenario, scenario_of
 from .trace import TraceWriter
 
@@ -39,7 +39,10 @@ def main() -> None:
     """Serve the scenarios on the standard input."""
     name, directory, *blind = sys.argv[1:]
     answers, sys.stdout = sys.stdout, sys.stderr  # a trainer may print; the answers stay readable
-    adapter = load_adapter(name)
+    try:
+        adapter = load_adapter(name)
+    except UnknownTrainer as unknown:
+        raise SystemExit(str(unknown)) from None
     adapter.blind = bool(blind)
     for line in sys.stdin:
         scenario = scenario_of(json.loads(line))

@@ -16,14 +16,16 @@ from typing import Any
 
 import pytest
 import torch
+from models import Line, pairs, quiet
 
 from conformance.adapters.model import loaders
 from conformance.adapters.optimization import configured
 from conformance.checker import judge_file, unsupported
 from conformance.clauses import load_clauses
+from conformance.observe import observing
 from conformance.recorder import Recorder
 from conformance.scenario import Scenario, load_scenarios
-from conformance.trace import Header, TraceError, TraceWriter
+from conformance.trace import Header, TraceError, TraceWriter, open_trace
 from conformance.verdicts import Status
 
 SCENARIOS = {scenario.name: scenario for scenario in load_scenarios()}
@@ -166,3 +168,29 @@ def test_a_loop_in_javascript_is_clean(name: str, tmp_path: Path) -> None:
     verdicts = judge_file(path, CLAUSES)
     assert not [verdict for verdict in verdicts if verdict.status is Status.FAIL]
     assert sum(verdict.status is Status.PASS for verdict in verdicts) >= 10
+
+
+# ---- a program of one's own, observed -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_program_that_gives_its_loaders_to_the_calls_is_clean(by_name: bool, tmp_path: Path) -> None:
+    """Its batches are known as they are where hooks give the loaders."""
+    path, module, trainer = tmp_path / "own.jsonl", Line(), quiet()
+    scenario = {
+        "name": "own", "calls": ["fit", "validate"], "callbacks": 0,
+        "data": {"train": 3, "val": [2, 1], "source": "argument"},
+        "trainer": {"max_epochs": 1, "num_sanity_val_steps": 0},
+    }  # fmt: skip
+    train, val = pairs(3), [pairs(2, seed=1), pairs(1, seed=2)]
+    with observing(str(path), scenario, trainer, module):
+        if by_name:
+            trainer.fit(model=module, train_dataloaders=train, val_dataloaders=val)
+            trainer.validate(module, dataloaders=val)
+        else:
+            trainer.fit(module, train, val)
+            trainer.validate(module, val)
+    assert failures(path) == set()
+    with open_trace(path) as reader:
+        batches = {event.args["batch"] for event in reader if event.hook.endswith("_step")}
+    assert batches == {"train/0/0", "train/0/1", "train/0/2", "val/0/0", "val/0/1", "val/1/0"}
