@@ -192,5 +192,5 @@ def test_a_program_that_gives_its_loaders_to_the_calls_is_clean(by_name: bool, t
             trainer.validate(module, val)
     assert failures(path) == set()
     with open_trace(path) as reader:
-        batches = {event.args["batch"] for event in reader if event.hook.endswith("_step")}
+        batches = {event.args["batch"] for event in reader if event.hook in ("training_step", "validation_step")}
     assert batches == {"train/0/0", "train/0/1", "train/0/2", "val/0/0", "val/0/1", "val/1/0"}
