@@ -18,6 +18,7 @@ CLAUSES = load_clauses()
 SCENARIOS = load_scenarios()
 START, ORDER, SEQUENCE = "fit.on_fit_start", "fit.on_fit_start-then-setup", "fit.sequence"
 BATCH, OUTPUTS, STEP = "train.batch", "train.outputs.batch-end", "train.optimizer_zero_grad"
+STATE = "fit.state.params"
 
 
 def found(*verdicts: Verdict) -> list[tuple[str, str, list[str]]]:
@@ -50,6 +51,18 @@ def test_a_call_that_only_tells_explains_nothing_but_what_is_said_of_it() -> Non
     alone = found(fail("fit-basic", START), fail("fit-basic", ORDER), fail("fit-basic", BATCH))
     assert alone == [("fit-basic", START, [ORDER]), ("fit-basic", BATCH, [])]
     assert len(found(fail("fit-basic", START), fail("fit-val", START), fail("fit-val", BATCH))) == 2
+
+
+def test_what_is_said_of_one_feature_goes_together() -> None:
+    one, other = fail("fit-resume", "checkpoint.resume.epoch"), fail("fit-resume-window", "checkpoint.resume.batches")
+    assert found(one, other) == [("fit-resume", "checkpoint.resume.epoch", ["checkpoint.resume.batches"])]
+    two = fail("fit-accumulate", "accumulation.loss"), fail("fit-accumulate", "accumulation.gradients")
+    assert len(found(*two)) == 1 and len(found(two[0], fail("fit-basic", START))) == 2
+
+
+def test_a_later_scenario_says_more_narrowly_what_a_state_showed() -> None:
+    shown = fail("fit-basic", STATE), fail("fit-resume", STATE), fail("fit-resume", "checkpoint.resume.weights")
+    assert found(*shown) == [("fit-basic", STATE, ["checkpoint.resume.weights"])]
 
 
 def test_a_part_of_the_loops_that_is_missing_is_one_cause() -> None:
