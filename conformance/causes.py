@@ -2,8 +2,8 @@
 
 A mistake shows in many clauses and scenarios. Scenarios are gone through from the simplest on. What fails in one, and
 did in none before, has a new cause: an exception that nobody asked for, or else the clause that says most narrowly what
-is wrong. What can come of that is explained by it: what says the same, or something else of the same feature, perhaps of
-other scenarios, and what sums up a run; after an exception, or where a call that does something is missing, moved or
+is wrong. What can come of that is explained by it: what says the same, or something else of the same feature, perhaps
+of other scenarios, and what sums up a run; after an exception, or where a call that does something is missing, moved or
 doubled, or a whole part of the loops is, whatever comes later. A call that only tells, as `on_train_start` does, moves
 alone, and an argument makes wrong only what is computed. What is left has a cause of its own.
 """
