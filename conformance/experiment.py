@@ -110,7 +110,7 @@ class Log:
     torchmetrics' MeanSquaredError, an attribute of the module, which it is given the outputs and the targets of the
     batch before. With `in_dict` it is `self.log_dict`, of a dict with this name. With `enable_graph` a training
     step's loss is logged with its graph; with `buffer` another hook logs how many training steps the module has
-    begun, which it counts in a buffer."""
+    begun, which it counts in a buffer. With `rank_zero_only` the process of rank 0 alone logs it, and says so."""
 
     hook: str
     name: str
@@ -125,6 +125,7 @@ class Log:
     in_dict: bool = False
     enable_graph: bool = False
     buffer: bool = False
+    rank_zero_only: bool = False
     values: Tuple[float, ...] = ()
 
     @property

@@ -46,6 +46,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-in-dict": log.in_dict,
             "logs-graph": log.enable_graph,
             "logs-buffer": log.buffer,
+            "logs-on-rank-zero": log.rank_zero_only,
         }
         words |= {word for word, holds in told.items() if holds}
     for stopping in scenario.early_stopping:

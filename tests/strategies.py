@@ -165,8 +165,8 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     last = draw(st.integers(count, size))
     data = replace(one.data, train_loaders=(), sized=True, time=0, batch=batch, batch_size=size, last=last,
                    distributed_sampler=not one.data.shuffle and draw(st.booleans()))  # fmt: skip
-    logs = tuple(replace(log, sync_dist=draw(st.booleans()), metric=False, reduce_fx="mean")
-                 for log in one.model.logs if log.hook == "training_step")  # fmt: skip
+    logs = tuple(replace(log, sync_dist=draw(st.booleans()), rank_zero_only=draw(st.integers(0, 3)) == 0, metric=False,
+                         reduce_fx="mean") for log in one.model.logs if log.hook == "training_step")  # fmt: skip
     optimizer = "adam" if one.model.optimizer == "lbfgs" else one.model.optimizer
     once = draw(st.booleans())
     model = replace(one.model, logs=logs, optimizer=optimizer, truncated_bptt_steps=0, prepare_data_per_node=once)

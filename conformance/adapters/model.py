@@ -365,6 +365,8 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             x, y = unpack(args[0] if args else kwargs["batch"])
             loss = ((self(x) - y) ** 2).mean()
         for index, log in logs:
+            if log.rank_zero_only and self.global_rank != 0:
+                continue
             value: Any = loss if loss is not None else float(self.begun) if log.buffer else log.nth(count)
             settings: Dict[str, Any] = {"on_step": log.on_step, "on_epoch": log.on_epoch}
             if log.batch_size:
@@ -372,6 +374,8 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             settings["add_dataloader_idx"] = log.add_dataloader_idx
             if log.sync_dist:
                 settings["sync_dist"] = True
+            if log.rank_zero_only:
+                settings["rank_zero_only"] = True
             if not log.logger:
                 settings["logger"] = False
             if log.enable_graph:

@@ -216,7 +216,10 @@ class Oracle(State):
         else:
             size = len(self.part)
         for log in logs:
-            together = log.sync_dist and self.s.processes > 1  # what all processes log is together the batch's [R103]
+            if log.rank_zero_only and self.rank != 0:
+                continue
+            # What all processes log is together the batch's [R103]
+            together = log.sync_dist and not log.rank_zero_only and self.s.processes > 1
             for rank in range(self.s.processes) if together else (self.rank,):
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
