@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
             help="a scenario's name, or a .toml file; repeatable",
         )
         added.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
-        added.add_argument("--quick", action="store_true", help="without the drawn scenarios, and those of DDP")
+        added.add_argument("--quick", action="store_true", help="few scenarios, which reach every clause but DDP's")
     for added in (parser, running, checking):
         _add_output_options(added)
     parser.set_defaults(command=run, trainers=[], profile=DOCUMENTATION, baseline=None, no_effects=False, quick=False)

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .adapters import check_name
 from .causes import Cause, causes
 from .checker import judge_file
-from .clauses import Clause, load_clauses
+from .clauses import SPEC, Clause, load_clauses
 from .near import did_you_mean
 from .profiles import PROFILES, departures, in_words_of, notes_of, read_departures, stale
 from .readings import PAGE, readings, resting_on
@@ -375,7 +376,8 @@ def _clauses(arguments: argparse.Namespace) -> dict[str, Clause]:
 def _scenarios(arguments: argparse.Namespace) -> list[Scenario]:
     scenarios = load_scenarios()
     if not arguments.scenario:
-        return [s for s in scenarios if not (arguments.quick and (s.processes > 1 or s.name.startswith(DRAWN_NAMES)))]
+        quick = tomllib.loads((SPEC / "quick.toml").read_text(encoding="utf-8"))["scenarios"]
+        return [scenario for scenario in scenarios if not arguments.quick or scenario.name in quick]
     wanted: dict[str, Scenario] = {}
     for pattern in arguments.scenario:
         if pattern.endswith(".toml"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from quick import CHOSEN_FROM, PAGE
 
 from conformance import clauses as module
 from conformance.checks import build
@@ -88,6 +90,16 @@ def test_every_clause_is_exercised_and_kept_by_refimpl(verdicts: list[Verdict]) 
 def test_every_scenario_is_judged_by_some_clause(verdicts: list[Verdict]) -> None:
     judged = {verdict.scenario for verdict in verdicts if verdict.status is Status.PASS}
     assert judged == {scenario.name for scenario in load_scenarios()}
+
+
+@pytest.mark.slow
+def test_the_quick_scenarios_reach_what_all_of_one_process_that_are_not_drawn_reach(verdicts: list[Verdict]) -> None:
+    quick = tomllib.loads(PAGE.read_text(encoding="utf-8"))["scenarios"]
+    names = {scenario.name for scenario in CHOSEN_FROM}
+    assert set(quick) < names
+    passing = [verdict for verdict in verdicts if verdict.status is Status.PASS]
+    reached = [{v.clause for v in passing if v.scenario in some} for some in (quick, names)]
+    assert reached[1] - reached[0] == set(), "python -m tests.quick"
 
 
 # ---- short forms -----------------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def test_a_quick_run_leaves_out_what_is_drawn_and_what_is_of_several_processes(m
 
     monkeypatch.setattr("conformance.commands.run_trainer", told)
     assert main(["run", "--quick"]) == 2
-    assert "fit-basic" in names and not [name for name in names if name.startswith(("pairs-", "ddp-"))]
+    assert len(names) > 100 and not [name for name in names if name.startswith(("pairs-", "ddp-"))]
 
 
 def test_a_release_that_is_not_prepared(
