@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import replace
 
 from ..edits import calls, edits, in_words
 from ..spec.state import Expected
 from ..trace import Event
-from .base import MOST_PENDING, Check, Line, Pending, Spec, hooks_of, shown
+from .base import MOST_PENDING, Check, Line, Pending, Spec, hooks_of, shortened, shown
 
 __all__ = ["Balance", "Count", "Encloses", "Never", "Order", "Receivers", "Sequence"]
 
-MOST_EVENTS = 1000  # of a run that is not the contract's
+MOST_EVENTS, MOST_EDITS = 1000, 5000  # of a run that is not the contract's, and characters of what is told of it
 MOST_RECEIVERS = 20_000  # that are still due: as many as the oracle can be ahead of a trace
 
 
@@ -297,6 +298,5 @@ class Sequence(Check):
         elif self.failure is not None and self.is_short:
             contract = self.contract if whole else self.contract[: len(self.trace)]
             told = in_words(edits(calls(contract), calls(self.trace)))
-            failure, self.failure = self.failure, None
-            reason = f"{failure.reason}; in all: {told}" if told else failure.reason
-            self.fail(failure.seq, reason, failure.expected, failure.seen)
+            told = shortened(f"{self.failure.reason}; in all: {told}", MOST_EDITS) if told else self.failure.reason
+            self.failure = replace(self.failure, reason=told)
