@@ -33,6 +33,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    SequentialSampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -392,10 +393,18 @@ def test_other_samplers_are_shared_and_not_dropped() -> None:
     assert drawn(DataLoader(DATA, batch_size=3, drop_last=True), 2) == [[0, 2, 4], [1, 3, 5]]
 
 
+class Dealt(SequentialSampler):
+    """Of some library, that deals by itself and is none of torch's."""
+
+    num_replicas, rank = 2, 1
+
+
 def test_a_distributed_sampler_of_the_users_own_stays() -> None:
     own = DataLoader(DATA, sampler=DistributedSampler(DATA, 2, 1))
     assert shares(own, "train", 0, 2, lambda value: value) is own
     batches = DataLoader(DATA, batch_sampler=BatchSampler(DistributedSampler(DATA, 2, 1), 2, False))
+    dealt = DataLoader(DATA, sampler=Dealt(range(10)))
+    assert shares(dealt, "train", 0, 2, lambda value: value) is dealt
     assert shares(batches, "train", 0, 2, lambda value: value) is batches
 
 

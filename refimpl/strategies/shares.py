@@ -51,8 +51,8 @@ class Share(DistributedSampler[Any]):
 
 def shares(loaders: Any, stage: str, rank: int, world_size: int, of_zero: Callable[[Any], Any]) -> Any:
     """The loaders of a stage, each with this process's share of its samples; those of a training have as many in every
-    process. A DataLoader with torch's DistributedSampler is left as it is, and so is, with a warning, what has no
-    indices that could be shared.
+    process. A DataLoader whose sampler shares by itself, and so has `num_replicas` as torch's DistributedSampler, is left
+    as it is, and so is, with a warning, what has no indices that could be shared.
 
     Raises DataError for a loader with fewer samples than processes, of which some would have nothing to evaluate.
     """
@@ -74,7 +74,7 @@ def _shared(loader: Any, name: str, share: Callable[..., Share], of_zero: Callab
              "with indices, or let each process take its own part, by trainer.global_rank")  # fmt: skip
         return loader
     batches = loader.batch_sampler
-    if any(isinstance(one, DistributedSampler) for one in (loader.sampler, batches, getattr(batches, "sampler", None))):
+    if any(hasattr(one, "num_replicas") for one in (loader.sampler, batches, getattr(batches, "sampler", None))):
         return loader
     own = next(iter(generators_of(loader)), None)
     default = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
