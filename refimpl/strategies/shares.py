@@ -51,8 +51,8 @@ class Share(DistributedSampler[Any]):
 
 def shares(loaders: Any, stage: str, rank: int, world_size: int, of_zero: Callable[[Any], Any]) -> Any:
     """The loaders of a stage, each with this process's share of its samples; those of a training have as many in every
-    process. A DataLoader whose sampler shares by itself, and so has `num_replicas` as torch's DistributedSampler, is left
-    as it is, and so is, with a warning, what has no indices that could be shared.
+    process. A DataLoader whose sampler shares by itself, and so has `num_replicas` as torch's DistributedSampler, is
+    left as it is, and so is, with a warning, what has no indices that could be shared.
 
     Raises DataError for a loader with fewer samples than processes, of which some would have nothing to evaluate.
     """
