@@ -14,10 +14,9 @@ from .dp import DataParallel
 
 __all__ = ["STRATEGIES", "chosen_devices", "devices_of"]
 
+_UNUSED = tuple(f"{way}_find_unused_parameters_false" for way in ("ddp", "ddp_spawn"))
 # "ddp_cpu" is the period's: "ddp_spawn" on the CPU.
-STRATEGIES: tuple[str | None, ...] = (
-    None, "auto", "dp", "ddp", "ddp2", "ddp_cpu", "ddp_spawn", "ddp_find_unused_parameters_false"
-)  # fmt: skip
+STRATEGIES: tuple[str | None, ...] = (None, "auto", "dp", "ddp", "ddp2", "ddp_cpu", "ddp_spawn", *_UNUSED)
 
 
 def chosen_devices(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any, options: Options) -> Devices:
@@ -62,7 +61,7 @@ def devices_of(accelerator: Any, devices: Any, strategy: Any = None) -> list[tor
     asked = {"accelerator": accelerator, "devices": devices, "strategy": strategy}
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
     if accelerator not in (None, "auto", "cpu", "gpu", "cuda"):
-        raise ConfigurationError(f"{shown}: accelerator 'cpu', 'gpu' or 'auto' is accepted")
+        raise ConfigurationError(f"{shown}: here is the CPU, or GPUs; accelerator 'cpu', 'gpu' or 'auto' is accepted")
     on_cpu = accelerator in (None, "cpu") or (accelerator == "auto" and not torch.cuda.is_available())
     there = 1 if on_cpu else torch.cuda.device_count()
     which = 1 if devices in (None, "auto") else _counted(devices)

@@ -37,7 +37,7 @@ from .together import gathered
 
 __all__ = ["SPAWNING", "Distributed"]
 
-SPAWNING = ("ddp_spawn", "ddp_cpu")  # the strategies that spawn a function
+SPAWNING = ("ddp_spawn", "ddp_cpu", "ddp_spawn_find_unused_parameters_false")  # the strategies that spawn a function
 # After these hooks, the processes agree on whether training ends: after each there is a line that asks whether it does.
 _AGREED = ("on_train_start", "on_train_batch_end", "on_validation_end", "on_epoch_end")
 
@@ -72,7 +72,7 @@ class Distributed(Devices):
         self.within = DataParallel(devices, options) if splits else None
         self.num_devices = len(devices) if splits else 1
         self.devices, self.num_nodes = list(devices[:1] if splits else devices), num_nodes
-        self.finds_unused = strategy != "ddp_find_unused_parameters_false"
+        self.finds_unused = not strategy.endswith("find_unused_parameters_false")
         if options.sync_batchnorm and self.device.type == "cpu":
             raise ConfigurationError("sync_batchnorm=True: torch has it on GPUs only; leave it out on the CPU")
         if options.sync_batchnorm and splits:
