@@ -33,7 +33,7 @@ IS_THERE = ON == "cpu" or torch.cuda.is_available()
 try:
     import pytest
 
-    pytestmark = pytest.mark.skipif(not IS_THERE, reason="torch finds no GPU here")
+    pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not IS_THERE, reason="torch finds no GPU here")]
 except ModuleNotFoundError:  # `python -m tests.gpu` needs none
     pass
 
