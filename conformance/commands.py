@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .adapters import check_name
 from .causes import Cause, causes
 from .checker import judge_file
-from .clauses import SPEC, Clause, load_clauses
+from .clauses import LEVELS, SPEC, Clause, load_clauses
 from .near import did_you_mean
 from .profiles import PROFILES, departures, in_words_of, notes_of, read_departures, stale
 from .readings import PAGE, readings, resting_on
@@ -334,11 +334,14 @@ def _unexplained(run: TrainerRun, clauses: Mapping[str, Clause], levels: Sequenc
 
 
 def _causes(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause]) -> dict[str, list[Cause]]:
-    """What the failures of each trainer come down to, but for those that are on record."""
+    """What the failures of each trainer come down to, but for those that are on record; a MUST comes first."""
     known = load_scenarios()
-    return {
-        run.trainer: causes([v for v in run.verdicts if v.clause not in run.notes], clauses, known) for run in runs
-    }
+
+    def weight(cause: Cause) -> int:
+        return LEVELS.index(clauses[cause.verdict.clause].level)
+
+    new = {run.trainer: [v for v in run.verdicts if v.clause not in run.notes] for run in runs}
+    return {trainer: sorted(causes(each, clauses, known), key=weight) for trainer, each in new.items()}
 
 
 def _unsound(path: Path, scenario: Scenario) -> str:

@@ -87,12 +87,14 @@ def test_page_says_what_was_run() -> None:
     shown = page(every_status(), faultless())
     ((_, title),) = shown.all("title")
     assert title == f"Conformance to {PROFILE}: broken@1.0, refimpl"
-    broken, fine = (text for _, text in shown.all("li"))
+    broken, fine, known = (text for _, text in shown.all("li"))
     assert broken == (
         "broken@1.0 9.8.7 python 3.11.7 torch 2.1.0 9 verdicts 12.3 s "
         "! 1 error ✗ 2 fail ✓ 1 pass ○ 1 unsupported · 1 not reached"
     )
     assert fine.endswith("✓ 6 pass")
+    assert known == f"train.known SHOULD {NOTE.text}"
+    assert [text for _, text in shown.all("summary")][0] == "1 known departure of broken@1.0"
 
 
 def test_page_has_a_linkable_row_for_every_clause() -> None:

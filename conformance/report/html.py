@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 
 from conformance import __version__
 from conformance.causes import Cause
-from conformance.clauses import Clause
+from conformance.clauses import LEVELS, Clause
 from conformance.readings import readings, resting_on
 from conformance.report.cells import Cell, Row, count, families, plural, printable
 from conformance.verdicts import Status, TrainerRun
@@ -73,6 +73,10 @@ def render_html(
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
         runs=runs,
         findings=[(trainer, cause) for trainer, found in (causes or {}).items() for cause in found],
+        known=[
+            [row for level in LEVELS for row in rows if row.clause.level == level and row.cells[index].known]
+            for index in range(len(runs))
+        ],
         totals=[count(row.cells[index] for row in rows) for index in range(len(runs))],
         reached=[sum(row.cells[index].reached for row in rows) for index in range(len(runs))],
         matrix=matrix,
