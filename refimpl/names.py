@@ -71,10 +71,8 @@ def check_names(receiver: Any, hooks: Mapping[type, Collection[str]], spellings:
             is_there = any(meant in vars(each) for each in (receiver, *users)) and getattr(receiver, meant) is not None
             if is_there and in_words(name) in spelt:
                 continue  # a helper may be called train_step, as long as training_step is there, too
-            raise HookError(
-                f"{method} is no hook and would never be called; did you mean {meant}? "
-                "(If not, rename it: it is too close to a hook's name.)"
-            )
+            raise HookError(f"{method} is no hook and would never be called; did you mean {meant}? (If not, rename it: "
+                            "it is too close to a hook's name.)")  # fmt: skip
 
 
 def in_words(name: str) -> str:

@@ -355,6 +355,24 @@ def resumed(devices: int, folder: Path) -> None:
               ckpt_path=folder / "one.ckpt")  # fmt: skip
     FOUND["again"], FOUND["steps"] = weights(other), [trainer.global_step, again.global_step]
     FOUND["outputs"] = [first[1:], FOUND["outputs"]]
+    torch.manual_seed(1 + int(os.environ.get("RANK", 0)))
+    ended, cut = folder / "ended.ckpt", Random()
+    stopped = trained(cut, loader(1, 12, shuffle=True, generator=torch.Generator().manual_seed(3)), None, Interrupts(),
+                      **options)  # fmt: skip
+    if stopped.global_rank == 0:  # after a run nobody waits for the others
+        stopped.save_checkpoint(ended)
+    distributed.barrier()
+    more = Random()
+    Trainer(**{**QUIET, **options}).fit(more, shuffled, ckpt_path=ended)
+    FOUND["interrupted"], FOUND["more"] = stopped.interrupted, weights(more)
+
+
+class Interrupts(Callback):
+    """As Ctrl-C does, in one process, in the middle of an epoch."""
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        if trainer.global_rank == 1 and (trainer.current_epoch, batch_idx) == (1, 2):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def spawns(folder: Path) -> None:

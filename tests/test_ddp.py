@@ -123,6 +123,7 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped_in_each_process() -> 
     for found in (one, other):
         assert found["once"] == found["again"] and found["steps"] == [9, 9]
         assert found["outputs"][0] == found["outputs"][1]
+        assert found["interrupted"] and found["more"] == found["once"]
     assert one["once"] == other["once"] and one["outputs"] != other["outputs"]
 
 
@@ -280,7 +281,7 @@ FAULTS = [
     ("ddp", "raise", 0, (), "caught ValueError: boom"),
     ("ddp", "SIGKILL", 1, (), "caught ProcessError: process 1 was ended by SIGKILL"),
     ("ddp", "hang", 1, (), r"caught ProcessError: process 1 has not come, for which process 0 has waited .*=2 seconds"),
-    ("ddp", "names", 1, (), r"there came process 0 to log\('loss', .*process 1 to log\('other', "),
+    ("ddp", "names", 1, (), r"now came process 0 to log\('loss', .*process 1 to log\('other', "),
     ("ddp", "uneven", 0, (), r"process 1 failed:[\s\S]*after 6 batches of epoch 0, process 0 goes on, process 1 ends"),
     ("ddp_spawn", "SIGTERM", 0, (), "caught ProcessError: process 0 was ended by SIGTERM"),
     ("ddp", "raise", 1, tuple(TORCHRUN), r"caught ProcessError: process 1 failed:[\s\S]*ValueError: boom"),

@@ -94,7 +94,7 @@ def test_page_says_what_was_run() -> None:
     )
     assert fine.endswith("✓ 6 pass")
     assert known == f"train.known SHOULD {NOTE.text}"
-    assert [text for _, text in shown.all("summary")][0] == "1 known departure of broken@1.0"
+    assert next(text for _, text in shown.all("summary")) == "1 known departure of broken@1.0"
 
 
 def test_page_has_a_linkable_row_for_every_clause() -> None:

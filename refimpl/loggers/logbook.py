@@ -67,7 +67,7 @@ class Logbook:
         groups = dict.fromkeys([self.group] * bool(self.devices) + [each.group(self.group) for each in together])
         for group in sorted(groups, key=distributed.get_process_group_ranks) if self.devices else ():
             names = [each.shown() for each in together if each.group(self.group) is group]
-            self.devices.same("values to reduce over them", names, group)
+            self.devices.same("names logged with sync_dist=True", names, group)
         for entry in together:
             entry.synchronize(self.group)
         page.ended = True

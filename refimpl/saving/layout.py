@@ -80,8 +80,7 @@ BETWEEN = {
     "data": DATA, "logbook": {**LOGBOOK, "page": [ANY]},
 }  # fmt: skip
 WITHIN = {
-    **BETWEEN,
-    "optimization": {"turns": TURNS, "epoch": EPOCH},
+    **BETWEEN, "optimization": {"turns": TURNS, "epoch": EPOCH},
     "data": {**DATA, "in_epoch": one_of(True), "loader_starts": [RANDOM, ...]},
     "logbook": LOGBOOK,
 }

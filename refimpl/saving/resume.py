@@ -26,10 +26,8 @@ from .hparams import plain_hparams
 from .layout import TRAINING, of_run
 from .shape import check, fitting
 
-__all__ = [
-    "Part", "callback_states", "collected", "is_resumable", "keyed", "of_process", "restore_callbacks",
-    "restore_module", "restore_parts",
-]  # fmt: skip
+__all__ = ["Part", "callback_states", "collected", "is_resumable", "keyed", "of_process", "restore_callbacks",
+           "restore_module", "restore_parts", "states_of"]  # fmt: skip
 
 _OURS, _LIGHTNING = "refimpl_version", "pytorch-lightning_version"
 # What the period has at the top of a checkpoint, and whose it is; the other states of the parts are under "loops".
@@ -53,8 +51,7 @@ def collected(
     module: LightningModule, datamodule: LightningDataModule | None, parts: Mapping[str, Part], weights_only: bool
 ) -> dict[str, Any]:
     """Everything that a run needs to go on, but for its callbacks', or with `weights_only` the module alone."""
-    loops = {name: part.state_dict() for name, part in parts.items()}
-    at_the_top = {key: loops[name].pop(key) for name, keys in _AT_THE_TOP.items() for key in keys}
+    loops, at_the_top = states_of(parts)
     checkpoint: dict[str, Any] = {
         _OURS: __version__,
         **{key: at_the_top[key] for key in _AT_THE_TOP["progress"]},
@@ -63,6 +60,12 @@ def collected(
         **(_hyperparameters(datamodule) if datamodule else {}),
     }
     return checkpoint if weights_only else {**checkpoint, **at_the_top, "loops": loops}
+
+
+def states_of(parts: Mapping[str, Part]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of each part what a checkpoint holds as its "loops", and of all together what it holds at its top."""
+    loops = {name: part.state_dict() for name, part in parts.items()}
+    return loops, {key: loops[name].pop(key) for name, keys in _AT_THE_TOP.items() for key in keys}
 
 
 def _hyperparameters(owner: LightningModule | LightningDataModule) -> dict[str, Any]:

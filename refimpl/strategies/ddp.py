@@ -27,6 +27,7 @@ from ..loaders.batches import transformed
 from ..loggers.loggers import SilentLogger
 from ..optimization import Optimization
 from ..progress import Progress
+from ..saving.resume import states_of
 from ..trainer.options import Options
 from ..types import LightningModule
 from .dp import DataParallel, Parts
@@ -81,6 +82,7 @@ class Distributed(Devices):
         self.time_is_up = self.agreed = False  # as the processes have agreed
         self.asks = self.has_met = False  # this one to stop, without the others; in a backward of this batch
         self.processes: Processes | None = None  # while a run goes on
+        self.ends: list[Any] = []  # what the parts of each process had come to at the end of the last fit
         self.ddp: Any = None  # these two of the fit that runs
         self.optimization: Any = None
         self.take_place()
@@ -130,6 +132,8 @@ class Distributed(Devices):
                 results = run(trainer, function, *given)
                 if trainer.interrupted and not self.agreed:
                     processes.part()  # the others may be anywhere
+                if function == "fit" and not processes.is_parted:
+                    self.ends = self._of_all(states_of(trainer.run.parts())[0])
                 processes.wait()
                 return results
             finally:
@@ -311,11 +315,12 @@ class Distributed(Devices):
             self.processes.wait()
 
     def gathered(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """The checkpoint, with the states of the parts of every process."""
-        if self.processes is None:
-            return checkpoint
-        own = transformed(checkpoint["loops"], _on_cpu)
-        return {**checkpoint, "processes": gathered("a checkpoint", own, self.group)}
+        """The checkpoint, with the states of the parts of every process; after a fit, of its end."""
+        states = self._of_all(checkpoint["loops"]) if self.processes else self.ends
+        return {**checkpoint, "processes": states} if states else checkpoint
+
+    def _of_all(self, loops: dict[str, Any]) -> list[Any]:
+        return gathered("a checkpoint", transformed(loops, _on_cpu), self.group)
 
 
 def differing(one: Any, other: Any) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ def summed(what: str, value: float, group: Any) -> float:
         each: list[Any] = [None] * size
         distributed.all_gather_object(each, what, group)
         says = ", ".join(f"process {rank} to {other}" for rank, other in enumerate(each))
-        raise ConfigurationError(f"all processes have to come to the same, but there came {says}")
+        raise ConfigurationError(f"all processes have to come to the same, in one order; now came {says}")
     return total  # type: ignore[no-any-return]
 
 
