@@ -321,7 +321,7 @@ def joined(devices: Any, defers: Callable[[], bool]) -> Iterator[Processes]:
         seen = processes.failed(error)
         if seen is error:
             raise
-        raise seen from error
+        raise seen from None  # what torch says of it here is no cause
     finally:
         if processes.launcher:
             processes.launcher.runs = False
