@@ -33,7 +33,7 @@ def test_every_way_to_name_one_device(given: Any, device: str, monkeypatch: pyte
     ({"devices": 2, "strategy": "ddp", "sync_batchnorm": True}, "sync_batchnorm=True: torch has it on GPUs only"),
     ({"strategy": "ddp_cpu", "accelerator": "gpu"}, "strategy='ddp_cpu' contradicts accelerator='gpu'"),
     ({"process_timeout": 0}, "process_timeout=0; a number above 0"),
-    ({"accelerator": "tpu"}, "accelerator='tpu': accelerator 'cpu'"),
+    ({"accelerator": "tpu"}, "accelerator='tpu': here is the CPU, or GPUs"),
     ({"accelerator": "gpu", "devices": [9]}, r"devices=\[9\]: torch finds \d+ GPUs here"),
     ({"accelerator": "gpu", "devices": ["0"]}, "torch finds"),
     ({"devices": "all"}, "devices='all': a number of devices, a list"),
