@@ -99,8 +99,7 @@ def _may_follow(clause: Clause, head: Clause, block: bool) -> bool:
         return True
     if head.kind in SHIFTING:
         return block or (clause.kind not in SHIFTING and not _hooks(head) <= QUIET)
-    apart = head.kind in FACTS and clause.kind in FACTS and clause.check.get("field") not in COMPUTED
-    return not apart
+    return head.kind not in FACTS or clause.kind not in FACTS or clause.check.get("field") in COMPUTED
 
 
 def _is_block(failing: Iterable[Clause]) -> bool:

@@ -125,7 +125,7 @@ class Distributed(Devices):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         with joined(self, lambda: trainer.state.fn == "fit" and bool(trainer.state.passes)) as processes:
-            self.processes, self.agreed = processes, False
+            self.processes, self.agreed, self.ends = processes, False, [] if function == "fit" else self.ends
             try:
                 self.same("functions of the trainer", function)
                 self._silence(trainer)
