@@ -205,15 +205,16 @@ def survey(
     on_progress: Callable[[int, int], None] = lambda done, total: None, globs: Sequence[str] = ("*",),
     sample: int = 0, seed: int = 0, tries: int = 0, processes: int = 2,
 ) -> Report:  # fmt: skip
-    """Try the mutants of the files that match, or a drawn sample of them."""
+    """Try the mutants of the files that match, or a drawn sample of those that the scenarios execute."""
     began, report = time.monotonic(), Report(is_sample=bool(sample))
     everything = mutants = syntax_mutants(globs)
-    if sample:
-        mutants = random.Random(seed).sample(everything, min(sample, len(everything)))
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     engine.SECONDS = HANGS
     with tempfile.TemporaryDirectory() as scratch:
         reach = Reach.recorded(scenarios, Path(scratch))
+    if sample:
+        reached = [mutant for mutant in everything if reach.executes(mutant)]
+        mutants = random.Random(seed).sample(reached, min(sample, len(reached)))
     with loaded({}):  # compiles what all of them share
         gc.freeze()  # so that their memory stays shared, too
     showed: dict[str, Counter[str]] = defaultdict(Counter)  # of a function, what noticed its other mutants
