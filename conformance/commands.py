@@ -28,7 +28,7 @@ from .report import print_summary, to_json, to_junit, write_html
 from .runner import HarnessError, produce_traces, run_trainer
 from .scenario import DRAWN_NAMES, Scenario, load_scenario, load_scenarios
 from .trace import open_trace
-from .verdicts import Status, TrainerRun, Verdict
+from .verdicts import Note, Status, TrainerRun, Verdict
 from .worlds import prepare
 
 __all__ = [
@@ -299,7 +299,7 @@ def _conclude(
     profile = arguments.profile
     if arguments.baseline:
         known = read_departures(Path(arguments.baseline))
-        runs = [replace(run, notes={**run.notes, **known}) for run in runs]
+        runs = [_with_baseline(run, known) for run in runs]
     gone = {run.trainer: stale(run) if everything else [] for run in runs}
     found = _causes(runs, clauses)
     if arguments.report:
@@ -324,11 +324,17 @@ def _conclude(
     return 1 if any(gone.values()) or any(_unexplained(run, clauses, levels) for run in runs) else 0
 
 
+def _with_baseline(run: TrainerRun, known: Mapping[str, Note]) -> TrainerRun:
+    """A run of which a file of the user's explains what it names, whatever is on record."""
+    verdicts = (replace(verdict, beyond="") if verdict.clause in known else verdict for verdict in run.verdicts)
+    return replace(run, verdicts=tuple(verdicts), notes={**run.notes, **known})
+
+
 def _unexplained(run: TrainerRun, clauses: Mapping[str, Clause], levels: Sequence[str]) -> bool:
     """Whether a clause of these levels fails that no note explains, or the harness broke."""
     return any(
         v.status is Status.ERROR
-        or (v.status is Status.FAIL and clauses[v.clause].level in levels and v.clause not in run.notes)
+        or (v.status is Status.FAIL and clauses[v.clause].level in levels and not run.note_on(v))
         for v in run.verdicts
     )
 
@@ -340,7 +346,7 @@ def _causes(runs: Sequence[TrainerRun], clauses: Mapping[str, Clause]) -> dict[s
     def weight(cause: Cause) -> int:
         return LEVELS.index(clauses[cause.verdict.clause].level)
 
-    new = {run.trainer: [v for v in run.verdicts if v.clause not in run.notes] for run in runs}
+    new = {run.trainer: [v for v in run.verdicts if not run.note_on(v)] for run in runs}
     return {trainer: sorted(causes(each, clauses, known), key=weight) for trainer, each in new.items()}
 
 

@@ -64,6 +64,7 @@ class Data:
     `generator` each draws it from a generator of its own. With
     `distributed_sampler` they come with torch's DistributedSampler, which deals without shuffling, in place of the one
     that the trainer would put in. With `listed` a loader of an evaluation is in a list also where it is the only one.
+    With `workers` each loader has so many processes, which fetch batches ahead.
     """
 
     train: int = 3
@@ -82,6 +83,7 @@ class Data:
     time: int = 0
     distributed_sampler: bool = False
     listed: bool = False
+    workers: int = 0
 
     @property
     def has_datamodule(self) -> bool:
@@ -110,7 +112,9 @@ class Log:
     torchmetrics' MeanSquaredError, an attribute of the module, which it is given the outputs and the targets of the
     batch before. With `in_dict` it is `self.log_dict`, of a dict with this name. With `enable_graph` a training
     step's loss is logged with its graph; with `buffer` another hook logs how many training steps the module has
-    begun, which it counts in a buffer. With `rank_zero_only` the process of rank 0 alone logs it, and says so."""
+    begun, which it counts in a buffer. With `rank_zero_only` the process of rank 0 alone logs it, and says so; with
+    `ranks` those processes alone, as a group. What is no step's is a number, or with `dtype` a tensor of that type.
+    With `helper` it is another method that calls `self.log`, one that is named as a hook is."""
 
     hook: str
     name: str
@@ -126,6 +130,9 @@ class Log:
     enable_graph: bool = False
     buffer: bool = False
     rank_zero_only: bool = False
+    ranks: Tuple[int, ...] = ()
+    dtype: str = ""
+    helper: bool = False
     values: Tuple[float, ...] = ()
 
     @property
@@ -171,10 +178,12 @@ class Model:
 
     `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
     scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
-    `monitor` with `strict`, for one that halves the rate where that value is on a plateau; without `lr_dict` as it
+    `monitor` with `strict`, for one that halves the rate where that value is on a plateau, torch's, or with
+    `own_plateau` one of a class of the user's own, which the lr_dict says reacts to a value; without `lr_dict` as it
     is; `unheeded` is a monitor in the lr_dict of one that needs no value. Its `scheduler_name`, and of several
     optimizers the index after that, is the name in the lr_dict.
-    `overrides`, of OVERRIDES, are hooks that the module has its own way. `prepare_data_per_node` is the module's
+    `overrides`, of OVERRIDES, are hooks that the module has its own way; with `star_args` it takes the arguments of its
+    batch hooks as `*args`, and so do the recording callbacks. `prepare_data_per_node` is the module's
     property of that name.
     """
 
@@ -206,8 +215,10 @@ class Model:
     scheduler_name: str = ""
     monitor: str = ""
     strict: bool = True
+    own_plateau: bool = False
     unheeded: str = ""
     overrides: Tuple[str, ...] = ()
+    star_args: bool = False
     prepare_data_per_node: bool = True
 
     @property
@@ -294,7 +305,8 @@ class Scenario:
     "resume-last" goes on from the last checkpoint that a ModelCheckpoint has saved, the newest one; where it has saved
     none, the fit begins anew.
 
-    "another" makes another module and data module, which the calls that follow give to the same trainer.
+    "another" makes another module and data module, which the calls that follow give to the same trainer. "append"
+    appends one more recording callback, numbered after all others, to `trainer.callbacks`.
 
     "test-best" and "test-last" test the best or the last checkpoint, "test-none" the module as it is, "test" what the
     trainer takes where it is given the module. "predict-unreturned" predicts with return_predictions=False.

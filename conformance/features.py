@@ -47,6 +47,9 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-graph": log.enable_graph,
             "logs-buffer": log.buffer,
             "logs-on-rank-zero": log.rank_zero_only,
+            "logs-in-group": bool(log.ranks),
+            "logs-in-dtype": bool(log.dtype),
+            "logs-by-helper": log.helper,
         }
         words |= {word for word, holds in told.items() if holds}
     for stopping in scenario.early_stopping:
@@ -106,6 +109,8 @@ def features(scenario: Scenario) -> frozenset[str]:
         "resumes": scenario.resumes,
         "truncated-bptt": bool(model.truncated_bptt_steps),
         "accumulation": scenario.accumulates,
+        "star-args": model.star_args,
+        "workers": data.workers > 0,
         "accumulation-by-epoch": scenario.changes_windows,
         "overfit": bool(scenario.option("overfit_batches")),
         "several:train": bool(data.train_loaders),
@@ -115,6 +120,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "monitor": bool(model.monitor),
         "lenient": not model.strict,
         "unheeded": bool(model.unheeded),
+        "own-plateau": model.own_plateau,
         "monitors-nothing": model.monitors_nothing,
         "stops-by-nothing": scenario.stops_by_nothing,
         "lr-monitor": scenario.lr_monitor,

@@ -10,19 +10,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .adapters import ADAPTERS, check_name
 from .checker import judge_file
 from .clauses import Clause
-from .profiles import notes_of
+from .profiles import departures, notes_of, profile_of
 from .scenario import Scenario
 from .spec.contracts import DOCUMENTATION
 from .trace import TraceError, open_trace
 from .verdicts import Status, TrainerRun, Verdict
 from .worlds import RELEASES, World, interpreter, locate
 
-__all__ = ["HarnessError", "produce_traces", "run_trainer"]
+__all__ = ["HarnessError", "marked", "produce_traces", "run_trainer"]
 
 MANY = 20  # scenarios, which take longer than a process takes to start
 
@@ -105,6 +106,18 @@ def _producer(
             yield answer
 
 
+def marked(
+    path: Path, verdicts: Sequence[Verdict], clauses: Mapping[str, Clause], trainer: str
+) -> Sequence[Verdict]:
+    """The verdicts, each failure marked that the trainer's own profile does not have: no note is about it."""
+    own = profile_of(trainer)
+    failed = {v.clause: clauses[v.clause] for v in verdicts if v.status is Status.FAIL and v.clause in departures(own)}
+    if not failed:
+        return verdicts
+    beyond = {v.clause for v in judge_file(path, failed, own) if v.status is Status.FAIL}
+    return [replace(verdict, beyond=own) if verdict.clause in beyond else verdict for verdict in verdicts]
+
+
 def run_trainer(
     trainer: str,
     scenarios: Sequence[Scenario],
@@ -126,7 +139,8 @@ def run_trainer(
         path = directory / f"{scenario.name}.jsonl"
         if error is None:
             try:
-                verdicts += judge_file(path, clauses, contract)
+                judged = judge_file(path, clauses, contract)
+                verdicts += marked(path, judged, clauses, trainer) if contract == DOCUMENTATION else judged
                 if not version:
                     with open_trace(path) as reader:
                         version = reader.header.trainer["version"]

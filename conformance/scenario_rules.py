@@ -24,7 +24,7 @@ __all__ = [
 
 CALLS = (
     *("fit", "validate", "test", "predict", "predict-unreturned"),
-    *("save", "resume", "resume-last", "test-best", "test-last", "test-none", "another"),
+    *("save", "resume", "resume-last", "test-best", "test-last", "test-none", "another", "append"),
 )
 SOURCES = ("module", "datamodule", "argument", "train-datamodule", "fit-datamodule")
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
@@ -33,7 +33,7 @@ NEEDS = (
     *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
     *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
     *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
-    *("accumulation-by-epoch", "another-module", "no-grad", "log-dict-batch-size"),
+    *("accumulation-by-epoch", "another-module", "no-grad", "log-dict-batch-size", "own-plateau"),
 )
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
@@ -44,6 +44,8 @@ ACTS_IN = {
     "skip-closure": ("optimizer_step",),
     "save": ("on_train_batch_end",),
 }
+# Of tensors that are logged, and up to which number each takes whole ones.
+DTYPES = {"uint8": 255, "int32": 2**31 - 1, "int64": 2**53, "bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
 # The hooks that may log: those of a batch, and those of a whole pass, which log per epoch only.
 BATCH_HOOKS = (
     *("on_train_batch_start", "training_step", "training_step_end", "on_before_zero_grad", "on_before_backward"),
@@ -112,10 +114,10 @@ def _check_calls(scenario: Scenario) -> None:
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
         if call.startswith(("resume", "test-")) and scenario.option("fast_dev_run"):
             raise ScenarioError("%s: %s: fast_dev_run leaves nothing to go on with" % (name, call))
-        if call == "another":
+        if call in ("another", "append"):
             if scenario.processes > 1 or scenario.resumes or calls[-1] == call:
                 words = "one process, no fit that goes on from a checkpoint, and a call behind it"
-                raise ScenarioError("%s: another needs %s" % (name, words))
+                raise ScenarioError("%s: %s needs %s" % (name, call, words))
             continue
         stage = call.split("-")[0]
         stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(stage, stage)
@@ -144,6 +146,9 @@ def _check_data(scenario: Scenario) -> None:
     if data.last > data.batch_size:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
     natural(name + ": data.time", data.time, 0, MOST_ROWS)
+    natural(name + ": data.workers", data.workers, 0, 2)
+    if data.workers and (not data.sized or data.shuffle or scenario.processes > 1):
+        raise ScenarioError("%s: data.workers needs loaders with a length, no data.shuffle, and one process" % name)
     one_of(name + ": data.source", data.source, SOURCES)
     one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
@@ -241,6 +246,7 @@ def _check_needs(scenario: Scenario) -> None:
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
         (scenario.launched, "launched", "launched"),
         ("another" in scenario.calls, "another", "another-module"),
+        (model.own_plateau, "model.own_plateau", "own-plateau"),
         (scenario.changes_windows, "trainer.accumulate_grad_batches of epochs", "accumulation-by-epoch"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
@@ -273,6 +279,13 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: enable_graph=true needs the loss of training_step" % where)
     if (log.values or log.buffer) and log.hook in STEPS.values():
         raise ScenarioError("%s: values or a buffer, and %s logs its loss" % (where, log.hook))
+    one_of(where + ": dtype", log.dtype, ("", *DTYPES))
+    if log.dtype and (log.buffer or log.metric or log.hook in STEPS.values()):
+        raise ScenarioError("%s: dtype=%r needs a hook that is no step and logs numbers" % (where, log.dtype))
+    for value in log.values if log.dtype else ():
+        natural(where + ": values of dtype=%r" % log.dtype, value, 0, DTYPES[log.dtype])
+    if log.helper and log.in_dict:
+        raise ScenarioError("%s: helper=true needs a log that is not in_dict" % where)
     if log.values and log.buffer:
         raise ScenarioError("%s: values, and a buffer" % where)
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):

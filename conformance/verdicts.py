@@ -30,7 +30,8 @@ class Verdict:
 
     `seq` is the sequence number of the first diverging event in the trace (None when the run ended
     before it, or when nothing diverged), `expected` and `seen` name it in words, and `context` holds
-    printable lines around it, each with the line of the pseudocode it belongs to.
+    printable lines around it, each with the line of the pseudocode it belongs to. `beyond` names the
+    trainer's own profile where that does not have the failure either.
     """
 
     scenario: str
@@ -41,6 +42,7 @@ class Verdict:
     expected: str = ""
     seen: str = ""
     context: tuple[str, ...] = ()
+    beyond: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class TrainerRun:
     verdicts: tuple[Verdict, ...]
     seconds: float
     notes: Mapping[str, Note] = field(default_factory=dict)
+
+    def note_on(self, verdict: Verdict) -> Note | None:
+        """What is on record of a failure, if this is what is."""
+        return self.notes.get(verdict.clause) if verdict.status is Status.FAIL and not verdict.beyond else None
 
     def by_clause(self) -> dict[str, list[Verdict]]:
         """Verdicts grouped by clause id, in the order judged."""

@@ -11,6 +11,7 @@ from conformance import profiles as module
 from conformance.checker import judge_file
 from conformance.clauses import ClauseError, load_clauses
 from conformance.profiles import DOCUMENTATION, PROFILES, departures, in_words_of, notes_of, profile_of, stale
+from conformance.runner import marked
 from conformance.scenario import load_scenarios
 from conformance.verdicts import Note, Status, TrainerRun, Verdict
 from conformance.worlds import RELEASES
@@ -68,6 +69,22 @@ def test_a_run_of_a_contract_keeps_it_and_no_other(contract: str, tmp_path: Path
         for other in PROFILES:
             failing[other] += sum(v.status is Status.FAIL for v in judge_file(file, load_clauses(), other))
     assert [other for other in PROFILES if not failing[other]] == [contract]
+
+
+def test_no_note_explains_what_the_releases_own_contract_does_not_have(tmp_path: Path) -> None:
+    """A trace of 1.4's order, said to be of 2.6.6: of what is on record there, some is so, and some is not."""
+    [scenario] = [scenario for scenario in load_scenarios() if scenario.name == "fit-val"]
+    own, other = (write(tmp_path / f"{of}.jsonl", scenario, conforming(scenario, of))
+                  for of in ("lightning-2", "lightning-1.4"))  # fmt: skip
+    clauses = load_clauses()
+    assert {v.beyond for v in marked(own, judge_file(own, clauses), clauses, "lightning@2.6.6")} == {""}
+    verdicts = marked(other, judge_file(other, clauses), clauses, "lightning@2.6.6")
+    failing = {v.clause: v.beyond for v in verdicts if v.status is Status.FAIL}
+    assert failing["fit.on_fit_start-then-setup"] == ""
+    assert failing["fit.state.current_epoch"] == "lightning-2"
+    run = TrainerRun("lightning@2.6.6", "2.6.6", {}, tuple(verdicts), 0.0, departures("lightning-2"))
+    assert {v.clause for v in verdicts if run.note_on(v)} == {c for c, beyond in failing.items() if not beyond
+                                                              and c in run.notes}  # fmt: skip
 
 
 def test_a_scenario_that_a_contract_leaves_open_is_not_judged(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -64,6 +65,13 @@ def test_a_brief_summary_tells_each_note_once_with_its_clauses() -> None:
     text = summary(every_status())
     assert f"Known departures of broken@1.0 (1 note) {NOTE.text} train.known" in joined(text)
     assert NOTE.evidence not in text
+
+
+def test_what_no_note_explains_is_a_failure_though_its_clause_has_one() -> None:
+    run = every_status()
+    run = replace(run, verdicts=(*run.verdicts, fail("gan", "train.known", beyond="own-1")))
+    text = joined(summary(run))
+    assert "beyond own-1 does not have it either" in text and "3 failures, 1 clause not reached" in text
 
 
 def test_what_follows_from_a_failure_is_named_beside_it() -> None:

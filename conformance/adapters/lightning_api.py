@@ -127,7 +127,7 @@ class LightningLikeAdapter:
         recorder.blind, recorder.tells_samples = self.blind, shares or scenario.shuffles
         recorder.tells_random = scenario.model.draws
         recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
-        torch.manual_seed(0)
+        torch.manual_seed(rank)  # no script has to give all the same
         try:
             self.do(scenario, recorder)
         except BaseException as error:  # a trace tells how a run ended, a SystemExit too
@@ -142,6 +142,9 @@ class LightningLikeAdapter:
             given: Dict[str, Any] = {}
             if function == "save":
                 recorder.save()
+                continue
+            if function == "append":
+                trainer.callbacks.append(self.appended(recorder, trainer))
                 continue
             if function == "another":
                 module, datamodule, _ = self.build(scenario, recorder)
@@ -191,7 +194,10 @@ class LightningLikeAdapter:
     def build(self, scenario: Scenario, recorder: Recorder) -> Tuple[Any, Any, List[Any]]:
         """The recording module, data module (or None) and callbacks of the scenario."""
         hooks = [h for h in CALLBACK_HOOKS if hasattr(self.api.Callback, h)]
-        base_class = self.kind(recorder, self.api.Callback, hooks)
+        plain: Any = self.api.Callback
+        if scenario.model.star_args:
+            plain = type("StarArgs", (plain,), scenario_model.with_star_args(plain, of_callback=True))
+        base_class = self.kind(recorder, plain, hooks)
         callback_class: Any = recorder.kinds.setdefault(base_class, type("DerivedCallback", (base_class,), {}))
         callbacks = [callback_class() for _ in range(scenario.callbacks)]
         own = [
@@ -220,6 +226,14 @@ class LightningLikeAdapter:
             hooks = _overridable(hooks, scenario)
             datamodule = recorder.recording(base, hooks, "datamodule", (_unrecorded, again))()
         return module, datamodule, callbacks
+
+    def appended(self, recorder: Recorder, trainer: Any) -> Any:
+        """One more recording callback, numbered after all that there are."""
+        numbers = [int(each.receiver.partition(":")[2]) for each in trainer.callbacks if hasattr(each, "receiver")]
+        hooks = [hook for hook in CALLBACK_HOOKS if hasattr(self.api.Callback, hook)]
+        callback = type("AppendedCallback", (self.kind(recorder, self.api.Callback, hooks),), {})()
+        callback.receiver = "callback:%d" % (max(numbers, default=-1) + 1)
+        return callback
 
     def base(self, receiver: str, scenario: Scenario) -> Any:
         """The class of the scenario's module or data module, which records nothing."""

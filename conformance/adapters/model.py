@@ -23,7 +23,7 @@ from ..experiment import STEPS, Scenario
 from ..hooks import OWN_STEPS
 from .optimization import configured, overrides
 
-__all__ = ["CustomBatch", "loaders", "model_class"]
+__all__ = ["CustomBatch", "loaders", "model_class", "with_star_args"]
 
 
 def sample(
@@ -123,7 +123,7 @@ def _collate(form: str) -> Any:
             return x, y.squeeze(-1).tolist()
         if form == "nested":
             inputs = [x, {"weight": torch.ones_like(y), "more": (CustomLeaf(),), "leaf": CustomLeaf()}]
-            return {"inputs": inputs, "target": (y,), "name": "batch"}
+            return {"inputs": inputs, "target": (y,), "name": "batch", "names": ["row"] * len(rows)}
         return CustomBatch(x, y) if form == "custom" else NamedBatch(x, y) if form == "named" else (x, y)
 
     return collate
@@ -155,6 +155,7 @@ def loaders(scenario: Scenario, stage: str) -> Any:
             rows = _Stream(rows.rows)
         size = scenario.data.batch_size // scenario.processes  # the others' batches are the rest
         settings: Dict[str, Any] = {"batch_size": size, "collate_fn": _collate(scenario.data.batch)}
+        settings["num_workers"] = scenario.data.workers
         if scenario.data.distributed_sampler and stage == "train":
             rank = None if scenario.spawns else int(os.environ["RANK"])  # before there is a group
             settings["sampler"] = DistributedSampler(rows, scenario.processes, rank, shuffle=False)
@@ -234,6 +235,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         if scenario.model.draws:
             torch.rand(())
         x, y = unpack(batch)
+        if data.batch == "nested" and len(batch["names"]) != len(x):
+            raise ValueError("the batch has %d rows, and the names of %d" % (len(x), len(batch["names"])))
         loss = ((sum(layer(x) for layer in self.layers) - y) ** 2).mean()
         # The loop is to detach what hangs on to the graph of a batch, wherever it is.
         extra: Any = loss.detach() if scenario.data_parallel else [loss * 1.0]
@@ -346,11 +349,26 @@ def model_class(base: type, scenario: Scenario) -> type:
     if any(log.buffer for log in scenario.model.logs):
         body["training_step"] = _counted(body["training_step"])
     body.update(_data_hooks(base, scenario))
+    body.update(with_star_args(base, of_callback=False) if scenario.model.star_args else {})
     body.update(overrides(base, body, scenario))
     for hook in dict.fromkeys(log.hook for log in scenario.model.logs):
         if hook in body or (hook not in OWN_STEPS and hasattr(base, hook)):
             body[hook] = _logging(hook, body.get(hook) or getattr(base, hook), scenario)
     return type("ScenarioModel", (base,), body)
+
+
+def with_star_args(base: type, of_callback: bool) -> Dict[str, Any]:
+    """The batch hooks of a module or callback, as somebody writes them who names none of their arguments."""
+
+    def of_module(self: Any, *args: Any) -> None:
+        pass
+
+    def of_one(self: Any, trainer: Any, pl_module: Any, *args: Any) -> None:
+        pass
+
+    stages = ("train", "validation", "test", "predict")
+    hooks = ("on_%s_batch_%s" % (stage, end) for stage in stages for end in ("start", "end"))
+    return {hook: of_one if of_callback else of_module for hook in hooks if hasattr(base, hook)}
 
 
 def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
@@ -365,15 +383,20 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             x, y = unpack(args[0] if args else kwargs["batch"])
             loss = ((self(x) - y) ** 2).mean()
         for index, log in logs:
-            if log.rank_zero_only and self.global_rank != 0:
+            group = _group(self, index, log.ranks)
+            if self.global_rank not in (log.ranks or ((0,) if log.rank_zero_only else (self.global_rank,))):
                 continue
             value: Any = loss if loss is not None else float(self.begun) if log.buffer else log.nth(count)
+            if log.dtype:
+                value = torch.tensor(value, dtype=getattr(torch, log.dtype))
             settings: Dict[str, Any] = {"on_step": log.on_step, "on_epoch": log.on_epoch}
             if log.batch_size:
                 settings["batch_size"] = log.batch_size
             settings["add_dataloader_idx"] = log.add_dataloader_idx
             if log.sync_dist:
                 settings["sync_dist"] = True
+            if group:
+                settings["sync_dist_group"] = group
             if log.rank_zero_only:
                 settings["rank_zero_only"] = True
             if not log.logger:
@@ -389,18 +412,31 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             if log.in_dict:
                 self.log_dict({log.name: value}, **settings)
             else:
-                self.log(log.name, value, **settings)
+                (validation_epoch_end if log.helper else type(self).log)(self, log.name, value, **settings)
         return original(self, *args, **kwargs)
 
     return logging_hook
 
 
+def validation_epoch_end(module: Any, *args: Any, **kwargs: Any) -> None:
+    """A helper that logs, and is called as a hook is."""
+    module.log(*args, **kwargs)
+
+
+def _group(module: Any, index: int, ranks: Tuple[int, ...]) -> Any:
+    """The group of these processes, which all make together when the first log of it comes; None of no ranks."""
+    groups = vars(module).setdefault("groups", {})
+    if ranks and index not in groups:
+        groups[index] = torch.distributed.new_group(list(ranks))
+    return groups.get(index)
+
+
 def _counted(step: Any) -> Any:
-    """A step that counts, in a buffer of the module, how often it begins."""
+    """A step that counts, in a buffer of the module, how often it begins; each process a number of its own."""
 
     @functools.wraps(step)  # keeps the signature
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.begun += 1
+        self.begun += 1 + self.global_rank
         return step(self, *args, **kwargs)
 
     return counted

@@ -74,11 +74,31 @@ def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
         lr_dict["monitor"] = model.monitor or model.unheeded
     if not model.strict:  # which is the default
         lr_dict["strict"] = False
+    if model.own_plateau:
+        return {"scheduler": OwnPlateau(optimizer), "reduce_on_plateau": True, **lr_dict}
     if model.monitor:
         return {"scheduler": kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0), **lr_dict}
     if model.schedulers > model.optimizers:
         return {"scheduler": kinds.MultiplicativeLR(optimizer, _half), **lr_dict}
     return {"scheduler": kinds.LambdaLR(optimizer, _halved), **lr_dict}
+
+
+class OwnPlateau(getattr(torch.optim.lr_scheduler, "LRScheduler", torch.optim.lr_scheduler._LRScheduler)):  # type: ignore[misc]
+    """A scheduler of the user's own class that reacts to a value, as torch's ReduceLROnPlateau does."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.inner = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+
+    def step(self, value: Any = None) -> None:
+        if value is not None:
+            self.inner.step(value)
+
+    def state_dict(self) -> Dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        self.inner.load_state_dict(state_dict)
 
 
 def _halved(steps: int) -> float:

@@ -78,4 +78,5 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "expected": verdict.expected,
         "seen": verdict.seen,
         "context": list(verdict.context),
+        "beyond": verdict.beyond,
     }

@@ -67,8 +67,13 @@ class Cell:
 
     @property
     def known(self) -> bool:
-        """Whether the cell fails and a note says why. A note never explains a broken harness."""
-        return self.note is not None and self.status is Status.FAIL
+        """Whether the cell fails and a note says why, in each scenario. A note never explains a broken harness."""
+        return self.status is Status.FAIL and all(map(self.run.note_on, self.failures))
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The failing verdicts."""
+        return tuple(verdict for verdict in self.verdicts if verdict.status is Status.FAIL)
 
     @property
     def reached(self) -> int:
@@ -81,10 +86,10 @@ class Cell:
 
     def findings(self, *statuses: Status) -> list[Finding]:
         """The verdicts of these statuses, those that say the same told once."""
-        groups: dict[tuple[Status, str, str, str], list[Verdict]] = {}
+        groups: dict[tuple[str, ...], list[Verdict]] = {}
         for verdict in self.verdicts:
             if verdict.status in statuses:
-                key = (verdict.status, verdict.reason, verdict.expected, verdict.seen)
+                key = (verdict.status, verdict.reason, verdict.expected, verdict.seen, verdict.beyond)
                 groups.setdefault(key, []).append(verdict)
         return [
             Finding(group[0], tuple(dict.fromkeys(v.scenario for v in group))) for group in groups.values()

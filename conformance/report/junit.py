@@ -54,7 +54,7 @@ def _case(run: TrainerRun, verdict: Verdict, clause: Clause | None) -> ET.Elemen
     )
     if verdict.status is Status.PASS:
         return case
-    note = run.notes.get(verdict.clause) if verdict.status is Status.FAIL else None
+    note = run.note_on(verdict)
     message = verdict.reason or "no reason given"
     outcome = ET.SubElement(case, _TAGS[verdict.status])
     outcome.set("message", printable(f"known departure: {message}" if note else message))
@@ -74,6 +74,8 @@ def _lines(verdict: Verdict, clause: Clause | None, note: Note | None) -> Iterat
         yield f"expected: {verdict.expected}"
     if verdict.seen:
         yield f"seen: {verdict.seen}"
+    if verdict.beyond:
+        yield f"not on record: {verdict.beyond} does not have it either"
     if verdict.seq is not None:
         yield f"first diverging event: {verdict.seq}"
     if note:

@@ -231,7 +231,9 @@ class _Printer:
             (self.safe(cell.run.trainer), "bold"), ": ", (verdict.status.value, _STYLES[verdict.status])
         )
         self.line(head.append(self.safe(f" in {self._names(finding.scenarios)}")), indent=2)
-        self.fields({"reason": verdict.reason, "expected": verdict.expected, "seen": verdict.seen}, indent=4)
+        beyond = f"{verdict.beyond} does not have it either" if verdict.beyond else ""
+        told = {"reason": verdict.reason, "expected": verdict.expected, "seen": verdict.seen, "beyond": beyond}
+        self.fields(told, indent=4)
         if self.verbose and verdict.context:
             event = "" if verdict.seq is None else f", event {verdict.seq}"
             self.line(Text(self.safe(f"trace of {verdict.scenario}{event}:")), indent=4)

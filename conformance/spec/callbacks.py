@@ -87,6 +87,11 @@ class Callbacks(Checkpoints, Plan):
         """Those that the "trainer" is given, or the "module" configures."""
         return [name for name in self.owners_of if self.owners_of[name] == owner]
 
+    def append_callback(self) -> None:
+        """One more of the trainer's, of a type of its own, for the calls that follow [R14]."""
+        name = f"callback:{len(self.kinds)}"
+        self.owners_of[name], self.kinds[name] = "trainer", name
+
     def take_in_own(self) -> None:
         """Those of the module extend the trainer's list, and replace those of the same type [R14]."""
         own = self.callbacks_of("module")

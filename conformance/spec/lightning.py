@@ -37,6 +37,7 @@ class Lightning(LightningCallbacks):
     divides_outputs = True  # for accumulation
     stays = False  # whether the trainer stays in it when the call is over
     divides_loaders = False  # between a data module that has some and the module, which has others
+    copies_settings = False  # of what is logged, which a group of processes does not survive
     keeps_datamodule = False  # one that it was given once, also in calls that are given loaders
 
     @classmethod
@@ -50,6 +51,8 @@ class Lightning(LightningCallbacks):
             return "what a step makes of a piece that is a list, where the batch is a dict"
         if scenario.model.thaws and scenario.processes > 1:
             return "what each process makes of gradients that are its own"
+        if cls.copies_settings and any(log.ranks for log in scenario.model.logs):
+            return "in which batch a group of processes is found that cannot be copied"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
         if not alone and scenario.model.monitor and scenario.processes > 1:
             rates = [cls(scenario, rank).all_rates() for rank in range(scenario.processes)]

@@ -25,7 +25,7 @@ class Lightning14(Lightning15):
     absent = frozenset({*Lightning15.absent, "on_exception"})
     log_type = Logged14
     logged: Logged14
-    needs_closure = divides_outputs = misses_loaders = False
+    needs_closure = divides_outputs = misses_loaders = gives_by_name = False
     asks_anyway = ends_without_outputs = divides_loaders = True
 
     @classmethod

@@ -29,7 +29,8 @@ class Lightning15(Lightning1):
     asks_anyway = False  # for loaders, where nothing starts
     misses_loaders = True  # it is an error if there are none to evaluate on
     ends_without_outputs = False  # an epoch does so with training_epoch_end
-    remembers_stop = True
+    remembers_stop = copies_settings = True
+    gives_by_name = True  # dataloader_idx, to a hook of a training batch: not where that has *args
     logged: Logged15
 
     @classmethod
@@ -351,7 +352,8 @@ class Lightning15(Lightning1):
 
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
         """Pieces of keys are no batch. A parameter that is lost is as it was when the optimizers were made."""
-        if hook == "on_train_batch_end" and receiver in self.saving:  # which does not take it
+        names_none = self.gives_by_name and self.s.model.star_args and hook.startswith("on_train_batch_")
+        if names_none or (hook == "on_train_batch_end" and receiver in self.saving):
             args = {name: value for name, value in args.items() if name != "dataloader_idx"}
         if hook == "training_step" and self.splits_keys:
             args = {name: value for name, value in args.items() if name != "batch"}

@@ -23,8 +23,7 @@ class Lightning19(Lightning1, Later):
     gone = GONE
     log_type = Logged19
     logged: Logged19
-    remembers_stop = True
-    keeps_graph = True
+    remembers_stop = keeps_graph = copies_settings = True
     axes = (0, 1, 2)
 
     @classmethod
@@ -34,6 +33,8 @@ class Lightning19(Lightning1, Later):
             return "where a fit goes on that Ctrl-C has ended in a validation, or as an epoch ended"
         if scenario.data.train_loaders and scenario.option("overfit_batches") > scenario.train_batches():
             return "when an epoch is over that overfit_batches takes to be longer than its shortest loader"
+        if scenario.shuffles and scenario.processes > 1:
+            return "which samples processes have that each shuffle by a seed of their own"
         return super().leaves_open(scenario)
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:

@@ -106,7 +106,7 @@ class Later(Lightning):
     def dataloaders_of_fit(self) -> Events:
         """The validation loaders, too, if they are needed in the first epoch."""
         yield from super().dataloaders_of_fit()
-        if self.validates_epoch():
+        if self.another_epoch() and self.validates_epoch():
             yield from self.within(self.asks_in, self.dataloader("val"))
 
     def dataloader(self, stage: str) -> Events:

@@ -216,11 +216,12 @@ class Oracle(State):
         else:
             size = len(self.part)
         for log in logs:
-            if log.rank_zero_only and self.rank != 0:
+            among = log.ranks or ((0,) if log.rank_zero_only else range(self.s.processes))
+            if self.rank not in among:
                 continue
             # What all processes log is together the batch's [R103]
             together = log.sync_dist and not log.rank_zero_only and self.s.processes > 1
-            for rank in range(self.s.processes) if together else (self.rank,):
+            for rank in among if together else (self.rank,):
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
                 value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else self.told(log, count)
@@ -229,7 +230,8 @@ class Oracle(State):
 
     def told(self, log: Log, count: int) -> float:
         """What a hook that is no step logs after so many calls."""
-        return float(self.numbers.begun) if log.buffer else log.nth(count)
+        begun = self.numbers.begun  # of process 0, which is given to all before each step [R104]
+        return float(begun + (self.rank if begun else 0)) if log.buffer else log.nth(count)
 
     def loader_to_name(self) -> int | None:
         """The loader whose number becomes part of a name that is logged: where an evaluation has several."""

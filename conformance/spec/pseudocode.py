@@ -291,6 +291,9 @@ class Pseudocode(Batch, Callbacks):
         if function == "another":
             self.new_module()
             return
+        if function == "append":
+            self.append_callback()
+            return
         if self.s.spawns:
             yield from self.call_elsewhere(function)
             return

@@ -223,8 +223,6 @@ class State:
         its own end, as it is."""
         stage = next(word for word in ("train", "validation", "test", "predict") if word in hook)
         name = "training" if stage == "train" else stage
-        if stage == "train" and self.s.model.truncated_bptt_steps:
-            return {}  # nothing says whether the hidden states of pieces are among them
         if not any(leaves(outputs)):
             return {"outputs_keys": [], "outputs_graph": False}
         form = "tensor" if stage == "predict" else self.s.model.returns
@@ -232,7 +230,9 @@ class State:
             form = self.s.model.eval_returns or form
         of_step = hook.endswith("_step_end")
         is_dict = (form == "dict") != (self.s.defines(f"{name}_step_end") and not of_step)
-        return {"outputs_keys": KEYS[is_dict], "outputs_graph": of_step and stage == "train"}
+        hiddens = ["hiddens"] * (stage == "train" and self.s.model.truncated_bptt_steps > 0)
+        keys = sorted([*KEYS[is_dict], *hiddens]) if is_dict else []
+        return {"outputs_keys": keys, "outputs_graph": of_step and stage == "train"}
 
     def rows_of(self, batch: str) -> dict[str, Any]:
         """With DP, the rows of the batch that a hook is given: those of a part, or all. With DDP, the samples that
