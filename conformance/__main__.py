@@ -36,9 +36,11 @@ USER_ERRORS = (ClauseError, CompareError, HarnessError, ScenarioError, TraceErro
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a finding, 2 for a wrong question."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
-    if unheard := _unheard(parser, arguments):
-        parser.error(f"this command takes no {', '.join(unheard)}")
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown or (unheard := _unheard(parser, arguments)):
+        asked = vars(arguments).get("parser", parser)  # whose usage says what it takes
+        options = [word for word in unknown if word.startswith("-")]
+        asked.error(f"this command takes no {', '.join(options or unknown or unheard)}")
     try:
         status: int = arguments.command(arguments)
         return status
@@ -124,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--scenario", action="append", metavar="GLOB", help="only these; repeatable")
     smoking = command("smoke", smoke, "smoke lightning@1.5.10")
     smoking.add_argument("adapter", metavar="ADAPTER", help=f"of {NAMES}")
+    smoking.add_argument("--scenario", action="append", metavar="GLOB", help="default: fit-basic, fit-val, predict")
     smoking.add_argument("--python", metavar="PATH", help="run the trainer in this interpreter")
     proving = command("selftest", selftest, "selftest --clause 'modes.*'")
     proving.add_argument("--clause", action="append", metavar="GLOB", help="only these clauses; repeatable")

@@ -25,7 +25,7 @@ from .spec.state import Expected
 from .trace import Event, Header, TraceError, TraceReader, open_trace
 from .verdicts import Status, Verdict
 
-__all__ = ["judge", "judge_file", "unsupported"]
+__all__ = ["UNDECLARED", "judge", "judge_file", "unsupported"]
 
 LINES = 4096  # that are remembered, from one trace to the next: a trace may name any number of hooks
 CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented

@@ -205,6 +205,24 @@ def test_spec_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
 def test_smoke(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["smoke", "refimpl"]) == 0
     assert capsys.readouterr().out.count("sound") == 3
+    assert main(["smoke", "refimpl", "--scenario", "fit-resume-sanity", "--scenario", "validate*"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (["record", "refimpl", "fit-val", "-o", "t.jsonl", "--scenario", "x"], "usage: python -m conformance record"),
+        (["smoke", "refimpl", "-v"], "usage: python -m conformance smoke"),
+        (["--verbos", "check", "x.jsonl", "--bar"], "usage: python -m conformance check"),
+    ],
+)
+def test_an_option_of_another_command_is_told_with_what_this_one_takes(
+    arguments: list[str], usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    error = capsys.readouterr().err
+    assert error.startswith(usage) and "error: this command takes no -" in error
 
 
 def test_selftest_of_a_clause(capsys: pytest.CaptureFixture[str]) -> None:
