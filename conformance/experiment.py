@@ -114,7 +114,8 @@ class Log:
     step's loss is logged with its graph; with `buffer` another hook logs how many training steps the module has
     begun, which it counts in a buffer. With `rank_zero_only` the process of rank 0 alone logs it, and says so; with
     `ranks` those processes alone, as a group. What is no step's is a number, or with `dtype` a tensor of that type.
-    With `helper` it is another method that calls `self.log`, one that is named as a hook is."""
+    With `helper` it is another method that calls `self.log`, one that is named as a hook is. With `at` it logs in these
+    calls of the hook only, from 0. With `sync_dist` what is no step's is greater in each process by its rank."""
 
     hook: str
     name: str
@@ -133,6 +134,7 @@ class Log:
     ranks: Tuple[int, ...] = ()
     dtype: str = ""
     helper: bool = False
+    at: Tuple[int, ...] = ()
     values: Tuple[float, ...] = ()
 
     @property

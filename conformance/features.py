@@ -50,6 +50,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-in-group": bool(log.ranks),
             "logs-in-dtype": bool(log.dtype),
             "logs-by-helper": log.helper,
+            "logs-at-times": bool(log.at),
         }
         words |= {word for word, holds in told.items() if holds}
     for stopping in scenario.early_stopping:

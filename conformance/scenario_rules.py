@@ -284,6 +284,10 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: dtype=%r needs a hook that is no step and logs numbers" % (where, log.dtype))
     for value in log.values if log.dtype else ():
         natural(where + ": values of dtype=%r" % log.dtype, value, 0, DTYPES[log.dtype])
+    for call in log.at:
+        natural(where + ": at", call)
+    if log.at and (log.metric or log.sync_dist):
+        raise ScenarioError("%s: at needs a value that is logged alone: no metric, no sync_dist" % where)
     if log.helper and log.in_dict:
         raise ScenarioError("%s: helper=true needs a log that is not in_dict" % where)
     if log.values and log.buffer:

@@ -267,6 +267,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
          "mine: model.own_plateau needs a model.monitor"),
         ({"model": {"own_plateau": True, "monitor": "a", "scheduler": "epoch"}},
          'mine: model.own_plateau: add needs = ["own-plateau"]'),
+        ({"model": {"logs": [{"hook": "training_step", "name": "a", "at": [0], "sync_dist": True}]}},
+         "mine: model.logs a: at needs a value that is logged alone: no metric, no sync_dist"),
         ({"data": {"workers": 1, "sized": False}},
          "mine: data.workers needs loaders with a length, no data.shuffle, and one process"),
         ({"calls": ["fit", "append"]},

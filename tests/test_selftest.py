@@ -54,7 +54,7 @@ def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
 @pytest.mark.slow
 def test_whatever_is_recorded_is_judged(bench: tool.Bench) -> None:
     recorded = bench.recorded()
-    facts = survey(recorded, load_clauses(), draws=6)
+    facts = survey(recorded, load_clauses(), draws=20)
     assert tool.unnoticed(facts) == []
     effects = {fact for fact in facts.changed if fact.startswith("fx.")}
     assert effects == {f"fx.{effect}" for effect in EFFECTS} - {"fx.random"}  # which may be any number

@@ -384,9 +384,13 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
             loss = ((self(x) - y) ** 2).mean()
         for index, log in logs:
             group = _group(self, index, log.ranks)
+            if log.at and count not in log.at:
+                continue
             if self.global_rank not in (log.ranks or ((0,) if log.rank_zero_only else (self.global_rank,))):
                 continue
             value: Any = loss if loss is not None else float(self.begun) if log.buffer else log.nth(count)
+            if loss is None and log.sync_dist:
+                value += self.global_rank  # or else all processes have the same
             if log.dtype:
                 value = torch.tensor(value, dtype=getattr(torch, log.dtype))
             settings: Dict[str, Any] = {"on_step": log.on_step, "on_epoch": log.on_epoch}

@@ -217,7 +217,7 @@ class Oracle(State):
             size = len(self.part)
         for log in logs:
             among = log.ranks or ((0,) if log.rank_zero_only else range(self.s.processes))
-            if self.rank not in among:
+            if self.rank not in among or (log.at and count not in log.at):
                 continue
             # What all processes log is together the batch's [R103]
             together = log.sync_dist and not log.rank_zero_only and self.s.processes > 1
@@ -225,6 +225,7 @@ class Oracle(State):
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
                 value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else self.told(log, count)
+                value += rank if log.sync_dist and not is_step else 0  # as the module does
                 weight = len(self.numbers.rows(str(self.batch))) if log.metric else size
                 self.logged.log(log, value, weight if part is None else len(part), loader, rank == self.rank)
 
