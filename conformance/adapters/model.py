@@ -429,10 +429,12 @@ def validation_epoch_end(module: Any, *args: Any, **kwargs: Any) -> None:
 
 def _group(module: Any, index: int, ranks: Tuple[int, ...]) -> Any:
     """The group of these processes, which all make together when the first log of it comes; None of no ranks."""
+    if not ranks:
+        return None
     groups = vars(module).setdefault("groups", {})
-    if ranks and index not in groups:
+    if index not in groups:
         groups[index] = torch.distributed.new_group(list(ranks))
-    return groups.get(index)
+    return groups[index]
 
 
 def _counted(step: Any) -> Any:
