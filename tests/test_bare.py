@@ -18,7 +18,7 @@ import pytest
 import torch
 from models import Line, pairs, quiet
 
-from conformance.adapters.model import loaders
+from conformance.adapters.data import loaders
 from conformance.adapters.optimization import configured
 from conformance.checker import judge_file, unsupported
 from conformance.clauses import load_clauses

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import refimpl as pl
-from conformance.adapters.model import loaders
+from conformance.adapters.data import loaders
 from conformance.described import (
     IDENTITY_COLUMN,
     IDENTITY_SCALE,

@@ -23,6 +23,7 @@ from ..hooks import CALLBACK_HOOKS, CALLS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, 
 from ..recorder import Recorder
 from ..scenario import scenario_of
 from ..trace import Header, TraceWriter
+from . import data as scenario_data
 from . import model as scenario_model
 
 __all__ = ["LightningLikeAdapter", "given_options"]
@@ -296,11 +297,11 @@ class LightningLikeAdapter:
         if source == "datamodule":
             given["datamodule"] = datamodule
         elif source == "argument" and function == "fit":
-            given["train_dataloaders"] = scenario_model.loaders(scenario, "train")
-            given["val_dataloaders"] = scenario_model.loaders(scenario, "val")
+            given["train_dataloaders"] = scenario_data.loaders(scenario, "train")
+            given["val_dataloaders"] = scenario_data.loaders(scenario, "val")
         elif source == "argument":
             stage = {"validate": "val"}.get(function, function)
-            given["dataloaders"] = scenario_model.loaders(scenario, stage)
+            given["dataloaders"] = scenario_data.loaders(scenario, stage)
 
         def call() -> Any:
             with torch.no_grad() if scenario.no_grad else nullcontext():
