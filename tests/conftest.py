@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from extent import share
 from hypothesis import settings
 
 from conformance.mutants.engine import Healthy
 from conformance.runner import produce_traces
 from conformance.scenario import load_scenarios
-from conformance.worlds import ReleaseMissing, locate
+from conformance.worlds import RELEASES, ReleaseMissing, locate
 
 # How long an example takes is not what is tested. The examples are the same each time, so that a failure
 # is the change's; HYPOTHESIS=explore draws others.
@@ -70,7 +71,8 @@ def healthy(shared: Path) -> Healthy:
 
 @pytest.fixture(scope="session")
 def recorded(shared: Path) -> Callable[[str], Path]:
-    """The folder of what a release writes of each scenario, likewise; skips where the release is not prepared."""
+    """The folder of what a release writes of its share of the scenarios, likewise; skips where the release is not
+    prepared. Each scenario is some releases'."""
 
     def record(release: str) -> Path:
         try:
@@ -82,7 +84,8 @@ def recorded(shared: Path) -> Callable[[str], Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when it is closed
             if not folder.exists():
                 begun = shared / f"{release}-begun"
-                broken = {s.name: error for s, error in produce_traces(release, load_scenarios(), begun) if error}
+                scenarios = share(load_scenarios(), 2, list(RELEASES).index(release) % 2)
+                broken = {s.name: error for s, error in produce_traces(release, scenarios, begun) if error}
                 assert broken == {}
                 begun.replace(folder)
         return folder

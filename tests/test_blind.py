@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extent import share
 
 from conformance.features import features
 from conformance.mutants.engine import Healthy
 from conformance.runner import produce_traces
-from conformance.scenario import DRAWN_NAMES, Scenario, load_scenarios
+from conformance.scenario import Scenario, load_scenarios
 from conformance.trace import open_trace
 
 pytestmark = pytest.mark.slow
@@ -23,9 +24,8 @@ SCENARIOS = [scenario for scenario in load_scenarios() if not {"alone", "spawned
 
 
 def test_reading_effects_changes_nothing(tmp_path: Path, healthy: Healthy) -> None:
-    """Of the drawn scenarios on every fifth. Of the releases `test_lightning.py` makes sure."""
-    drawn = [scenario for scenario in SCENARIOS if scenario.name.startswith(DRAWN_NAMES)]
-    scenarios = [scenario for scenario in SCENARIOS if scenario not in drawn] + drawn[::5]
+    """Of the releases `test_lightning.py` makes sure."""
+    scenarios = share(SCENARIOS, 4)
     for scenario in scenarios:
         healthy(scenario)
     assert changed("refimpl", scenarios, healthy.folder, tmp_path / "blind") == set()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from extent import WHOLE, share
 from test_blind import SCENARIOS, changed
 
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
 from conformance.profiles import PROFILES, notes_of, profile_of, stale
-from conformance.scenario import load_scenarios
 from conformance.spec.contracts import DOCUMENTATION
 from conformance.trace import open_trace
 from conformance.verdicts import Status, TrainerRun
@@ -28,7 +28,7 @@ def traces(request: pytest.FixtureRequest, recorded: Callable[[str], Path]) -> P
 
 @pytest.fixture(scope="module")
 def judged(traces: Path) -> TrainerRun:
-    paths = [traces / f"{scenario.name}.jsonl" for scenario in load_scenarios()]
+    paths = sorted(traces.glob("*.jsonl"))
     with open_trace(paths[0]) as reader:
         header = reader.header
     verdicts = [verdict for path in paths for verdict in judge_file(path, load_clauses())]
@@ -37,8 +37,8 @@ def judged(traces: Path) -> TrainerRun:
 
 
 def test_reading_effects_changes_nothing(judged: TrainerRun, traces: Path, tmp_path: Path) -> None:
-    """On every fifth scenario, drawn ones among them."""
-    assert changed(judged.trainer, SCENARIOS[::5], traces, tmp_path) == set()
+    recorded = [scenario for scenario in SCENARIOS if (traces / f"{scenario.name}.jsonl").exists()]
+    assert changed(judged.trainer, share(recorded, 5), traces, tmp_path) == set()
 
 
 def test_every_departure_has_a_note(judged: TrainerRun) -> None:
@@ -46,6 +46,7 @@ def test_every_departure_has_a_note(judged: TrainerRun) -> None:
     assert {clause: reason for clause, reason in failing.items() if clause not in judged.notes} == {}
 
 
+@pytest.mark.skipif(not WHOLE, reason="WHOLE=1: what a note is about may be in any scenario")
 def test_no_note_is_stale(judged: TrainerRun) -> None:
     assert stale(judged) == []
 
@@ -79,5 +80,7 @@ def test_on_before_optimizer_step_is_in_order_at_either_precision(judged: Traine
     if judged.trainer == "lightning@1.4.9":
         pytest.skip("it has no bfloat16, and calls the hook before the closure")
     statuses = {v.status for v in judged.verdicts if v.clause == clause}
-    assert Status.PASS in statuses
     assert Status.FAIL not in statuses
+    if Status.PASS not in statuses and not WHOLE:
+        pytest.skip("WHOLE=1: what shows it is not in its share")
+    assert Status.PASS in statuses

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extent import share
 
 from conformance.clauses import load_clauses
 from conformance.mutants.engine import judge_mutant, mutated
@@ -18,7 +19,7 @@ MISTAKES = json.loads((Path(__file__).parent / "assets" / "mistakes.json").read_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake["scenario"])
+@pytest.mark.parametrize("mistake", share(MISTAKES, 3), ids=lambda mistake: mistake["scenario"])
 def test_a_mistake_is_noticed(mistake: dict[str, Any], tmp_path: Path) -> None:
     [scenario] = [scenario for scenario in load_scenarios() if scenario.name == mistake["scenario"]]
     with mutated([Patch(patch["in"], patch["find"], patch["replace"]) for patch in mistake["patches"]]) as engine:

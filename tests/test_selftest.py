@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from extent import WHOLE, share
 
 from conformance.adapters.lightning_api import EFFECTS
 from conformance.clauses import Clause, load_clauses
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 CLAUSE = "modes.val.training"
 JUDGED = [clause for clause in load_clauses().values() if not clause.excluded]
-SYSTEMATIC = list(systematic())  # of which every fifth is tried here; `python -m conformance selftest` tries all
+SYSTEMATIC = list(systematic())
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ def test_a_mutant_proves(bench: tool.Bench, clause: Clause) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name.replace(" ", "-")) for _, m in SYSTEMATIC[::5]])
+@pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name.replace(" ", "-")) for _, m in share(SYSTEMATIC, 5)])
 def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
     assert bench.notices(mutant)
 
@@ -54,7 +55,7 @@ def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
 @pytest.mark.slow
 def test_whatever_is_recorded_is_judged(bench: tool.Bench) -> None:
     recorded = bench.recorded()
-    facts = survey(recorded, load_clauses(), draws=20)
+    facts = survey(recorded, load_clauses(), draws=tool.DRAWN, few=0 if WHOLE else 8)
     assert tool.unnoticed(facts) == []
     effects = {fact for fact in facts.changed if fact.startswith("fx.")}
     assert effects == {f"fx.{effect}" for effect in EFFECTS} - {"fx.random"}  # which may be any number

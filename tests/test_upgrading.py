@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from extent import WHOLE
 from upgrading import PAGE, SCENARIOS, page
 
 from conformance.mutants.engine import Healthy
@@ -13,6 +14,7 @@ from conformance.worlds import RELEASES
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not WHOLE, reason="WHOLE=1: the page is of all scenarios")
 def test_the_page_is_up_to_date(healthy: Healthy, recorded: Callable[[str], Path]) -> None:
     traces = {release: recorded(release) for release in RELEASES}
     for scenario in SCENARIOS:

@@ -209,10 +209,11 @@ def _list(value: list[Any], draw: random.Random) -> list[Any]:
 
 
 def survey(
-    traces: Iterable[Recorded], clauses: Mapping[str, Clause], draws: int, seed: int = 0,
+    traces: Iterable[Recorded], clauses: Mapping[str, Clause], draws: int, few: int = 0, seed: int = 0,
     only: Callable[[str], bool] = lambda fact: True,
 ) -> Facts:  # fmt: skip
-    """Change each fact `draws` times over all traces, at places of as many hooks as there are."""
+    """Change each fact `draws` times over all traces, at places of as many hooks as there are; or only a `few` times,
+    where all of those are noticed."""
     draw, found = random.Random(seed), Facts()
     places: dict[str, dict[tuple[str, str, str], list[tuple[Recorded, int]]]] = defaultdict(lambda: defaultdict(list))
     for trace in traces:
@@ -225,6 +226,8 @@ def survey(
         hooks = sorted(by_hook)
         draw.shuffle(hooks)
         for number in range(draws):
+            if few and number >= few and found.noticed[fact] == found.changed[fact]:
+                break
             hook, ph, scope = hooks[number % len(hooks)]
             trace, place = draw.choice(by_hook[hook, ph, scope])
             changed = trace.changed(of, name, place, draw, both=True)
