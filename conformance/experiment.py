@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from .hooks import OWN_STEPS
+from .hooks import OWN_STEPS, TRANSFERS
 
 __all__ = [
     "LOSSES", "OPTIONAL_HOOKS", "STEPS", "TRAINER_DEFAULTS", "Data", "Log", "Model", "Saving", "Scenario",
@@ -49,13 +49,14 @@ TRAINER_DEFAULTS: Dict[str, Any] = {
 class Data:
     """The loaders: numbers of batches per loader.
 
-    `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source`
-    says who provides the loaders: the "module", a "datamodule", or the "argument" of the call; or a "train-datamodule",
-    which has those of the training alone, and the module the others; or a "fit-datamodule", which only fits are given,
-    and the other calls their loaders. `batch` is a batch's form: "tuple", "named" (a named tuple), "dict", "nested" (a
-    dict of a list and a tuple), "sequences" (a tuple of x and, in place of y, a list of one list of numbers per row) or
-    "custom" (an object with `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have
-    a second dimension of that length, in which a row's x differs and its y does not.
+    `train` is the training loader's, 0 for no loader; `sized` says whether loaders have a length. `source` says who
+    provides the loaders: the "module", a "datamodule", or the "argument" of the call; or a "train-datamodule",
+    which has those of the training alone, and the module the others; or a "fit-datamodule", which only fits are
+    given, and the other calls their loaders; of the hooks that move batches it has those named in `transfers`.
+    `batch` is a batch's form: "tuple", "named" (a named tuple), "dict", "nested" (a dict of a list and a tuple),
+    "sequences" (a tuple of x and, in place of y, a list of one list of numbers per row) or "custom" (an object with
+    `.to()`). `last` is the size of each loader's last batch. With `time` above 0, x and y have a second dimension
+    of that length, in which a row's x differs and its y does not.
 
     `train_loaders` takes the place of `train` where there are several training loaders; `structure` says in what
     they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., "nested", a dict of two lists, a with the first of
@@ -84,6 +85,7 @@ class Data:
     distributed_sampler: bool = False
     listed: bool = False
     workers: int = 0
+    transfers: Tuple[str, ...] = TRANSFERS
 
     @property
     def has_datamodule(self) -> bool:
@@ -104,18 +106,19 @@ class Data:
 
 @dataclass(frozen=True)
 class Log:
-    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has done so
-    before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
+    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has done
+    so before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
     default; `reduce_fx` "torch.mean" is that function, which says the same as the word; "spread" is a function of
     the user's own, of all values of the epoch: the greatest less the last; `batch_size` 0 leaves it to the batch;
-    with `logger` False no logger is given it. With `metric` a step logs an object in place of its loss: one of
-    torchmetrics' MeanSquaredError, an attribute of the module, which it is given the outputs and the targets of the
-    batch before. With `in_dict` it is `self.log_dict`, of a dict with this name. With `enable_graph` a training
-    step's loss is logged with its graph; with `buffer` another hook logs how many training steps the module has
-    begun, which it counts in a buffer. With `rank_zero_only` the process of rank 0 alone logs it, and says so; with
-    `ranks` those processes alone, as a group. What is no step's is a number, or with `dtype` a tensor of that type.
-    With `helper` it is another method that calls `self.log`, one that is named as a hook is. With `at` it logs in these
-    calls of the hook only, from 0. With `sync_dist` what is no step's is greater in each process by its rank."""
+    with `logger` False no logger is given it; with `prog_bar` the progress bar shows it. With `metric` a step logs
+    an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is
+    given the outputs and the targets of the batch before. With `in_dict` it is `self.log_dict`, of a dict with this
+    name. With `enable_graph` a training step's loss is logged with its graph; with `buffer` another hook logs how
+    many training steps the module has begun, which it counts in a buffer. With `rank_zero_only` the process of rank
+    0 alone logs it, and says so; with `ranks` those processes alone, as a group. What is no step's is a number, or
+    with `dtype` a tensor of that type. With `helper` it is another method that calls `self.log`, one that is named
+    as a hook is. With `at` it logs in these calls of the hook only, from 0. With `sync_dist` what is no step's is
+    greater in each process by its rank."""
 
     hook: str
     name: str
@@ -126,6 +129,7 @@ class Log:
     add_dataloader_idx: bool = True
     sync_dist: bool = False
     logger: bool = True
+    prog_bar: bool = False
     metric: bool = False
     in_dict: bool = False
     enable_graph: bool = False
@@ -166,7 +170,8 @@ class Model:
     ever, or with `thaws` until the second epoch's on_train_epoch_start; with `shared` two of them are one, which both
     optimizers train; with `layers_in_setup` it is `setup` that makes the layers, unless they are there; with
     `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start; with
-    `draws` each step draws a random number, as dropout does, that nothing depends on.
+    `draws` each step draws a random number, as dropout does, that nothing depends on; with `halves` its
+    on_load_checkpoint puts weights of half the size in the place of those that a checkpoint holds.
     `logs` are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
@@ -203,6 +208,7 @@ class Model:
     shared: bool = False
     layer_in_eval: bool = False
     layers_in_setup: bool = False
+    halves: bool = False
     draws: bool = False
     logs: Tuple[Log, ...] = ()
     optimizers: int = 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .experiment import Scenario
+from .hooks import TRANSFERS
 
 __all__ = ["applies", "features"]
 
@@ -26,6 +27,7 @@ def features(scenario: Scenario) -> frozenset[str]:
     data, model = scenario.data, scenario.model
     words = {f"call:{call}" for call in scenario.calls}
     words |= {f"option:{name}" for name in scenario.trainer}
+    words |= {"some-transfers"} if data.transfers != TRANSFERS else set()
     words |= {f"source:{data.source}", f"batch:{data.batch}", f"returns:{model.returns}"}
     words |= {f"optimizer:{model.optimizer}", f"scheduler:{model.scheduler}"}
     words |= {f"precision:{scenario.option('precision')}"}
@@ -42,6 +44,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-without-loader": not log.add_dataloader_idx,
             "syncs": log.sync_dist,
             "logs-to-no-logger": not log.logger,
+            "logs-to-bar": log.prog_bar,
             "logs-metric": log.metric,
             "logs-in-dict": log.in_dict,
             "logs-graph": log.enable_graph,
@@ -100,6 +103,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "layer-in-eval": model.layer_in_eval,
         "layers-in-setup": model.layers_in_setup,
         "draws": model.draws,
+        "halves": model.halves,
         "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),

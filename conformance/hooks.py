@@ -11,6 +11,7 @@ __all__ = [
     "CALLS",
     "CHECKPOINTS",
     "DATA_HOOKS",
+    "EPOCH_ENDS",
     "HOOKS",
     "LOADERS",
     "MODULE_HOOKS",
@@ -88,6 +89,9 @@ MODULE_HOOKS = (
     "get_from_queue",
     *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
 )
+
+# Where it is recorded what the progress bar is to show.
+EPOCH_ENDS = ("on_train_epoch_end", "on_validation_epoch_end", "on_test_epoch_end")
 
 # What a BasePredictionWriter has beside a callback's hooks.
 WRITES = ("write_on_batch_end", "write_on_epoch_end")

@@ -74,6 +74,7 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "values": frozenset({list}),
     "metrics_graph": frozenset({bool}),
     "experiment": frozenset({str}),
+    "bar": frozenset({list}),
 }
 _ITEMS: dict[str, tuple[frozenset[type], str]] = {  # of those effects that are lists
     "lr": (frozenset({int, float}), "number"),
@@ -81,6 +82,7 @@ _ITEMS: dict[str, tuple[frozenset[type], str]] = {  # of those effects that are 
     "gradients": (_VALUES - {list}, "value"),
     "metrics": (frozenset({str}), "string"),
     "values": (_VALUES - {list}, "value"),
+    "bar": (frozenset({str}), "string"),
 }
 _IN_WORDS: dict[type, str] = {
     bool: "true or false",

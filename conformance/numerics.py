@@ -121,6 +121,11 @@ class Numbers:
         self._updates = [0 for _ in self.layers]
         self._best = [inf] * self.scenario.model.schedulers  # of the values that a plateau scheduler was given
 
+    def bring(self, layers: list[list[float]]) -> None:
+        """The weights that a checkpoint holds are loaded, or what the module puts in their place."""
+        by = 2 if self.scenario.model.halves else 1
+        self.layers = [[weight / by for weight in layer] for layer in layers]
+
     def _share(self, values: Sequence[list[float] | None], optimizer_idx: int = 0) -> None:
         """What the layer of one optimizer has of a shared bias, that of the other has."""
         own = values[optimizer_idx]

@@ -33,7 +33,7 @@ from .described import (
 )  # fmt: skip
 from .effects import Observer, autocasts, next_random, rounded
 from .experiment import STEPS, When
-from .hooks import ARGUMENTS, LOADERS
+from .hooks import ARGUMENTS, EPOCH_ENDS, LOADERS
 
 __all__ = ["Recorder", "documented"]
 
@@ -61,6 +61,7 @@ class Recorder(Observer):
         self.writer, self.nesting, self.in_parts, self.in_shares = writer, nesting, in_parts, in_shares
         self.tells_samples = in_shares  # which ones a hook gets
         self.tells_random = False  # which number comes next, where a step draws one
+        self.tells_bar = False  # what the progress bar shows, as an epoch ends
         self.blind = False  # reading effects where a user's call ends only, to see that elsewhere it changes nothing
         self.kinds: Dict[Any, Any] = {}  # of callbacks that record, by the class that each is derived from
         self._depth = 0
@@ -164,6 +165,8 @@ class Recorder(Observer):
             fx["experiment"] = self._experiment
         if sees and self.tells_random and (ph, hook) == ("B", "training_step"):
             fx["random"] = next_random()
+        if sees and self.tells_bar and ph == "B" and hook in EPOCH_ENDS:
+            fx["bar"] = sorted(self.trainer.progress_bar_metrics)
         self.writer.event(ph, receiver, hook, self._depth, args, fx)
 
     # ---- instrumentation -------------------------------------------------------------------------

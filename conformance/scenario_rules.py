@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Saving, Scenario, Stopping, When
-from .hooks import HOOKS
+from .hooks import HOOKS, TRANSFERS
 from .optimizers import FORMS, OVERRIDES, discord
 from .scenario_devices import MOST_DEVICES, check_alone, check_parts
 from .scenario_values import ScenarioError, each_of, natural, number, one_of, share
@@ -150,6 +150,9 @@ def _check_data(scenario: Scenario) -> None:
     if data.workers and (not data.sized or data.shuffle or scenario.processes > 1):
         raise ScenarioError("%s: data.workers needs loaders with a length, no data.shuffle, and one process" % name)
     one_of(name + ": data.source", data.source, SOURCES)
+    each_of(name + ": data.transfers", data.transfers, TRANSFERS)
+    if data.transfers != TRANSFERS and not data.has_datamodule:
+        raise ScenarioError("%s: data.transfers are a data module's: set data.source" % name)
     one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
 

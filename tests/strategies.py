@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conformance import experiment
 from conformance.experiment import LOSSES, OPTIONAL_HOOKS, STEPS, Data, Log, Model, Scenario, When
+from conformance.hooks import TRANSFERS
 from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import scenario_of
 from conformance.scenario_devices import ALONE_IN
@@ -203,12 +204,15 @@ def _data(draw: st.DrawFn, calls: tuple[str, ...]) -> Data:
     structure = draw(st.sampled_from(["list", "dict", "nested", "dicts"]))
     loaders = st.lists(st.integers(1, 6), min_size=1 + (structure in ("nested", "dicts")), max_size=3).map(tuple)
     train_loaders = draw(st.one_of(st.just(()), st.just(()), loaders))
+    source = draw(st.sampled_from(["module", "datamodule", "argument", "train-datamodule", "fit-datamodule"]))
+    some = st.lists(st.sampled_from(TRANSFERS), unique=True, max_size=2).map(tuple)
     return Data(
         train=draw(st.integers(1 if "fit" in calls else 0, 6)),
         train_loaders=train_loaders,
         structure=structure,
         sized=draw(st.booleans()),
-        source=draw(st.sampled_from(["module", "datamodule", "argument", "train-datamodule", "fit-datamodule"])),
+        source=source,
+        transfers=draw(st.one_of(st.just(TRANSFERS), some)) if source.endswith("datamodule") else TRANSFERS,
         batch="tuple" if train_loaders else draw(st.sampled_from(["tuple", "named", "dict", "nested", "custom"])),
         batch_size=size,
         last=draw(st.integers(1, size)),
@@ -252,6 +256,8 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
         plain=manual and optimizers == 1 and draw(st.booleans()),
         truncated_bptt_steps=steps,
     )
+    if "resume" in calls:
+        model = replace(model, halves=draw(st.booleans()))
     if model.frozen and optimizer in ("sgd", "momentum"):
         model = replace(model, thaws=draw(st.booleans()))
     if not model.starts_in_eval and not model.layer_in_eval:
@@ -303,7 +309,7 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
         buffer = hook not in STEPS.values() and draw(st.integers(0, 3)) == 0
         graph = hook == "training_step" and draw(st.booleans())
         logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans()),
-                        in_dict=in_dict, enable_graph=graph, buffer=buffer))  # fmt: skip
+                        in_dict=in_dict, enable_graph=graph, buffer=buffer, prog_bar=draw(st.booleans())))  # fmt: skip
     return tuple(logs)
 
 

@@ -47,6 +47,7 @@ EFFECTS = (
     "autocast",
     "random",
     "experiment",
+    "bar",
 )
 
 
@@ -127,6 +128,7 @@ class LightningLikeAdapter:
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
         recorder.blind, recorder.tells_samples = self.blind, shares or scenario.shuffles
         recorder.tells_random = scenario.model.draws
+        recorder.tells_bar = any(log.prog_bar for log in scenario.model.logs)
         recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
         torch.manual_seed(rank)  # no script has to give all the same
         try:
@@ -224,7 +226,7 @@ class LightningLikeAdapter:
             base = self.base("datamodule", scenario)
             hooks = [h for h in self.data_hooks if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
             again = self.again, "datamodule", scenario.to_dict()
-            hooks = _overridable(hooks, scenario)
+            hooks = [h for h in _overridable(hooks, scenario) if h not in TRANSFERS or h in scenario.data.transfers]
             datamodule = recorder.recording(base, hooks, "datamodule", (_unrecorded, again))()
         return module, datamodule, callbacks
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..described import STAGES
 from ..experiment import STEPS, Scenario
-from ..hooks import OWN_STEPS
+from ..hooks import OWN_STEPS, TRANSFERS
 from .data import CustomBatch, NamedBatch, loaders, unpack
 from .optimization import configured, overrides
 
@@ -165,6 +165,10 @@ def model_class(base: type, scenario: Scenario) -> type:
     def prepare_data(self: Any) -> None:
         time.sleep(0.05)  # in which those that do not wait go on
 
+    def on_load_checkpoint(self: Any, checkpoint: Dict[str, Any]) -> None:
+        brought = checkpoint["state_dict"].items()
+        checkpoint["state_dict"] = {k: v / 2 if v.is_floating_point() else v for k, v in brought}
+
     def epoch_end(self: Any, outputs: Any) -> None:
         return None
 
@@ -185,6 +189,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         body["on_train_epoch_start"] = on_train_epoch_start
     if scenario.model.layers_in_setup:
         body["setup"] = setup
+    if scenario.model.halves:
+        body["on_load_checkpoint"] = on_load_checkpoint
     if scenario.recorded > 1:
         body["prepare_data"] = prepare_data
     for hook in ("validation_step", "test_step"):
@@ -253,6 +259,8 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
                 settings["rank_zero_only"] = True
             if not log.logger:
                 settings["logger"] = False
+            if log.prog_bar:
+                settings["prog_bar"] = True
             if log.enable_graph:
                 settings["enable_graph"] = True
             if log.reduce_fx != "mean":  # which every release calls by its default
@@ -304,7 +312,9 @@ def spread(values: torch.Tensor) -> torch.Tensor:
 def datamodule_class(base: type, scenario: Scenario) -> type:
     """The user's data module, with the loaders the scenario has."""
     stages = ("train",) if scenario.data.source == "train-datamodule" else STAGES
-    return type("ScenarioData", (base,), _data_hooks(base, scenario, stages))
+    left_out = set(TRANSFERS) - set(scenario.data.transfers)
+    body = {hook: method for hook, method in _data_hooks(base, scenario, stages).items() if hook not in left_out}
+    return type("ScenarioData", (base,), body)
 
 
 def _data_hooks(base: type, scenario: Scenario, stages: Iterable[str] = STAGES) -> Dict[str, Any]:

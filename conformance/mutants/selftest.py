@@ -15,10 +15,9 @@ import shutil
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -111,6 +110,7 @@ class Bench:
         self.problems: list[str] = []  # of the healthy engine
         self._hooks = {c.id: build(c.check).hooks or frozenset() for c in clauses.values() if not c.excluded}
         self._passing: dict[str, set[str]] = {}
+        self._of_engine = lru_cache(50)(self._judge_engine)  # once of a mutant that proves several clauses
         lengths = {name: sum(1 for _ in expected(scenario)) for name, scenario in self.scenarios.items()}
         # Last what starts processes, which takes long, and what is drawn: it has many features at once, and a mutant
         # shows there in more than its clause.
@@ -149,31 +149,23 @@ class Bench:
 
     def notices(self, mutant: Mutant) -> bool:
         """Whether some clause fails, on the mutant's scenario or one of the others that are tried."""
-        with self._judge(mutant) as judge:
-            return any(
-                verdict.status is Status.FAIL
-                for name in dict.fromkeys((mutant.scenario, *TRIED))
-                for verdict in judge(name)[0]
-            )
+        names = dict.fromkeys((mutant.scenario, *TRIED))
+        return any(verdict.status is Status.FAIL for name in names for verdict in self._verdicts(mutant, name)[0])
 
     def _problems(self, clause: str, mutant: Mutant) -> list[str]:
         """Whether the mutant fails the clause, for its reason, on one of the scenarios, and nothing else."""
         seen = f"{clause}: {mutant} is not caught"
-        scenarios = self._where(clause, mutant)
-        if mutant.patches:  # found by the healthy engine, before the other is in its place
-            scenarios = list(scenarios)
-        with self._judge(mutant, clause) as judge:
-            for scenario in scenarios:
-                verdicts, error = judge(scenario)
-                if error:
-                    return [f"{clause}: {mutant} breaks the harness on {scenario}: {error[-200:]}"]
-                verdict = next((v for v in verdicts if v.clause == clause), None)
-                if verdict is None or verdict.status is not Status.FAIL:
-                    continue
-                if re.search(mutant.reason, verdict.reason):
-                    strangers = ", ".join(self._strangers(clause, mutant, verdicts))
-                    return [f"{clause}: {mutant} also fails, on {scenario}, {strangers}"] if strangers else []
-                seen = f"{clause}: {mutant} is caught for another reason: {verdict.reason}"
+        for scenario in self._where(clause, mutant):
+            verdicts, error = self._verdicts(mutant, scenario, clause)
+            if error:
+                return [f"{clause}: {mutant} breaks the harness on {scenario}: {error[-200:]}"]
+            verdict = next((v for v in verdicts if v.clause == clause), None)
+            if verdict is None or verdict.status is not Status.FAIL:
+                continue
+            if re.search(mutant.reason, verdict.reason):
+                strangers = ", ".join(self._strangers(clause, mutant, verdicts))
+                return [f"{clause}: {mutant} also fails, on {scenario}, {strangers}"] if strangers else []
+            seen = f"{clause}: {mutant} is caught for another reason: {verdict.reason}"
         return [seen]
 
     def _where(self, clause: str, mutant: Mutant) -> Iterable[str]:
@@ -184,20 +176,18 @@ class Bench:
         able = (name for name in self._simplest if applies(check, features(self.scenarios[name])))
         return islice((name for name in able if clause in self.passing(name)), 2)
 
-    @contextmanager
-    def _judge(self, mutant: Mutant, clause: str = "") -> Iterator[Callable[[str], tuple[list[Verdict], str]]]:
-        """What tells the verdicts on a mutant, given a scenario's name, and what broke if anything did."""
+    def _verdicts(self, mutant: Mutant, name: str, clause: str = "") -> tuple[list[Verdict], str]:
+        """Those on a mutant on the scenario of that name, and what broke if anything did."""
+        if not mutant.events:
+            return self._of_engine(mutant.patches, name)
+        shutil.copyfile(self.healthy(self.scenarios[name]), self.trace)
+        TRACES[mutant.events](self.clauses[clause], self.scenarios[name], self.trace)
+        return judge_file(self.trace, self.clauses), ""
 
-        def judge_events(name: str) -> tuple[list[Verdict], str]:
-            shutil.copyfile(self.healthy(self.scenarios[name]), self.trace)
-            TRACES[mutant.events](self.clauses[clause], self.scenarios[name], self.trace)
-            return judge_file(self.trace, self.clauses), ""
-
-        if mutant.events:
-            yield judge_events
-            return
-        with mutated(mutant.patches) as engine:
-            yield lambda name: judge_mutant(engine, self.scenarios[name], self.clauses, self.trace)
+    def _judge_engine(self, patches: tuple[Patch, ...], name: str) -> tuple[list[Verdict], str]:
+        """Those on an engine with these patches."""
+        with mutated(patches) as engine:
+            return judge_mutant(engine, self.scenarios[name], self.clauses, self.trace)
 
     def _strangers(self, clause: str, mutant: Mutant, verdicts: Iterable[Verdict]) -> list[str]:
         """Failing clauses that share no hook with what was broken."""

@@ -207,8 +207,9 @@ class Callbacks(Checkpoints, Plan):
         """They are loaded as any checkpoint is."""
         if self.tested is not None:
             yield from self.hook("on_load_checkpoint")
-            self.updates += self.numbers.layers != self.tested.layers
-            self.numbers.layers, self.numbers.begun = deepcopy(self.tested.layers), self.tested.begun
+            was, self.numbers.begun = self.numbers.layers, self.tested.begun
+            self.numbers.bring(self.tested.layers)
+            self.updates += self.numbers.layers != was
 
     # ---- one that writes predictions ----------------------------------------------------------------
 

@@ -56,8 +56,9 @@ class Checkpoints(Oracle):
         if not self.resuming:
             return
         yield from self.hook("on_load_checkpoint")
-        self.updates += self.resuming["numbers"].layers != self.numbers.layers
-        self.numbers = deepcopy(self.resuming["numbers"])
+        was, self.numbers = self.numbers.layers, deepcopy(self.resuming["numbers"])
+        self.numbers.bring(self.numbers.layers)
+        self.updates += self.numbers.layers != was
         self.numbers.set_gradients(None)
 
     def go_on(self) -> None:

@@ -6,14 +6,14 @@ and [R77] are rows of `docs/interpretations.md`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
 from ..experiment import Log
 
-__all__ = ["Logged"]
+__all__ = ["Logged", "on_bar"]
 
 EVALUATES = ("validation_", "test_", "on_validation_", "on_test_")
 REDUCED: dict[str, Callable[[list[float]], float]] = {
@@ -112,6 +112,7 @@ class Logged:
         self.batches = 0
         self.handed: dict[str, list[float]] = {}  # to loggers
         self.over: Pass | None = None  # the last one that is
+        self.elsewhere: set[str] = set()  # names that process 0 has logged, and this one not
 
     def begin(self) -> None:
         """A pass begins."""
@@ -175,6 +176,17 @@ def defaults(log: Log) -> tuple[bool, bool]:
     per_step = per_step and "epoch" not in log.hook and log.hook != "on_train_start"
     on_step = per_step if log.on_step is None else log.on_step
     return on_step, not per_step if log.on_epoch is None else log.on_epoch
+
+
+def on_bar(logs: Iterable[Log], known: Iterable[str]) -> list[str]:
+    """Which of the names that are known the progress bar shows [R106]."""
+    to_bar = {log.name + fork for log in logs if log.prog_bar for fork in forks(log)}
+    return [name for name in known if name.partition("/")[0] in to_bar]
+
+
+def forks(log: Log) -> tuple[str, ...]:
+    """What is added to the name of a value that is logged per step and per epoch both."""
+    return ("_step", "_epoch") if all(defaults(log)) else ("",)
 
 
 def shown(log: Log, fork: str, loader: int | None) -> str:

@@ -86,9 +86,10 @@ class Optimization(Parts):
         given: dict[str, float] = {}
         if model.monitor:
             known = self.logged.read()
-            if model.monitor not in known and model.strict:
+            is_known = model.monitor in known or model.monitor in self.logged.elsewhere
+            if not is_known and model.strict:
                 raise UserError(OWN_WORDS)
-            if model.monitor not in known:
+            if not is_known:
                 return
-            given = {"value": self.decides(known[model.monitor])}
+            given = {"value": self.decides(known.get(model.monitor, 0.0))}
         yield from self.span(self.scheduler(scheduler_idx), "step", None, given)

@@ -57,6 +57,8 @@ class Oracle(State):
             return self.callbacks
         if hook in LOADERS and self.s.data.source == "train-datamodule" and hook != "train_dataloader":
             return ["module"]
+        if hook in TRANSFERS and hook not in self.s.data.transfers:
+            return ["module"]
         if hook in LOADERS or hook in TRANSFERS:
             return self.datamodule() or ["module"]
         if hook == "on_save_checkpoint":
@@ -217,7 +219,10 @@ class Oracle(State):
             size = len(self.part)
         for log in logs:
             among = log.ranks or ((0,) if log.rank_zero_only else range(self.s.processes))
-            if self.rank not in among or (log.at and count not in log.at):
+            if log.at and count not in log.at:
+                continue
+            if self.rank not in among:
+                self.logged.elsewhere |= {log.name} if 0 in among else set()
                 continue
             # What all processes log is together the batch's [R103]
             together = log.sync_dist and not log.rank_zero_only and self.s.processes > 1

@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
-from ..hooks import CHECKPOINTS, TRANSFERS
+from ..hooks import CHECKPOINTS, EPOCH_ENDS, TRANSFERS
 from ..numerics import Numbers, about
-from .logged import Logged
+from .logged import Logged, on_bar
 from .outputs import Output, form_of, leaves
 
 __all__ = ["KEYS", "OWN_WORDS", "Events", "Expected", "State"]
@@ -170,6 +170,8 @@ class State:
         if self.s.model.logs:  # nobody else knows what a module of the user's own logs
             known = sorted(self.logged.known().items())
             fx["metrics"] = [name for name, _ in known]
+            if ph == "B" and hook in EPOCH_ENDS and any(log.prog_bar for log in self.s.model.logs):
+                fx["bar"] = on_bar(self.s.model.logs, fx["metrics"])
             if known and not (self.s.resumes and any(log.enable_graph for log in self.s.model.logs)):
                 fx["metrics_graph"] = self.keep_graph([name for name, _ in known])
             if known and self.is_computed and not self.recalls_another:
