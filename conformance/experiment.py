@@ -176,7 +176,8 @@ class Model:
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of
     the kind `optimizer`, trains one of them; each has its `scheduler`, "step" or "epoch", or "mixed": the first one's
-    steps by steps, the second's by epochs; one optimizer has both of them then. `frequencies` are theirs. With `manual`
+    steps by steps, the second's by epochs; one optimizer has both of them then. `frequencies` are theirs, 0 for one
+    that has none. With `manual`
     the training step does the optimization itself: for each optimizer zero_grad, manual_backward and step,
     then the steps of the schedulers; with `closure` the first two and the loss are in a closure that step is given;
     with `plain` the one optimizer is that of `optimizers(use_pl_optimizer=False)`.

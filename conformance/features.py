@@ -107,6 +107,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),
+        "frequency-of-one": 0 in model.frequencies,
         "manual": model.manual,
         "manual-closure": model.closure,
         "manual-plain": model.plain,

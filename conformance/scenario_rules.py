@@ -207,7 +207,7 @@ def _check_model(name: str, model: Model) -> None:
         count = len(model.frequencies)
         raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
     for frequency in model.frequencies:
-        natural(name + ": model.frequencies", frequency, 1, MOST_TURNS)
+        natural(name + ": model.frequencies", frequency, int(not any(model.frequencies)), MOST_TURNS)
     one_of(name + ": model.form", model.form, ("", *FORMS))
     natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
     each_of(name + ": model.overrides", model.overrides, OVERRIDES)

@@ -27,7 +27,7 @@ def configured(module: Any, scenario: Scenario) -> Any:
         return None
     rows = [optimizer_with_scheduler(layer.parameters(), scenario, index) for index, layer in enumerate(module.layers)]
     for row, frequency in zip(rows, model.frequencies):
-        row["frequency"] = frequency
+        row.update({"frequency": frequency} if frequency else {})
     optimizers = [row["optimizer"] for row in rows]
     schedulers = [row["lr_scheduler"] for row in rows if "lr_scheduler" in row]
     if model.schedulers > len(rows):

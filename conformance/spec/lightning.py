@@ -374,6 +374,11 @@ class Lightning(LightningCallbacks):
         self.in_sanity_check = False
         self.logged.kept.clear()
 
+    def check_frequencies(self) -> None:
+        """One that only some of the optimizers have is refused."""
+        if 0 in self.s.model.frequencies:
+            raise UserError(OWN_WORDS)
+
     def log(self, hook: str) -> None:
         """Without add_dataloader_idx a name cannot be logged of two loaders."""
         if self.loader_to_name() and not all(log.add_dataloader_idx for log in self.s.model.logs if log.hook == hook):

@@ -47,6 +47,7 @@ class Lightning15(Lightning1):
         yield from self.hook("setup", stage="fit")
         yield from self.load()
         yield from self.hook("configure_optimizers")
+        self.check_frequencies()
         self.configured()
         yield from self.hook("on_fit_start")
         self.restore()

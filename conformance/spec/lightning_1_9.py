@@ -46,6 +46,7 @@ class Lightning19(Lightning1, Later):
         self.forget_logged()
         yield from self.load()
         yield from self.hook("configure_optimizers")
+        self.check_frequencies()
         self.attached = True
         yield from self.hook("on_fit_start")
         self.restore()

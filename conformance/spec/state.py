@@ -72,7 +72,7 @@ class State:
         self.attached = False  # whether there are optimizers yet
         self.everybody = list(range(scenario.model.optimizers))
         self.optimizer_idx: int | None = None  # of the block that runs
-        self.frequencies = scenario.model.frequencies if scenario.model.optimizers > 1 else ()
+        self.frequencies = [times or 1 for times in scenario.model.frequencies if scenario.model.optimizers > 1]
         self.turn = 0  # windows of the cycle of frequencies so far
         self.updating = True  # whether the batch that runs is followed by an update
         self.owners: list[int] = []  # the optimizers that train in this window
