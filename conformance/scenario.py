@@ -13,8 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
-from .experiment import LOSSES, Data, Log, Model, Saving, Scenario, Stopping, When
+from .experiment import Data, Saving, Scenario, Stopping, When
 from .near import did_you_mean
+from .scenario_module import LOSSES, Log, Model
 from .scenario_rules import check
 from .scenario_values import ScenarioError, check_name
 

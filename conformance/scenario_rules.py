@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Log, Model, Saving, Scenario, Stopping, When
+from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Saving, Scenario, Stopping, When
 from .hooks import HOOKS, TRANSFERS
 from .optimizers import FORMS, OVERRIDES, discord
 from .scenario_devices import MOST_DEVICES, check_alone, check_parts
+from .scenario_module import Log, Model
 from .scenario_values import ScenarioError, each_of, natural, number, one_of, share
 
 __all__ = [

@@ -1,5 +1,5 @@
 """How much is tried of what is many: a share, the same each time; or all, before a release, and once what is judged has
-changed: `WHOLE=1 python -m pytest`, which takes more than twice as long."""
+changed: `WHOLE=1 python -m pytest`, which takes nearly twice as long."""
 
 from __future__ import annotations
 

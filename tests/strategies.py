@@ -9,11 +9,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from conformance import experiment
-from conformance.experiment import LOSSES, OPTIONAL_HOOKS, STEPS, Data, Log, Model, Scenario, When
+from conformance.experiment import OPTIONAL_HOOKS, STEPS, Data, Scenario, When
 from conformance.hooks import TRANSFERS
 from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import scenario_of
 from conformance.scenario_devices import ALONE_IN
+from conformance.scenario_module import LOSSES, Log, Model
 from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, LOGGING_HOOKS
 from conformance.spec.contracts import expected
 

@@ -18,9 +18,10 @@ from conformance.adapters.ranks import run_in_ranks, run_launched
 from conformance.adapters.refimpl import RefimplAdapter
 from conformance.checker import judge_file
 from conformance.clauses import load_clauses
-from conformance.experiment import Data, Model, Scenario, When
+from conformance.experiment import Data, Scenario, When
 from conformance.produce import produce
 from conformance.scenario import ScenarioError, scenario_of
+from conformance.scenario_module import Model
 from conformance.trace import TraceError, TraceWriter, open_trace
 from conformance.verdicts import Status
 

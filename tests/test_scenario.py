@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import scenarios
 
-from conformance.experiment import LOSSES, TRAINER_DEFAULTS, Data, Log, Model, Scenario, Stopping, When
+from conformance.experiment import TRAINER_DEFAULTS, Data, Scenario, Stopping, When
 from conformance.features import applies, features
 from conformance.hooks import HOOKS
 from conformance.scenario import ScenarioError, load_scenario, load_scenarios, scenario_of, to_toml
+from conformance.scenario_module import LOSSES, Log, Model
 from conformance.scenario_rules import MOST_CALLBACKS
 from conformance.spec.contracts import expected
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from ..experiment import Log
+from ..scenario_module import Log
 from .logged import EVALUATES, REDUCED, Logged, Pass, Value, defaults, reduced, shown
 
 __all__ = ["Logged2", "Logged14", "Logged15", "Logged19", "LoggedThere", "PassThere"]

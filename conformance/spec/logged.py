@@ -11,7 +11,7 @@ from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
-from ..experiment import Log
+from ..scenario_module import Log
 
 __all__ = ["Logged", "on_bar"]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..experiment import STEPS, Log, Scenario
+from ..experiment import STEPS, Scenario
 from ..hooks import CALLBACK_HOOKS, DATA_HOOKS, LOADERS, MODULE_HOOKS, TRANSFERS
 from ..numerics import parts
+from ..scenario_module import Log
 from .state import OWN_WORDS, Events, State
 
 __all__ = ["CALLBACK_ONLY", "LOOKS_AT_RATES", "Oracle", "UserError"]
