@@ -6,8 +6,10 @@ import argparse
 import fnmatch
 import json
 import re
+import shutil
 import sys
 import tempfile
+import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -167,9 +169,8 @@ def spec(arguments: argparse.Namespace) -> int:
     clauses = load_clauses()
     if arguments.pattern is None:
         for clause in clauses.values():
-            print(
-                f"{clause.id:<58} {clause.level:<6} {'excluded: ' if clause.excluded else ''}{clause.sentence}"
-            )
+            excluded = "excluded: " if clause.excluded else ""
+            _say(f"{clause.id:<58} {clause.level:<6} ", excluded + clause.sentence)
         return 0
     if re.fullmatch(r"R\d+", arguments.pattern):
         rows = readings()
@@ -177,26 +178,31 @@ def spec(arguments: argparse.Namespace) -> int:
             hint = did_you_mean(arguments.pattern, rows) if rows else f"; {PAGE} is not there"
             raise UsageError(f"no interpretation {arguments.pattern}{hint}")
         row = rows[arguments.pattern]
-        print(f"{row.id}. {row.title}\n\n{row.text}")
+        print(f"{row.id}. {row.title}\n")
+        for line in re.sub(r"\n +", " ", row.text).split("\n"):
+            _say("", line)
         return 0
     from .mutants.selftest import mutants_of
 
     for clause in _matching(arguments.pattern, clauses).values():
-        print(f"{clause.id}  ({clause.level})\n  {clause.sentence}\n  source:  {clause.source}")
+        print(f"{clause.id}  ({clause.level})")
+        _say("  ", clause.sentence)
+        _say("  source:  ", clause.source)
         if clause.line:
-            print(f"  line:    {clause.line}")
+            _say("  line:    ", clause.line)
         for row in resting_on(clause.id):
-            print(f"  read as: {row.id}. {row.title}")
+            _say("  read as: ", f"{row.id}. {row.title}")
         if clause.excluded:
-            print(f"  not checked: {clause.excluded}\n")
+            _say("  not checked: ", clause.excluded)
+            print()
             continue
-        print(f"  check:   {json.dumps(dict(clause.check))}")
+        _say("  check:   ", json.dumps(dict(clause.check)))
         for mutant in mutants_of(clause):
-            print(f"  mutant:  {mutant}")
+            _say("  mutant:  ", str(mutant))
         for profile in PROFILES[1:]:
             note = departures(profile).get(clause.id)
             if note is not None:
-                print(f"  {profile} departs: {note.text}")
+                _say(f"  {profile} departs: ", note.text)
         print()
     return 0
 
@@ -204,7 +210,7 @@ def spec(arguments: argparse.Namespace) -> int:
 def scenarios(arguments: argparse.Namespace) -> int:
     """List the scenarios."""
     for scenario in _scenarios(arguments):
-        print(f"{scenario.name:<32} {scenario.title}")
+        _say(f"{scenario.name:<32} ", scenario.title)
     return 0
 
 
@@ -266,6 +272,20 @@ def prepare_release(arguments: argparse.Namespace) -> int:
 
 
 # ---- what they share --------------------------------------------------------------------------------------
+
+
+def _say(label: str, text: str) -> None:
+    """Print a labelled text: in a terminal wrapped beside its label, or below it where that leaves little room; to a
+    file or a pipe in one line, as other programs want it."""
+    if not sys.stdout.isatty():
+        print(label + text)
+        return
+    width = shutil.get_terminal_size().columns
+    indent = " " * len(label)
+    if width < len(label) + 30:
+        print(re.sub(r"(\S) +", r"\1 ", label).rstrip())
+        label = indent = " " * 4
+    print(textwrap.fill(text, width, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False))
 
 
 def _run_all(

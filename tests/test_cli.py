@@ -202,6 +202,22 @@ def test_spec_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in explained
 
 
+def test_a_narrow_terminal_gets_lines_that_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in (["spec"], ["spec", "fit.*"], ["spec", "R9"], ["scenarios"]):
+        assert main(arguments) == 0
+        whole = capsys.readouterr().out
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout.isatty", lambda: True)
+            patch.setenv("COLUMNS", "72")
+            assert main(arguments) == 0
+        wrapped = capsys.readouterr().out
+        assert max(map(len, whole.splitlines())) > 80
+        assert max(len(line) for line in wrapped.splitlines() if " " in line.strip()) <= 72
+        assert "".join(wrapped.split()) == "".join(whole.split())
+
+
 def test_smoke(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["smoke", "refimpl"]) == 0
     assert capsys.readouterr().out.count("sound") == 3
