@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import torch
+from extent import WHOLE
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from models import Line, pairs
@@ -241,7 +242,7 @@ def test_predictions_of_spawned_processes_are_not_returned_and_a_lambda_is_not_s
         trainer.predict(Line(lambda weights: None), pairs(2))
 
 
-DRAWS = int(os.environ.get("CONFORMANCE_DRAWS", "60"))  # 400 before a release
+DRAWS = int(os.environ.get("CONFORMANCE_DRAWS", "60" if WHOLE else "20"))  # 400 before a release
 CASES = st.fixed_dictionaries({
     "size": st.integers(1, 4), "samples": st.integers(2, 12).map(lambda half: 2 * half),
     "kind": st.sampled_from(["plain", "now", "two", "turns", "tbptt", "manual"]),

@@ -58,7 +58,8 @@ def test_each_release_keeps_its_own_contract_event_by_event_and_no_other(judged:
     clauses, own, paths = load_clauses(), profile_of(judged.trainer), sorted(traces.glob("*.jsonl"))
     verdicts = [v for path in paths for v in judge_file(path, clauses, own)]
     assert [(v.scenario, v.clause, v.reason) for v in verdicts if v.status is Status.FAIL] == []
-    assert len({v.scenario for v in verdicts if v.clause.endswith(".sequence") and v.status is Status.PASS}) > 100
+    in_order = {v.scenario for v in verdicts if v.clause.endswith(".sequence") and v.status is Status.PASS}
+    assert len(in_order) > 0.7 * len(paths)
     for profile in {*PROFILES} - {own}:
         failing: set[str] = set()
         for path in paths:

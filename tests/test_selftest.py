@@ -39,8 +39,13 @@ def run_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tool.Selftes
     return tool.selftest(load_clauses(), load_scenarios(), only=[CLAUSE])
 
 
+SPAWNED = [clause for clause in JUDGED if clause.id.startswith("ddp.spawned-")]  # each takes processes of its own
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("clause", JUDGED, ids=lambda clause: clause.id)
+@pytest.mark.parametrize(
+    "clause", [*(one for one in JUDGED if one not in SPAWNED), *share(SPAWNED, 3)], ids=lambda clause: clause.id
+)
 def test_a_mutant_proves(bench: tool.Bench, clause: Clause) -> None:
     assert bench.prove(clause) == []
     assert bench.problems == []
@@ -55,7 +60,7 @@ def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
 @pytest.mark.slow
 def test_whatever_is_recorded_is_judged(bench: tool.Bench) -> None:
     recorded = bench.recorded()
-    facts = survey(recorded, load_clauses(), draws=tool.DRAWN, few=0 if WHOLE else 8)
+    facts = survey(recorded, load_clauses(), draws=tool.DRAWN, few=0 if WHOLE else 6)
     assert tool.unnoticed(facts) == []
     effects = {fact for fact in facts.changed if fact.startswith("fx.")}
     assert effects == {f"fx.{effect}" for effect in EFFECTS} - {"fx.random"}  # which may be any number
