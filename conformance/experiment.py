@@ -63,7 +63,10 @@ class Data:
     `generator` each draws it from a generator of its own. With
     `distributed_sampler` they come with torch's DistributedSampler, which deals without shuffling, in place of the one
     that the trainer would put in. With `listed` a loader of an evaluation is in a list also where it is the only one.
-    With `workers` each loader has so many processes, which fetch batches ahead.
+    With `workers` each loader has so many processes, which fetch batches ahead. With `told_epochs` the training
+    loaders have a sampler of the user's own, which begins so many batches further on as the epoch is whose number
+    `set_epoch` has told it. `promised` is what the training loader's length says, 0 for the truth; `reloaded` is how
+    many batches the training loaders have that are asked for after the first one, 0 for as many.
     """
 
     train: int = 3
@@ -83,6 +86,9 @@ class Data:
     distributed_sampler: bool = False
     listed: bool = False
     workers: int = 0
+    told_epochs: bool = False
+    promised: int = 0
+    reloaded: int = 0
     transfers: Tuple[str, ...] = TRANSFERS
 
     @property

@@ -13,7 +13,7 @@ __all__ = ["applies", "features"]
 # Scenarios in which a batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
     "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate".split()
-    + "data-parallel distributed spawned shuffled alone no-grad".split()
+    + "data-parallel distributed spawned shuffled alone no-grad told-epochs promises-more promises-less reloaded".split()
     + "stopping:each-batch source:train-datamodule source:fit-datamodule".split()
 )
 
@@ -117,6 +117,10 @@ def features(scenario: Scenario) -> frozenset[str]:
         "accumulation": scenario.accumulates,
         "star-args": model.star_args,
         "workers": data.workers > 0,
+        "told-epochs": data.told_epochs,
+        "promises-more": data.promised > data.train,
+        "promises-less": 0 < data.promised < data.train,
+        "reloaded": data.reloaded > 0,
         "accumulation-by-epoch": scenario.changes_windows,
         "overfit": bool(scenario.option("overfit_batches")),
         "several:train": bool(data.train_loaders),

@@ -156,6 +156,7 @@ def _check_data(scenario: Scenario) -> None:
         raise ScenarioError("%s: data.transfers are a data module's: set data.source" % name)
     one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
+    _check_lengths(scenario)
 
 
 def _check_train_loaders(scenario: Scenario) -> None:
@@ -180,6 +181,23 @@ def _check_train_loaders(scenario: Scenario) -> None:
     if scenario.shuffles and (scenario.data_parallel or scenario.data.time or data.train_loaders):
         words = "one training loader, no data.time, and no trainer.strategy \"dp\""
         raise ScenarioError("%s: data.shuffle without overfit_batches needs %s" % (name, words))
+
+
+def _check_lengths(scenario: Scenario) -> None:
+    """What goes together with training loaders that are not the same in each epoch, or not so long as they say."""
+    name, data = scenario.name, scenario.data
+    natural(name + ": data.promised", data.promised)
+    natural(name + ": data.reloaded", data.reloaded)
+    ways = [way for way in ("told_epochs", "promised", "reloaded") if getattr(data, way)]
+    if not ways:
+        return
+    others = data.shuffle or data.distributed_sampler or data.workers or scenario.option("overfit_batches")
+    if len(ways) > 1 or others or not data.sized or data.last != data.batch_size or scenario.processes > 1:
+        words = "loaders with a length, whose batches are of one size, one process, and nothing else that changes them"
+        raise ScenarioError("%s: data.%s needs %s" % (name, ways[0], words))
+    if not data.told_epochs and (data.train_loaders or scenario.resumes or data.source == "argument"):
+        words = "one training loader, which is asked for, and no fit that goes on from a checkpoint"
+        raise ScenarioError("%s: data.%s needs %s" % (name, ways[0], words))
 
 
 def _check_model(name: str, model: Model) -> None:
@@ -391,7 +409,8 @@ def _check_plan(scenario: Scenario) -> None:
     """That the options leave something to do, and an end: what a trainer refuses is no scenario."""
     name, sized = scenario.name + ": trainer.", scenario.data.sized
     loaders = {stage: scenario.loaders(stage) for stage in STEPS}
-    loaders["train"] = (scenario.train_batches(),) if loaders["train"] else ()
+    lengths = (scenario.data.promised or scenario.train_batches(), scenario.data.reloaded)
+    loaders["train"] = tuple(batches for batches in lengths if batches)
     limits = [("limit_%s_batches" % stage, stage) for stage in STEPS]
     for option, stage in [*limits, ("overfit_batches", "train")]:
         limit = scenario.option(option)
@@ -406,7 +425,7 @@ def _check_plan(scenario: Scenario) -> None:
         where = "%sval_check_interval=%r" % (name, interval)
         raise ScenarioError("%s needs a loader with a length: give an int, or set data.sized" % where)
     if isinstance(interval, int):
-        batches = scenario.train_batches() if sized else interval  # of unknown length: perhaps that many
+        batches = min(loaders["train"] or (0,)) if sized else interval  # of unknown length: perhaps that many
         limit = scenario.option("overfit_batches") or limit
         most = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         if 0 < most < interval:

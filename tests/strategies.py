@@ -12,7 +12,7 @@ from conformance import experiment
 from conformance.experiment import OPTIONAL_HOOKS, STEPS, Data, Scenario, When
 from conformance.hooks import TRANSFERS
 from conformance.optimizers import FORMS, OVERRIDES, discord
-from conformance.scenario import scenario_of
+from conformance.scenario import ScenarioError, scenario_of
 from conformance.scenario_devices import ALONE_IN
 from conformance.scenario_module import LOSSES, Log, Model
 from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, LOGGING_HOOKS
@@ -76,6 +76,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         scenario = replace(scenario, prediction_writer=True, needs=(*scenario.needs, "prediction-writer"))
     if draw(st.integers(0, 5)) == 0:
         scenario = draw(_shuffled(scenario))
+    elif draw(st.integers(0, 5)) == 0:
+        scenario = draw(_of_another_order_or_length(scenario))
     if draw(st.integers(0, 4)) == 0:
         scenario = replace(scenario, no_grad=True, needs=(*scenario.needs, "no-grad"))
     needs = scenario.needs
@@ -116,6 +118,26 @@ def _shuffled(draw: st.DrawFn, scenario: Scenario) -> Scenario:
         model_checkpoint=tuple(saving for saving in scenario.model_checkpoint if not saving.monitor),
         needs=tuple(need for need in scenario.needs if need not in ("data-parallel", "early-stopping")),
     )
+
+
+@st.composite
+def _of_another_order_or_length(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """With training loaders that go by the epoch, that do not keep their length, or that become others; as it is, where
+    that does not go with the rest."""
+    train = scenario.data.train
+    ways: dict[str, st.SearchStrategy[Any]] = {
+        "told_epochs": st.just(True), "promised": st.integers(max(1, train - 1), train + 3),
+        "reloaded": st.integers(1, 6),
+    }  # fmt: skip
+    way = draw(st.sampled_from(list(ways)))
+    data = replace(scenario.data, sized=True, last=scenario.data.batch_size, **{way: draw(ways[way])})
+    trainer = {name: value for name, value in scenario.trainer.items() if name != "overfit_batches"}
+    if way == "reloaded" and draw(st.booleans()):
+        trainer["reload_dataloaders_every_n_epochs"] = draw(st.integers(1, 2))
+    try:
+        return scenario_of(replace(scenario, data=data, trainer=trainer).to_dict())
+    except ScenarioError:
+        return scenario
 
 
 @st.composite
@@ -166,7 +188,8 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     batch = "tuple" if one.data.batch == "custom" else one.data.batch
     last = draw(st.integers(count, size))
     data = replace(one.data, train_loaders=(), sized=True, time=0, batch=batch, batch_size=size, last=last,
-                   distributed_sampler=not one.data.shuffle and draw(st.booleans()))  # fmt: skip
+                   distributed_sampler=not one.data.shuffle and draw(st.booleans()),
+                   told_epochs=False, promised=0, reloaded=0)  # fmt: skip
     logs = tuple(replace(log, sync_dist=draw(st.booleans()), rank_zero_only=draw(st.integers(0, 3)) == 0, metric=False,
                          reduce_fx="mean") for log in one.model.logs if log.hook == "training_step")  # fmt: skip
     optimizer = "adam" if one.model.optimizer == "lbfgs" else one.model.optimizer

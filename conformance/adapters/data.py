@@ -9,7 +9,7 @@ import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Sampler
 
 from ..described import IDENTITY_COLUMN, IDENTITY_SCALE, STAGES
 from ..experiment import Scenario
@@ -62,6 +62,33 @@ class _Stream(IterableDataset):  # type: ignore[type-arg]
 
     def __iter__(self) -> Iterator[Any]:  # torch 1.10 insists on this annotation
         return iter(self.rows)
+
+
+class _Promising(_Stream):
+    """The same rows with a length that need not be true."""
+
+    def __init__(self, rows: Sequence[Any], length: int) -> None:
+        super().__init__(rows)
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class _ByEpoch(Sampler):  # type: ignore[type-arg]
+    """All rows in order, from another batch on in each epoch."""
+
+    def __init__(self, rows: int, size: int) -> None:
+        self.rows, self.size, self.epoch = rows, size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([(self.epoch * self.size + i) % self.rows for i in range(self.rows)])
+
+    def __len__(self) -> int:
+        return self.rows
 
 
 class CustomBatch:
@@ -132,20 +159,25 @@ def unpack(batch: Any) -> Tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
 
 
-def loaders(scenario: Scenario, stage: str) -> Any:
+def loaders(scenario: Scenario, stage: str, asked_before: bool = False) -> Any:
     """The stage's DataLoader, a list of them where there are several, None where there is none; several training
     loaders in the scenario's structure."""
     made = []
     for index, batches in enumerate(scenario.loaders(stage)):
+        batches = scenario.data.reloaded or batches if asked_before and stage == "train" else batches
         rows: Any = _Samples(scenario, STAGES.index(stage), index, batches)
         if not scenario.data.sized:
             rows = _Stream(rows.rows)
         size = scenario.data.batch_size // scenario.processes  # the others' batches are the rest
+        if scenario.data.promised and stage == "train":
+            rows = _Promising(rows.rows, scenario.data.promised * size)
         settings: Dict[str, Any] = {"batch_size": size, "collate_fn": _collate(scenario.data.batch)}
         settings["num_workers"] = scenario.data.workers
         if scenario.data.distributed_sampler and stage == "train":
             rank = None if scenario.spawns else int(os.environ["RANK"])  # before there is a group
             settings["sampler"] = DistributedSampler(rows, scenario.processes, rank, shuffle=False)
+        if scenario.data.told_epochs and stage == "train":
+            settings["sampler"] = _ByEpoch(len(rows), size)
         shuffles = scenario.data.shuffle and stage == "train"
         if shuffles and scenario.data.generator:
             settings["generator"] = torch.Generator().manual_seed(index)

@@ -336,6 +336,7 @@ def _marker(mark: str) -> Any:
 
 def _provider(scenario: Scenario, stage: str) -> Any:
     def dataloader(self: Any) -> Any:
-        return loaders(scenario, stage)
+        self.asked = [*vars(self).get("asked", ()), stage]
+        return loaders(scenario, stage, asked_before=self.asked.count(stage) > 1)
 
     return dataloader

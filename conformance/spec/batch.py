@@ -73,7 +73,7 @@ class Batch(Optimization):
 
     def closes_window(self, batch_idx: int, batches: int) -> bool:
         """Whether an update follows: after so many batches, and at the epoch's end [R8]."""
-        return (batch_idx + 1) % self.window == 0 or batch_idx + 1 == batches
+        return (batch_idx + 1) % self.window == 0 or self.comes_last(batch_idx, batches)
 
     def optimizer_block(self, where: dict[str, Any], optimizer_idx: int) -> Events:
         """training_step to optimizer_step: the step's span encloses its closure's [R1]. Without an update

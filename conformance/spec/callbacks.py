@@ -19,13 +19,14 @@ __all__ = ["Callbacks", "Files"]
 
 
 class File(NamedTuple):
-    """What a checkpoint holds: the weights and the buffer, and where the training was."""
+    """What a checkpoint holds: the weights and the buffer, where the training was, and callbacks."""
 
     layers: list[list[float]]
     begun: int
     epoch: int
     step: int
     has_callbacks: bool
+    checked: dict[str, tuple[float, int]]  # what those that stop have seen
 
 
 class Files:
@@ -193,7 +194,8 @@ class Callbacks(Checkpoints, Plan):
     def written(self, saving: Saving) -> File:
         """A checkpoint of this moment."""
         weights = deepcopy(self.numbers.layers)
-        return File(weights, self.numbers.begun, self.epoch, self.step, not saving.save_weights_only)
+        has_callbacks = not saving.save_weights_only
+        return File(weights, self.numbers.begun, self.epoch, self.step, has_callbacks, dict(self.checked))
 
     def file_to_test(self, call: str) -> File | None:
         """The one whose weights a test begins with, if not as they are: of the module that was just fitted the best

@@ -49,7 +49,7 @@ class Checkpoints(Oracle):
         self.layer_into_eval()
         self.attached = self.thawed = False
         self.grads = ["none"] * self.s.model.optimizers
-        self.times_logged = {}
+        self.times_logged, self.asked = {}, 0
 
     def load(self) -> Events:
         """What a fit that goes on from a checkpoint is given: the weights, and all that belongs to them [R43]."""

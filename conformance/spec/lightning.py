@@ -38,6 +38,7 @@ class Lightning(LightningCallbacks):
     stays = False  # whether the trainer stays in it when the call is over
     divides_loaders = False  # between a data module that has some and the module, which has others
     copies_settings = False  # of what is logged, which a group of processes does not survive
+    tells_each_sampler = False  # of several loaders, which epoch begins
     keeps_datamodule = False  # one that it was given once, also in calls that are given loaders
 
     @classmethod
@@ -412,6 +413,14 @@ class Lightning(LightningCallbacks):
         """overfit_batches takes the place of limit_val_batches, where that is 0, too."""
         there = bool(self.s.loaders("val")) and self.s.defines("validation_step")
         return (there and self.options["overfit_batches"] > 0) or super().validates()
+
+    def comes_last(self, batch_idx: int, batches: int) -> bool:
+        """The one that a length has promised."""
+        return batch_idx + 1 == (self.limited("train", self.s.data.promised) if self.s.data.promised else batches)
+
+    def told_epoch(self) -> int:
+        """The samplers of several loaders are told nothing."""
+        return super().told_epoch() if self.tells_each_sampler or not self.s.data.train_loaders else 0
 
     def limited(self, stage: str, batches: int) -> int:
         """overfit_batches limits the validation, too, and rules over fast_dev_run."""

@@ -83,8 +83,9 @@ class Lightning14(Lightning15):
         return super().clips and self.output is not None
 
     def closes_window(self, batch_idx: int, batches: int) -> bool:
-        """The last batch of a loader without a length is not known to be one."""
+        """The last batch of a loader without a length, or of one that promises more, is not known to be one."""
         is_known = self.s.data.sized or type(self.options["limit_train_batches"]) is int
+        is_known = is_known and self.s.data.promised <= self.s.data.train
         return super().closes_window(batch_idx, batches if is_known else -1)
 
     def without_hiddens(self) -> Events:

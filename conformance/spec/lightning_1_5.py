@@ -174,6 +174,10 @@ class Lightning15(Lightning1):
         self.should_stop = self.may_stop()
         return super().another_epoch()
 
+    def closes_window(self, batch_idx: int, batches: int) -> bool:
+        """A batch that is the last for another reason than the length's is known to updates alone."""
+        return super().closes_window(batch_idx, batches) or batch_idx + 1 == batches
+
     def should_check_val(self, batch_idx: int, batches: int) -> bool:
         """Before a stop in any case."""
         validates = self.validates() and (self.epoch + 1) % self.options["check_val_every_n_epoch"] == 0
@@ -257,7 +261,7 @@ class Lightning15(Lightning1):
     def loaders(self, stage: str) -> list[int]:
         if stage == "train" or not self.trains_on:
             return super().loaders(stage)
-        return [self.limited(stage, self.s.train_batches()) for _ in self.s.loaders(stage)]
+        return [self.limited(stage, self.train_batches()) for _ in self.s.loaders(stage)]
 
     def limited(self, stage: str, batches: int) -> int:
         """overfit_batches limits tests, too, and in any call."""

@@ -30,6 +30,7 @@ class Lightning2(Later):
     gone = GONE
     asks_in = "val_loop"
     before_predict = True, False  # whether the module was in train mode, and whether a layer was in another
+    tells_each_sampler = True
     counted = 0  # of the batches before the loader's, in the number of each
 
     absent = frozenset(
@@ -193,11 +194,13 @@ class Lightning2(Later):
         self.logged.kept.update(rates)
 
     def load_tested(self) -> Events:
-        """Callbacks are told, too."""
+        """Callbacks are told, too, and those that stop have seen what they had then."""
         yield from super().load_tested()
-        for callback in self.callbacks if self.tested and self.tested.has_callbacks else ():
-            if callback not in self.saving:
-                yield from self.span(callback, "on_load_checkpoint", None, {})
+        if self.tested and self.tested.has_callbacks:
+            for callback in self.callbacks:
+                if callback not in self.saving:
+                    yield from self.span(callback, "on_load_checkpoint", None, {})
+            self.checked.update(self.tested.checked)
 
     def dataloader(self, stage: str) -> Events:
         """Where a checkpoint is of an epoch's last batch, it is the next epoch from then on; where the loader has no

@@ -34,9 +34,14 @@ class Plan(Oracle):
             return True
         interval = self.options["val_check_interval"]
         if interval == 1.0 and isinstance(interval, float):
-            return batch_idx + 1 == batches
-        every = interval if isinstance(interval, int) else max(1, int(batches * interval))
-        return (batch_idx + 1) % every == 0
+            return self.comes_last(batch_idx, batches)
+        promised = self.limited("train", self.length())
+        every = interval if isinstance(interval, int) else max(1, int(promised * interval))
+        return (batch_idx + 1) % every == 0 or (promised % every == 0 and self.comes_last(batch_idx, batches))
+
+    def comes_last(self, batch_idx: int, batches: int) -> bool:
+        """Whether it is known of a batch that no other comes in this epoch [R74]."""
+        return batch_idx + 1 == batches
 
     def steps_are_done(self) -> bool:
         most: int = self.options["max_steps"]
@@ -68,10 +73,19 @@ class Plan(Oracle):
         """Whether the stage's batches are those of training: with overfit_batches, a fit's validation's are [R62]."""
         return stage == "train" or (stage == "val" and self.overfits)
 
+    def train_batches(self) -> int:
+        """How many a training epoch has but for limits: of a loader that was asked for again as many as that has [R61]."""
+        return self.s.data.reloaded if self.s.data.reloaded and self.asked > 1 else self.s.train_batches()
+
+    def length(self) -> int:
+        """What the training loader's length says."""
+        return self.s.data.promised or self.train_batches()
+
     def loaders(self, stage: str) -> list[int]:
-        """The batches of each of a stage's loaders that are used; training loaders make one of all."""
+        """The batches of each of a stage's loaders that are used; training loaders make one of all. Fewer may come than
+        a length has promised [R74]."""
         if self.is_training(stage):
-            return [self.limited("train", self.s.train_batches())]
+            return [min(self.train_batches(), self.limited("train", self.length()))]
         return [self.limited(stage, batches) for batches in self.s.loaders(stage)]
 
     def batches(self, stage: str, at_most: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -87,7 +101,8 @@ class Plan(Oracle):
     def train_batch(self, batch_idx: int) -> str:
         """Which batch of the training loader that is; of several which of each, the shorter ones starting anew, in
         the structure of the loaders [R60]."""
-        each = [f"train/{index}/{batch_idx % n}" for index, n in enumerate(self.s.loaders("train"))]
+        lengths = self.s.loaders("train") if self.s.data.train_loaders else [self.train_batches()]
+        each = [f"train/{index}/{(self.told_epoch() + batch_idx) % n}" for index, n in enumerate(lengths)]
         if not self.s.data.train_loaders:
             return each[0]
         if self.s.data.structure in ("list", "tuple"):
@@ -98,6 +113,10 @@ class Plan(Oracle):
         if self.s.data.structure == "nested":
             each = [f"[{each[0]}]", f"[{','.join(each[1:])}]"]
         return "{" + ",".join(map(":".join, zip("abcdefgh", each))) + "}"
+
+    def told_epoch(self) -> int:
+        """The epoch that samplers have been told, which begin so many batches further on [R101]."""
+        return self.epoch if self.s.data.told_epochs else 0
 
     def is_due(self, stage: str, asked: int | None = None) -> bool:
         """Whether a stage's loaders are asked for: the first time, and again so many epochs after `asked`, by default

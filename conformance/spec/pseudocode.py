@@ -244,6 +244,7 @@ class Pseudocode(Batch, Callbacks):
         if self.is_due(stage):
             if self.s.data.given_to(self.called) != "argument":
                 yield from self.hook(f"{stage}_dataloader")
+                self.asked += stage == "train"
             before = self.asked_before.pop(stage, None)
             self.loaded[stage] = self.epoch if before is None or self.is_due(stage, before) else before
 

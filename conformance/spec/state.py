@@ -89,6 +89,7 @@ class State:
         self.returns_predictions = True
         self.status = "finished"  # what the trainer says of a call that is over
         self.loaded: dict[str, int] = {}  # in which epoch the loaders of a stage were asked for
+        self.asked = 0  # how often a module, or its data module, was for its training loader
         self.overfits = False  # whether a fit runs that validates on its training batches
         self.scope, self.called, self.in_sanity_check = "fit", "", False
         self.numbers, self.logged = self.untrained(), self.log_type()
