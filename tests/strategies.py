@@ -96,7 +96,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         scenario = replace(scenario, calls=("fit",))
     newest = [saving for saving in scenario.model_checkpoint if not (saving.monitor or saving.save_weights_only)]
     goes_on = newest and (newest[0].save_last or newest[0].save_top_k) and not broken and calls == ("fit",)
-    goes_on = goes_on and not scenario.option("fast_dev_run")
+    goes_on = goes_on and not (scenario.option("fast_dev_run") or scenario.data.promised or scenario.data.reloaded)
     if goes_on and draw(st.booleans()):
         scenario = replace(scenario, calls=("fit", "resume-last"), needs=(*scenario.needs, "checkpoints"))
     return scenario_of(scenario.to_dict())
