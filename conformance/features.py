@@ -13,7 +13,8 @@ __all__ = ["applies", "features"]
 # Scenarios in which a batch runs through other lines: clauses about the plain ones do not see them.
 PARTICULAR = frozenset(
     "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate".split()
-    + "data-parallel distributed spawned shuffled alone no-grad told-epochs promises-more promises-less reloaded".split()
+    + "data-parallel distributed spawned shuffled alone no-grad".split()
+    + "told-epochs promises-more promises-less reloaded".split()
     + "stopping:each-batch source:train-datamodule source:fit-datamodule".split()
 )
 

@@ -74,7 +74,7 @@ class Plan(Oracle):
         return stage == "train" or (stage == "val" and self.overfits)
 
     def train_batches(self) -> int:
-        """How many a training epoch has but for limits: of a loader that was asked for again as many as that has [R61]."""
+        """How many a training epoch has but for limits: as many as the loader has that was asked for last [R61]."""
         return self.s.data.reloaded if self.s.data.reloaded and self.asked > 1 else self.s.train_batches()
 
     def length(self) -> int:
