@@ -122,6 +122,10 @@ class Oracle(State):
         """LearningRateMonitor gives them to the loggers, as an epoch or a step begins."""
         self.logged.hand_on(rates)
 
+    def comes_last(self, batch_idx: int, batches: int) -> bool:
+        """Whether it is known of a batch that no other comes in this epoch [R74]."""
+        return batch_idx + 1 == batches
+
     def last_batch(self) -> None:
         """A pass has seen its last batch."""
         self.batch = None

@@ -39,10 +39,6 @@ class Plan(Oracle):
         every = interval if isinstance(interval, int) else max(1, int(promised * interval))
         return (batch_idx + 1) % every == 0 or (promised % every == 0 and self.comes_last(batch_idx, batches))
 
-    def comes_last(self, batch_idx: int, batches: int) -> bool:
-        """Whether it is known of a batch that no other comes in this epoch [R74]."""
-        return batch_idx + 1 == batches
-
     def steps_are_done(self) -> bool:
         most: int = self.options["max_steps"]
         return most != -1 and self.step >= most
