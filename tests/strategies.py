@@ -400,11 +400,12 @@ def _event(draw: st.DrawFn, scenario: Scenario) -> When:
     hooks = {hook for hooks in ACTS_IN.values() for hook in hooks} | {*(CLOSING if scenario.when else ())}
     particular = [call for call in sorted(calls) if call[1] in hooks]
     receiver, hook = draw(st.sampled_from(draw(st.sampled_from([particular or sorted(calls), sorted(calls)]))))
-    does = [*(do for do, hooks in ACTS_IN.items() if hook in hooks), "raise", "interrupt", "stop"]
+    rare = [do for do, hooks in ACTS_IN.items() if hook in hooks]  # since few hooks can
+    does = [*rare, *rare, "raise", "interrupt", "stop"]
     if receiver != "module":
         does = [do for do in does if do not in ("return-none", "skip-closure", "save")]
-    if scenario.model_checkpoint and "save" in does:  # it saves already
-        does.remove("save")
+    if scenario.model_checkpoint:  # it saves already
+        does = [do for do in does if do != "save"]
     if hook in CLOSING:  # a second Ctrl-C, while the first or an exception is being closed, is undocumented
         does.remove("interrupt")
     nth = draw(st.integers(0, min(calls[receiver, hook], 12) - 1))
