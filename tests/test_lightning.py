@@ -59,7 +59,7 @@ def test_each_release_keeps_its_own_contract_event_by_event_and_no_other(judged:
     verdicts = [v for path in paths for v in judge_file(path, clauses, own)]
     assert [(v.scenario, v.clause, v.reason) for v in verdicts if v.status is Status.FAIL] == []
     in_order = {v.scenario for v in verdicts if v.clause.endswith(".sequence") and v.status is Status.PASS}
-    assert len(in_order) > 0.7 * len(paths)
+    assert len(in_order) > len(paths) / 3  # the others it cannot run, or its contract leaves open
     for profile in {*PROFILES} - {own}:
         failing: set[str] = set()
         for path in paths:
