@@ -40,13 +40,14 @@ def identify_part(batch: Any) -> tuple[str | None, list[int]]:
     return (name, rows) if len(rows) == len(targets) else (None, [])
 
 
-def identify_samples(batch: Any) -> tuple[str | None, list[str]]:
+def identify_samples(batch: Any, nesting: int = 0) -> tuple[str | None, list[str]]:
     """Which batch the first row is of, and of each row which it is: "2/0", the number of its batch and its own; None
-    and no rows likewise."""
+    and no rows likewise. Where training loaders lie in so many lists or dicts, those of each, one after the other."""
     found = list(tensors(batch))
-    if not found or found[0].ndim != 2 or len(found[-1]) != len(found[0]):
+    pairs = list(zip(found[::2], found[1::2])) if nesting else [(found[0], found[-1])] if found else []
+    if not pairs or any(x.ndim != 2 or len(x) != len(y) for x, y in pairs):
         return None, []
-    rows = [identify_part((x[None], y[None])) for x, y in zip(found[0], found[-1])]
+    rows = [identify_part((x[None], y[None])) for xs, ys in pairs for x, y in zip(xs, ys)]
     if any(name is None for name, _ in rows):
         return None, []
     return rows[0][0], ["%s/%d" % (str(name).rpartition("/")[2], row) for name, (row,) in rows]

@@ -96,6 +96,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "listed": data.listed,
         "shuffled": scenario.shuffles,
         "own-generator": data.generator,
+        "shuffled-val": data.shuffle_val,
         "pads": bool(data.last % scenario.processes),
         "starts-in-eval": model.starts_in_eval,
         "frozen": model.frozen,

@@ -44,7 +44,9 @@ PLAIN = (
 )
 
 
-OWNERS = ("module", "datamodule")  # that put something of their own into a checkpoint, under this name
+# Where it is recorded which random number comes next.
+DRAW_AFTER = ("training_step", "on_sanity_check_start", "train_dataloader", "on_train_start")
+OWNERS = ("module", "datamodule")  # that look for what was put into a checkpoint, by callbacks too, under this name
 PUT = "scenario-%s"
 
 
@@ -163,7 +165,7 @@ class Recorder(Observer):
             fx["autocast"] = autocasts(self.module)
         if sees and self._handed is not None and (ph, hook) == ("B", "on_train_end"):
             fx["experiment"] = self._experiment
-        if sees and self.tells_random and (ph, hook) == ("B", "training_step"):
+        if sees and self.tells_random and ph == "B" and hook in DRAW_AFTER:
             fx["random"] = next_random()
         if sees and self.tells_bar and ph == "B" and hook in EPOCH_ENDS:
             fx["bar"] = sorted(self.trainer.progress_bar_metrics)
@@ -194,10 +196,12 @@ class Recorder(Observer):
             who = getattr(self, "receiver", receiver) if offset or receiver == "callback" else receiver
             around, recorder.running = recorder.running, self if recorder.in_parts and who == "module" else None
             about = recorder.identities(given)
-            puts = who in OWNERS and recorder.tags is None  # as a user would, to find it there again
-            if hook == "on_load_checkpoint" and puts:
+            puts = recorder.tags is None  # as a user would, to find it there again
+            if hook == "on_load_checkpoint" and puts and who in OWNERS:
                 about["kept"] = given["checkpoint"].get(PUT % who, "nothing")
-            elif hook == "on_save_checkpoint" and puts:
+                keys = [key for key in map(str, given["checkpoint"]) if key.startswith(PUT % "")]
+                about["found"] = sorted(key[len(PUT % "") :] for key in keys)
+            elif hook == "on_save_checkpoint" and puts and who in OWNERS:
                 about["complete"] = all(name in given["checkpoint"] for name in ("state_dict", "epoch", "global_step"))
 
             def call() -> Any:
@@ -234,7 +238,7 @@ class Recorder(Observer):
                 if self.in_parts:
                     args["batch"], args["rows"] = identify_part(value)
                 elif self.tells_samples:
-                    args["batch"], args["samples"] = identify_samples(value)
+                    args["batch"], args["samples"] = identify_samples(value, self.nesting)
                 else:
                     args["batch"] = combined(value, one, self.nesting)
             elif name in PLAIN:

@@ -172,14 +172,17 @@ def _check_train_loaders(scenario: Scenario) -> None:
         raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
     if data.shuffle and (not data.sized or data.distributed_sampler):
         raise ScenarioError("%s: data.shuffle needs loaders with a length, and no sampler" % name)
-    if data.generator and not data.shuffle:
-        raise ScenarioError("%s: data.generator needs data.shuffle" % name)
+    for way in ("generator", "shuffle_val"):
+        if getattr(data, way) and not data.shuffle:
+            raise ScenarioError("%s: data.%s needs data.shuffle" % (name, way))
+    if data.shuffle_val and (scenario.option("overfit_batches") or scenario.processes > 1):
+        raise ScenarioError("%s: data.shuffle_val needs one process, and no overfit_batches" % name)
     watches = scenario.model.monitor or scenario.early_stopping or any(s.monitor for s in scenario.model_checkpoint)
     if scenario.shuffles and (watches or scenario.model.optimizer == "lbfgs"):
         words = 'nothing that monitors a value, and no "lbfgs": nobody knows the numbers'
         raise ScenarioError("%s: data.shuffle without overfit_batches needs %s" % (name, words))
-    if scenario.shuffles and (scenario.data_parallel or scenario.data.time or data.train_loaders):
-        words = "one training loader, no data.time, and no trainer.strategy \"dp\""
+    if scenario.shuffles and (scenario.data_parallel or scenario.data.time):
+        words = "no data.time, and no trainer.strategy \"dp\""
         raise ScenarioError("%s: data.shuffle without overfit_batches needs %s" % (name, words))
 
 

@@ -104,14 +104,15 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 @st.composite
 def _shuffled(draw: st.DrawFn, scenario: Scenario) -> Scenario:
-    """With a training loader that shuffles, if there is but one, and without what needs known numbers."""
+    """With training loaders that shuffle, and perhaps those of validations, and without what needs known numbers."""
     data, model = scenario.data, scenario.model
-    if not data.sized or data.train_loaders or model.truncated_bptt_steps or model.optimizer == "lbfgs":
+    if not data.sized or model.truncated_bptt_steps or model.optimizer == "lbfgs":
         return scenario
-    without = ("strategy", "devices")
+    without, overfits = ("strategy", "devices"), bool(scenario.option("overfit_batches"))
     return replace(
         scenario,
-        data=replace(data, time=0, shuffle=True, generator=draw(st.booleans())),
+        data=replace(data, time=0, shuffle=True, generator=draw(st.booleans()),
+                     shuffle_val=not overfits and draw(st.booleans())),
         model=replace(model, monitor="", strict=True),
         trainer={name: value for name, value in scenario.trainer.items() if name not in without},
         early_stopping=(),
@@ -189,7 +190,7 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     last = draw(st.integers(count, size))
     data = replace(one.data, train_loaders=(), sized=True, time=0, batch=batch, batch_size=size, last=last,
                    distributed_sampler=not one.data.shuffle and draw(st.booleans()),
-                   told_epochs=False, promised=0, reloaded=0)  # fmt: skip
+                   shuffle_val=False, told_epochs=False, promised=0, reloaded=0)  # fmt: skip
     logs = tuple(replace(log, sync_dist=draw(st.booleans()), rank_zero_only=draw(st.integers(0, 3)) == 0, metric=False,
                          reduce_fx="mean") for log in one.model.logs if log.hook == "training_step")  # fmt: skip
     optimizer = "adam" if one.model.optimizer == "lbfgs" else one.model.optimizer

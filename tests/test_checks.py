@@ -614,6 +614,44 @@ def test_again() -> None:
     assert fits(["0/0", "0/1"], ["0/0"], ["0/0", "1/1"]) == "", "only the call before is looked at"
 
 
+def test_again_in_the_next_pass() -> None:
+    start = "on_validation_start"
+    check = {"kind": "again", "hook": "validation_step", "field": "samples", "start": start}
+
+    def passes(*orders: list[str], between: str = "") -> str:
+        return seen_by(check, *(call for order in orders for call in (
+            *([(0, "B", f"trainer.{between}", {})] if between else []), (0, "B", f"module.{start}", {}),
+            *((0, "B", "module.validation_step", {"batch_idx": 0, "dataloader_idx": place, "samples": [sample]})
+              for place, sample in enumerate(order)),
+        )))  # fmt: skip
+
+    assert passes(["0/0", "0/1"], ["0/0", "0/1"]) == ""
+    told = "batch 0 of epoch 0 has samples=['1/1'], where it had ['0/1'] before"
+    assert passes(["0/0", "0/1"], ["0/0", "1/1"]) == told, "of each loader"
+    assert passes(["0/0"], ["1/0"], between="fit") == "", "of one call of fit"
+
+
+def test_still() -> None:
+    check = {"kind": "still", "first": "on_sanity_check_start", "hooks": ["train_dataloader", "on_train_start"],
+             "field": "random"}  # fmt: skip
+
+    def sees(*events: tuple[str, float | None]) -> tuple[str, bool]:
+        built = build(check)
+        for seq, (hook, value) in enumerate(events):
+            fx = {} if value is None else {"random": value}
+            built.see(Event(seq, "B", 0, *hook.split("."), 0, {}, fx), None)
+        return built.failure.reason if built.failure else "", built.exercised
+
+    first, asked, train = "callback:0.on_sanity_check_start", "module.train_dataloader", "module.on_train_start"
+    assert sees((first, 0.5), (train, 0.5)) == ("", True)
+    told = "random is 0.25 at on_train_start, where it was 0.5 at on_sanity_check_start"
+    assert sees((first, 0.5), (train, 0.25)) == (told, True)
+    assert sees((first, 0.5), (asked, 0.5), (train, 0.25)) == ("", True), "the first of them"
+    assert sees((asked, 0.25), (train, 0.5), (first, 0.25)) == ("", False)
+    assert sees((first, 0.5), ("trainer.fit", None), (train, 0.25)) == ("", False)
+    assert sees((first, None), (train, 0.25)) == ("", False)
+
+
 def test_outputs() -> None:
     check = {"kind": "outputs", "step": "training_step", "hooks": ["on_train_batch_end", "training_epoch_end"],
              "batch_end": "on_train_batch_end", "start": "on_train_epoch_start"}  # fmt: skip

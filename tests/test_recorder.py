@@ -400,7 +400,10 @@ def test_a_scenarios_module_puts_something_into_a_checkpoint_and_one_of_the_user
     if of_the_users_own:
         assert (checkpoint, empty, told) == (whole, {}, [{}] * 4)
     else:
-        assert told == [{"complete": True}, {"kept": "module"}, {"kept": "nothing"}, {"complete": False}]
+        assert told == [
+            {"complete": True}, {"kept": "module", "found": ["module"]}, {"kept": "nothing", "found": []},
+            {"complete": False},
+        ]  # fmt: skip
 
 
 def test_which_batch_it_is_and_what_was_done_to_it_is_written(recording: Recording) -> None:

@@ -178,8 +178,8 @@ def loaders(scenario: Scenario, stage: str, asked_before: bool = False) -> Any:
             settings["sampler"] = DistributedSampler(rows, scenario.processes, rank, shuffle=False)
         if scenario.data.told_epochs and stage == "train":
             settings["sampler"] = _ByEpoch(len(rows), size)
-        shuffles = scenario.data.shuffle and stage == "train"
-        if shuffles and scenario.data.generator:
+        shuffles = scenario.data.shuffle if stage == "train" else scenario.data.shuffle_val and stage == "val"
+        if shuffles and (scenario.data.generator or stage == "val"):
             settings["generator"] = torch.Generator().manual_seed(index)
         made.append(DataLoader(rows, shuffle=shuffles, **settings))
     if stage == "train" and scenario.data.train_loaders:

@@ -15,7 +15,7 @@ from typing import Any
 from .base import Check, CheckError, Failure, Line, Spec, shown
 from .calls import Balance, Count, Encloses, Never, Order, Receivers, Sequence
 from .effects import Argument, Changes, Effect, Handed, Logged, Parts, Updates, Waits
-from .passes import Again, Anew, Outputs, Shares
+from .passes import Again, Anew, Outputs, Shares, Still
 from .state import Repeats, State
 
 __all__ = ["CONDITIONS", "KINDS", "Check", "CheckError", "Failure", "Line", "Spec", "build", "shown"]
@@ -35,6 +35,7 @@ KINDS: Mapping[str, type[Check]] = {
     "shares": Shares,
     "anew": Anew,
     "again": Again,
+    "still": Still,
     "outputs": Outputs,
     "waits": Waits,
     "state": State,

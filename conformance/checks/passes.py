@@ -12,7 +12,7 @@ from ..spec.state import Expected
 from ..trace import Event
 from .base import MOST_PENDING, Check, Line, shown
 
-__all__ = ["Again", "Anew", "Outputs", "Shares"]
+__all__ = ["Again", "Anew", "Outputs", "Shares", "Still"]
 
 
 class Shares(Check):
@@ -99,23 +99,24 @@ class Anew(Check):
 
 class Again(Check):
     """What the first call of a `hook` for a batch of an epoch gets as `field`, or sees, it got there in the call of fit
-    before, if there was one: of the first 1,000 batches."""
+    before, if there was one: of the first 1,000 batches. With a `start` in the pass before, which begins with that, of
+    the same call of fit."""
 
-    def __init__(self, hook: str, field: str) -> None:
+    def __init__(self, hook: str, field: str, start: str = "fit") -> None:
         super().__init__()
-        self.field = field
-        self.needed, self.hooks = frozenset({hook}), frozenset({hook, "fit"})
-        self.before: dict[tuple[int, int], Any] = {}
-        self.now: dict[tuple[int, int], Any] = {}
+        self.field, self.start = field, start
+        self.needed, self.hooks = frozenset({hook}), frozenset({hook, start, "fit"})
+        self.before: dict[tuple[int, int, int], Any] = {}
+        self.now: dict[tuple[int, int, int], Any] = {}
 
     def sees(self, line: Line) -> bool:
         return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if event.hook == "fit":
-            self.before, self.now = self.now, {}
+        if event.hook in (self.start, "fit"):
+            self.before, self.now = self.now if event.hook == self.start else {}, {}
             return
-        place = event.fx.get("current_epoch", 0), event.args.get("batch_idx", 0)
+        place = event.fx.get("current_epoch", 0), event.args.get("batch_idx", 0), event.args.get("dataloader_idx", 0)
         got = event.args.get(self.field, event.fx.get(self.field))
         if got is None or place in self.now or len(self.now) == 1000:
             return
@@ -125,6 +126,29 @@ class Again(Check):
             if got != self.before[place]:
                 self.fail(event.seq, f"batch {place[1]} of epoch {place[0]} has {self.field}={got}, where it had "
                           f"{self.before[place]} before", f"{self.field}={self.before[place]}", shown(event))
+
+
+class Still(Check):
+    """The effect `field` is, when the next of `hooks` begins, what it was at the begin of `first`."""
+
+    def __init__(self, first: str, hooks: list[str], field: str) -> None:
+        super().__init__()
+        self.first, self.field = first, field
+        self.needed, self.hooks = frozenset({first}), frozenset({first, *hooks, "fit"})
+        self.was: Any = None
+
+    def sees(self, line: Line) -> bool:
+        return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
+
+    def see(self, event: Event, expected: Expected | None) -> None:
+        now, was = event.fx.get(self.field), self.was
+        self.was = now if event.hook == self.first else None
+        if event.hook in ("fit", self.first) or now is None or was is None:
+            return
+        self.exercised = True
+        if now != was:
+            self.fail(event.seq, f"{self.field} is {now} at {event.hook}, where it was {was} at {self.first}",
+                      f"{self.field}={was}", shown(event))
 
 
 class Outputs(Check):

@@ -35,7 +35,7 @@ from .patches import PACKAGE, Patch, file_of, patched, sources
 __all__ = ["Healthy", "Mutant", "judge_mutant", "loaded", "mutated"]
 
 SURVIVORS = "survivors.toml"  # no mutants, but which ones of `syntax.py` may survive
-SECONDS = 20  # after which a mutant that loops for ever is stopped; thrice as many if it starts processes
+SECONDS = 20  # after which a mutant that loops for ever is stopped
 
 
 class Healthy:
@@ -166,12 +166,14 @@ def _time_limit(seconds: int) -> Iterator[list[str]]:
 
 
 def judge_mutant(
-    module: ModuleType, scenario: Scenario, clauses: Mapping[str, Clause], path: Path, seen: bytes = b""
-) -> tuple[list[Verdict], str]:
+    module: ModuleType, scenario: Scenario, clauses: Mapping[str, Clause], path: Path, seen: bytes = b"",
+    allowed: int = 0,
+) -> tuple[list[Verdict], str]:  # fmt: skip
     """The verdicts on one scenario, and what broke outside of the trainer, if anything did. Of a trace that is `seen`
-    already there are none."""
+    already there are none. `allowed` are the seconds for it, by default SECONDS, and thrice as many
+    where it starts programs."""
     try:
-        seconds = SECONDS * (3 if scenario.starts_programs else 1)
+        seconds = (allowed or SECONDS) * (3 if scenario.starts_programs else 1)
         with torch.enable_grad(), _time_limit(seconds) as stopped:  # a mutant may leave gradients disabled
             error = produce(RefimplAdapter(module), scenario, path)
     except Runaway:

@@ -30,7 +30,6 @@ from rich.console import Console
 from ..clauses import Clause
 from ..scenario import Scenario
 from ..verdicts import Status
-from . import engine
 from .engine import SURVIVORS, judge_mutant, loaded
 from .reach import Reach
 from .syntax import SyntaxMutant, syntax_mutants
@@ -106,7 +105,7 @@ def try_mutant(mutant: SyntaxMutant, names: Iterable[str], reach: Reach, clauses
 def _noticed(module: Any, reach: Reach, name: str, clauses: Mapping[str, Clause], trace: Path) -> str:
     """What notices a mutant on a scenario, if anything does: a clause, or that it breaks the harness."""
     scenario = reach.scenarios[name]
-    verdicts, error = judge_mutant(module, scenario, clauses, trace, seen=reach.traces[name])
+    verdicts, error = judge_mutant(module, scenario, clauses, trace, reach.traces[name], HANGS)
     return error.strip()[-200:] or next((verdict.clause for verdict in verdicts if verdict.status is Status.FAIL), "")
 
 
@@ -209,7 +208,6 @@ def survey(
     began, report = time.monotonic(), Report(is_sample=bool(sample))
     everything = mutants = syntax_mutants(globs)
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
-    engine.SECONDS = HANGS
     with tempfile.TemporaryDirectory() as scratch:
         reach = Reach.recorded(scenarios, Path(scratch))
     if sample:

@@ -19,7 +19,8 @@ __all__ = ["Callbacks", "Files"]
 
 
 class File(NamedTuple):
-    """What a checkpoint holds: the weights and the buffer, where the training was, and callbacks."""
+    """What a checkpoint holds: the weights and the buffer, where the training was, callbacks, and what was put into
+    it."""
 
     layers: list[list[float]]
     begun: int
@@ -27,6 +28,7 @@ class File(NamedTuple):
     step: int
     has_callbacks: bool
     checked: dict[str, tuple[float, int]]  # what those that stop have seen
+    put: list[str]
 
 
 class Files:
@@ -195,7 +197,8 @@ class Callbacks(Checkpoints, Plan):
         """A checkpoint of this moment."""
         weights = deepcopy(self.numbers.layers)
         has_callbacks = not saving.save_weights_only
-        return File(weights, self.numbers.begun, self.epoch, self.step, has_callbacks, dict(self.checked))
+        checked = dict(self.checked)
+        return File(weights, self.numbers.begun, self.epoch, self.step, has_callbacks, checked, self.put)
 
     def file_to_test(self, call: str) -> File | None:
         """The one whose weights a test begins with, if not as they are: of the module that was just fitted the best
@@ -208,6 +211,7 @@ class Callbacks(Checkpoints, Plan):
     def load_tested(self) -> Events:
         """They are loaded as any checkpoint is."""
         if self.tested is not None:
+            self.found = self.tested.put
             yield from self.hook("on_load_checkpoint")
             was, self.numbers.begun = self.numbers.layers, self.tested.begun
             self.numbers.bring(self.tested.layers)

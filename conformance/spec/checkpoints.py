@@ -12,7 +12,7 @@ from .state import Events
 __all__ = ["Checkpoints"]
 
 KEPT = tuple(
-    "loaded turn owners is_empty used in_epoch batches_done epoch_outputs grads numbers logged passed due".split()
+    "loaded turn owners is_empty used in_epoch batches_done epoch_outputs grads numbers logged passed due put".split()
 )
 
 
@@ -55,6 +55,7 @@ class Checkpoints(Oracle):
         """What a fit that goes on from a checkpoint is given: the weights, and all that belongs to them [R43]."""
         if not self.resuming:
             return
+        self.found = self.resuming["put"]
         yield from self.hook("on_load_checkpoint")
         was, self.numbers = self.numbers.layers, deepcopy(self.resuming["numbers"])
         self.numbers.bring(self.numbers.layers)

@@ -48,6 +48,8 @@ class Lightning(LightningCallbacks):
             return "what is evaluated where a data module has no loader for it"
         if (scenario.shuffles or scenario.model.draws) and scenario.resumes:
             return "which random numbers a fit goes on with, and in which order a loader that shuffles"
+        if scenario.data.shuffle_val and scenario.option("num_sanity_val_steps"):
+            return "which random numbers there are after a sanity check, and in which order a loader shuffles then"
         if scenario.model.truncated_bptt_steps and scenario.data.batch == "dict":
             return "what a step makes of a piece that is a list, where the batch is a dict"
         if scenario.model.thaws and scenario.processes > 1:

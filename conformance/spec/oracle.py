@@ -154,6 +154,8 @@ class Oracle(State):
             raise first
         if name == "configure_optimizers":
             self.made_thawed = self.thawed
+        elif name == "on_save_checkpoint":
+            self.put = sorted(self.receivers(name))
         return told
 
     def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:

@@ -65,6 +65,8 @@ class State:
         self.put_into_mode(not scenario.model.starts_in_eval)
         self.layer_into_eval()
         self.saves_weights_only = False  # in the checkpoint that is being saved
+        self.put: list[str] = []  # who has put something into the checkpoint that was saved last
+        self.found: list[str] = []  # likewise, into the one that is loaded
         self.thawed = False  # whether parameters require gradients that did not
         self.made_thawed = False  # whether they did as the optimizers were made
         self.grad_enabled: bool | None = True  # None: as the caller of fit has it
@@ -137,7 +139,8 @@ class State:
             args = {**args, "writes": self.rank == 0}  # a file [R102]
         if hook in CHECKPOINTS and receiver in ("module", "datamodule"):
             # It is whole before it is written, and there comes back what they have put there, their names.
-            args = {**args, **({"complete": True} if hook == "on_save_checkpoint" else {"kept": receiver})}
+            found = {"complete": True} if hook == "on_save_checkpoint" else {"kept": receiver, "found": self.found}
+            args = {**args, **found}
         if "outputs" in args:
             args = {**args, **self.held(hook, args["outputs"])}
         for name in {"outputs", "results"} & args.keys():
