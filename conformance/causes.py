@@ -28,8 +28,8 @@ __all__ = ["Cause", "causes"]
 # From what says just what is wrong to what sums a run up. A call that is missing or one too many comes before what that
 # does to the order, to arguments and to the state.
 NARROWEST = (
-    "balance never count encloses order argument waits parts shares anew again still updates changes effect logged handed "
-    "outputs repeats receivers state sequence"
+    "balance never count encloses order argument waits parts shares anew again still updates changes effect logged "
+    "handed outputs repeats receivers state sequence"
 )
 KINDS = {kind: rank for rank, kind in enumerate(NARROWEST.split())}
 

@@ -42,7 +42,8 @@ def identify_part(batch: Any) -> tuple[str | None, list[int]]:
 
 def identify_samples(batch: Any, nesting: int = 0) -> tuple[str | None, list[str]]:
     """Which batch the first row is of, and of each row which it is: "2/0", the number of its batch and its own; None
-    and no rows likewise. Where training loaders lie in so many lists or dicts, those of each, one after the other."""
+    and no rows likewise. Where training loaders lie in so many lists or dicts, those of each, one after the other, with
+    the loader's number in front: "1/2/0"."""
     found = list(tensors(batch))
     pairs = list(zip(found[::2], found[1::2])) if nesting else [(found[0], found[-1])] if found else []
     if not pairs or any(x.ndim != 2 or len(x) != len(y) for x, y in pairs):
@@ -50,7 +51,8 @@ def identify_samples(batch: Any, nesting: int = 0) -> tuple[str | None, list[str
     rows = [identify_part((x[None], y[None])) for xs, ys in pairs for x, y in zip(xs, ys)]
     if any(name is None for name, _ in rows):
         return None, []
-    return rows[0][0], ["%s/%d" % (str(name).rpartition("/")[2], row) for name, (row,) in rows]
+    of_which = 1 if nesting else 2  # of "train/1/2"
+    return rows[0][0], ["/".join([*str(name).split("/")[of_which:], str(row)]) for name, (row,) in rows]
 
 
 def _marked(found: list[torch.Tensor]) -> tuple[str | None, int]:

@@ -199,7 +199,7 @@ class Recorder(Observer):
             puts = recorder.tags is None  # as a user would, to find it there again
             if hook == "on_load_checkpoint" and puts and who in OWNERS:
                 about["kept"] = given["checkpoint"].get(PUT % who, "nothing")
-                keys = [key for key in map(str, given["checkpoint"]) if key.startswith(PUT % "")]
+                keys = [key for key in map(str, given["checkpoint"]) if key.startswith(PUT % "callback")]
                 about["found"] = sorted(key[len(PUT % "") :] for key in keys)
             elif hook == "on_save_checkpoint" and puts and who in OWNERS:
                 about["complete"] = all(name in given["checkpoint"] for name in ("state_dict", "epoch", "global_step"))

@@ -599,6 +599,25 @@ def test_anew() -> None:
     assert epochs(["0/0", "0/1"], ["0/0", "0/1"], ["0/1", "0/0"]) == told
 
 
+def test_anew_within_a_pass() -> None:
+    start = "on_train_epoch_start"
+    check = {"kind": "anew", "hooks": ["training_step"], "start": start, "within": True}
+
+    def epochs(*orders: list[str]) -> str:
+        return seen_by(check, *(call for order in orders for call in (
+            (0, "B", f"module.{start}", {}),
+            *((0, "B", "module.training_step", {"samples": each.split()}) for each in order),
+        )))  # fmt: skip
+
+    one, other = " ".join(f"1/0/{row}" for row in range(8)), " ".join(f"1/0/{row}" for row in range(7, -1, -1))
+    assert epochs([f"0/0/0 {one}", f"0/1/0 {other}", f"0/2/0 {one}", f"0/3/0 {one}"]) == ""
+    told = "training_step gets its samples in the order of the pass before"
+    assert epochs([f"0/0/0 {other}", f"0/1/0 {one}", f"0/2/0 {one}", f"0/3/0 {other}"]) == told
+    assert epochs([f"0/0/0 {one}", f"0/1/0 {one}"]) == "", "it is not over yet"
+    assert epochs([one], [one], [one]) == "", "in another epoch it may"
+    assert epochs(["1/0/0 1/0/1"] * 4) == "", "of two that may be"
+
+
 def test_again() -> None:
     check, begins = {"kind": "again", "hook": "training_step", "field": "samples"}, (0, "B", "trainer.fit", {})
 

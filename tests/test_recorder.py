@@ -393,15 +393,15 @@ def test_a_scenarios_module_puts_something_into_a_checkpoint_and_one_of_the_user
     recording.recorder.tags = Tags() if of_the_users_own else None
     module = recording.module("on_save_checkpoint", "on_load_checkpoint")
     whole = {"state_dict": {}, "epoch": 0, "global_step": 0}
-    checkpoint, empty = dict(whole), dict[str, Any]()
-    for hook, given in [("save", checkpoint), ("load", checkpoint), ("load", dict(whole)), ("save", empty)]:
+    checkpoint, other, empty = dict(whole), {**whole, "scenario-callback:3": "callback:3"}, dict[str, Any]()
+    for hook, given in [("save", checkpoint), ("load", checkpoint), ("load", other), ("save", empty)]:
         getattr(module, f"on_{hook}_checkpoint")(given)
     told = [event.args for event in recording.events() if event.ph == "B"]
     if of_the_users_own:
         assert (checkpoint, empty, told) == (whole, {}, [{}] * 4)
     else:
         assert told == [
-            {"complete": True}, {"kept": "module", "found": ["module"]}, {"kept": "nothing", "found": []},
+            {"complete": True}, {"kept": "module", "found": []}, {"kept": "nothing", "found": ["callback:3"]},
             {"complete": False},
         ]  # fmt: skip
 

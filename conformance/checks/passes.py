@@ -14,6 +14,8 @@ from .base import MOST_PENDING, Check, Line, shown
 
 __all__ = ["Again", "Anew", "Outputs", "Shares", "Still"]
 
+ENOUGH = 8  # samples that come in the same order once more in one of 40,000 cases
+
 
 class Shares(Check):
     """Over one pass of all processes, from one `start` to the next, the `samples` that the calls of `hooks` get are
@@ -68,10 +70,13 @@ class Shares(Check):
 
 class Anew(Check):
     """In each pass of a process, from one `start` to the next, the calls of `hooks` get their `samples` in another
-    order than in the pass before."""
+    order than in the pass before. With `within` it is one of several loaders that passes anew: those of its samples
+    come in another order that come a second time between two starts, if they are enough for that to be no chance."""
 
-    def __init__(self, hooks: list[str], start: str) -> None:
+    def __init__(self, hooks: list[str], start: str, within: bool = False) -> None:
         super().__init__()
+        self.within = within
+        self.passes: dict[str, tuple[list[str], list[str]]] = {}  # of each loader, the one before and this
         self.start, self.needed, self.hooks = start, frozenset(hooks), frozenset({*hooks, start})
         self.before: list[Any] = []
         self.now: list[Any] = []
@@ -80,18 +85,34 @@ class Anew(Check):
         return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if event.hook == self.start:
+        if self.within:
+            self.pass_within(event)
+        elif event.hook == self.start:
             self.judge(event.seq)
             self.before, self.now = self.now, []
         else:
             self.now += event.args.get("samples", ())
+
+    def pass_within(self, event: Event) -> None:
+        """A sample that has come already begins another pass of its loader."""
+        if event.hook == self.start:
+            self.passes = {}
+        for sample in event.args.get("samples", ()):
+            loader = sample.partition("/")[0]
+            before, now = self.passes.get(loader, ([], []))
+            if sample in now:
+                self.before, self.now = before, now if len(now) >= ENOUGH else []
+                self.judge(event.seq)
+                before, now = now, []
+            self.passes[loader] = before, [*now, sample]
 
     def judge(self, seq: int | None) -> None:
         """The pass that is over is another than that before."""
         if self.before and self.now:
             self.exercised = True
             if self.now == self.before:
-                self.fail(seq, f"{min(self.needed)} gets its samples in the order of the epoch before", "another order")
+                of = "pass" if self.within else "epoch"
+                self.fail(seq, f"{min(self.needed)} gets its samples in the order of the {of} before", "another order")
 
     def finish(self, whole: bool) -> None:
         self.judge(None)

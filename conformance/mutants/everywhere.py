@@ -31,13 +31,12 @@ from ..clauses import Clause
 from ..scenario import Scenario
 from ..verdicts import Status
 from .engine import SURVIVORS, judge_mutant, loaded
-from .reach import Reach
+from .reach import FEW, Reach
 from .syntax import SyntaxMutant, syntax_mutants
 
 __all__ = ["ENOUGH", "Excuse", "Report", "excuses", "print_report", "survey"]
 
 ENOUGH = 0.95  # of a file's mutants that are not excused
-TRIES = 12  # scenarios for a mutant that is excused; any other is tried on all that execute its statement
 HANGS = 5  # seconds; a scenario takes a fraction of one
 KINDS = ("equivalent", "outside")
 
@@ -215,13 +214,17 @@ def survey(
         mutants = random.Random(seed).sample(reached, min(sample, len(reached)))
     with loaded({}):  # compiles what all of them share
         gc.freeze()  # so that their memory stays shared, too
-    showed: dict[str, Counter[str]] = defaultdict(Counter)  # of a function, what noticed its other mutants
+    # What noticed other mutants of a function, and of any: it is tried first.
+    showed, shows = defaultdict[str, Counter[str]](Counter), Counter[str]()
 
     def jobs() -> Iterator[tuple[SyntaxMutant, Callable[[], Outcome], float]]:
         for mutant in mutants:
             known = showed[mutant.where]
             excused = any(excuse.covers(mutant) for excuse in excuses())
-            names = sorted(reach.tried(mutant, TRIES if excused else tries), key=lambda name: -known[name])
+            names = sorted(
+                reach.tried(mutant, FEW if excused else tries),
+                key=lambda name: (-known[name], -shows[name] // reach.seconds[name]),
+            )
 
             def work(mutant: SyntaxMutant = mutant, names: Sequence[str] = names) -> Outcome:
                 return try_mutant(mutant, names, reach, clauses)
@@ -235,6 +238,7 @@ def survey(
         on_progress(number, len(mutants))
         report.outcomes[mutant] = outcome
         showed[mutant.where][outcome.scenario] += bool(outcome.scenario)
+        shows[outcome.scenario] += bool(outcome.scenario)
     _count(report, mutants, everything if not sample else [])
     report.seconds = time.monotonic() - began
     return report

@@ -23,8 +23,9 @@ from .engine import loaded
 from .patches import file_of, sources
 from .syntax import SyntaxMutant, apart
 
-__all__ = ["Reach"]
+__all__ = ["FEW", "Reach"]
 
+FEW = 12  # scenarios for a mutant that is excused; any other is tried on all that execute its statement
 PROBES = "__executed__"  # a byte for each statement of the engine's functions, which forked processes share
 
 
@@ -36,7 +37,7 @@ class Reach:
     lines: dict[str, dict[int, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     seconds: dict[str, float] = field(default_factory=dict)
     traces: dict[str, bytes] = field(default_factory=dict)
-    _choices: dict[frozenset[str], list[str]] = field(default_factory=dict)
+    _choices: dict[tuple[frozenset[str], int], list[str]] = field(default_factory=dict)
 
     @classmethod
     def recorded(cls, scenarios: Sequence[Scenario], scratch: Path) -> Reach:
@@ -70,11 +71,13 @@ class Reach:
         return frozenset().union(*(lines[line] for line in mutant.lines if line in lines))
 
     def tried(self, mutant: SyntaxMutant, tries: int) -> list[str]:
-        """Scenarios for a mutant, the quickest first: all, or so many that are as different as there are. In programs
-        that a scenario starts the engine is the healthy one: such a scenario only where there is no other."""
+        """Scenarios for a mutant: so many that are as different as there are, or first a few of those and then all, the
+        quickest first. In programs that a scenario starts the engine is the healthy one: such a scenario only where
+        there is no other."""
         names = self.executes(mutant)
         names = frozenset(name for name in names if not self.scenarios[name].starts_programs) or names
-        return self._chosen(names, tries) if tries else sorted(names, key=lambda name: self.seconds[name])
+        first = self._chosen(names, tries or FEW)
+        return first if tries else [*first, *sorted(names - {*first}, key=lambda name: self.seconds[name])]
 
     @cached_property
     def _features(self) -> Mapping[str, int]:
@@ -88,15 +91,15 @@ class Reach:
 
     def _chosen(self, names: frozenset[str], tries: int) -> list[str]:
         """Those with the most that is new for what they cost; the quickest of them come first."""
-        if names not in self._choices:
+        if (names, tries) not in self._choices:
             left, covered, chosen = sorted(names, key=lambda name: self.seconds[name]), 0, list[str]()
             while left and len(chosen) < tries:
                 best = max(left, key=lambda name: (self._features[name] & ~covered).bit_count() / self.seconds[name])
                 left.remove(best)
                 covered |= self._features[best]
                 chosen.append(best)
-            self._choices[names] = sorted(chosen, key=lambda name: self.seconds[name])
-        return self._choices[names]
+            self._choices[names, tries] = sorted(chosen, key=lambda name: self.seconds[name])
+        return self._choices[names, tries]
 
 
 def _probed(module: str, text: str, places: list[tuple[str, int]]) -> CodeType:

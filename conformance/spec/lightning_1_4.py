@@ -26,7 +26,8 @@ class Lightning14(Lightning15):
     log_type = Logged14
     logged: Logged14
     needs_closure = divides_outputs = misses_loaders = gives_by_name = False
-    asks_anyway = ends_without_outputs = divides_loaders = True
+    asks_anyway = ends_without_outputs = divides_loaders = leaves_unbegun = True
+    before_all = -1
 
     @classmethod
     def leaves_open(cls, scenario: Scenario) -> str:

@@ -29,6 +29,8 @@ class Lightning15(Lightning1):
     asks_anyway = False  # for loaders, where nothing starts
     misses_loaders = True  # it is an error if there are none to evaluate on
     ends_without_outputs = False  # an epoch does so with training_epoch_end
+    before_all = 0  # the number of an epoch where there was none
+    leaves_unbegun = False  # an epoch without a batch, as where it is asked to stop before, is not closed
     remembers_stop = copies_settings = True
     gives_by_name = True  # dataloader_idx, to a hook of a training batch: not where that has *args
     logged: Logged15
@@ -74,7 +76,7 @@ class Lightning15(Lightning1):
             while self.another_epoch():
                 yield from self.within("train_loop", self.train_loop())
                 self.epoch += 1
-            self.epoch = max(self.epoch - 1, 0)  # the last one's number stays
+            self.epoch = max(self.epoch - 1, self.before_all)  # the last one's number stays
             yield from self.hook("on_train_end")
 
     def train_loop(self) -> Events:
@@ -109,6 +111,9 @@ class Lightning15(Lightning1):
                 yield from self.within("val_loop", self.val_loop())
             yield from self.step_schedulers("step", of_plateaus=True)
             self.step, self.uncounted = self.step + self.uncounted, 0  # after the validation
+        if not seen and self.leaves_unbegun:
+            self.in_epoch = False
+            return
         self.last_batch()
         if self.s.defines("training_epoch_end") and (self.made_before or self.ends_without_outputs):
             yield from self.hook("training_epoch_end", outputs=self.outputs_of_epoch())

@@ -80,6 +80,8 @@ class Lightning19(Lightning1, Later):
 
         (batches,) = self.loaders("train")
         for batch_idx in range(first, batches):
+            if self.may_stop():  # as the epoch has started
+                break
             where: dict[str, Any] = {"batch": self.train_batch(batch_idx - first), "batch_idx": batch_idx}
             self.batches_of_all, self.took_last = self.batches_of_all + 1, batch_idx + 1 == self.train_batches()
             yield from self.transfer(where["batch"], 0)  # before on_train_batch_start

@@ -90,6 +90,8 @@ class Lightning2(Later):
 
         (batches,) = self.loaders("train")
         for batch_idx in range(first, batches):
+            if self.may_stop():  # as the epoch has started
+                break
             # after resuming from the loader's beginning
             number = batch_idx + self.counted
             where: dict[str, Any] = {"batch": self.train_batch(batch_idx - first), "batch_idx": number}

@@ -213,10 +213,11 @@ class Logged14(Logged15):
 
     pass_type = Pass14
     size = 1  # of the last batch
+    given = 0  # the batch_size that was given last, in this batch
     next_is_first = True  # the batch that is next to be trained on
 
     def batches_of(self, loader: int | None, batch_idx: int) -> None:
-        was_first = self.is_first
+        was_first, self.given = self.is_first, 0
         super().batches_of(loader, batch_idx)
         if self.innermost.of_training:
             self.next_is_first, self.is_first = self.is_first, was_first
@@ -226,7 +227,9 @@ class Logged14(Logged15):
         self.is_first = self.next_is_first
 
     def log(self, log: Log, value: float, weight: int, loader: int | None, own: bool = True) -> None:
-        super().log(as_default(log), value, max(weight, self.size), loader, own)
+        """A batch_size that is given counts for what comes after it in the batch, too."""
+        self.given = log.batch_size or self.given
+        super().log(as_default(log), value, self.given or max(weight, self.size), loader, own)
 
     def log_elsewhere(self, log: Log, value: float, weight: int, loader: int | None) -> None:
         super().log_elsewhere(as_default(log), value, max(weight, self.size), loader)

@@ -155,7 +155,7 @@ class Oracle(State):
         if name == "configure_optimizers":
             self.made_thawed = self.thawed
         elif name == "on_save_checkpoint":
-            self.put = sorted(self.receivers(name))
+            self.put = sorted(self.told_of_saving)
         return told
 
     def span(self, receiver: str, hook: str, inside: Callable[[], Events] | None, args: dict[str, Any]) -> Events:

@@ -65,7 +65,7 @@ class State:
         self.put_into_mode(not scenario.model.starts_in_eval)
         self.layer_into_eval()
         self.saves_weights_only = False  # in the checkpoint that is being saved
-        self.put: list[str] = []  # who has put something into the checkpoint that was saved last
+        self.put: list[str] = []  # the callbacks that have put something into the checkpoint that was saved last
         self.found: list[str] = []  # likewise, into the one that is loaded
         self.thawed = False  # whether parameters require gradients that did not
         self.made_thawed = False  # whether they did as the optimizers were made
