@@ -60,14 +60,14 @@ class Data:
     they lie: a "list", a "tuple", a "dict" with the keys a, b, ..., "nested", a dict of two lists, a with the first of
     them and b with the others, or "dicts", a list of two dicts, with the first of them and with the others. `shuffle`
     has the training loaders give their rows in a random order, which nobody undoes but `overfit_batches`; with
-    `generator` each draws it from a generator of its own. With `shuffle_val` the loaders of validations do, too, each
-    from a generator of its own. With
-    `distributed_sampler` they come with torch's DistributedSampler, which deals without shuffling, in place of the one
-    that the trainer would put in. With `listed` a loader of an evaluation is in a list also where it is the only one.
-    With `workers` each loader has so many processes, which fetch batches ahead. With `told_epochs` the training
-    loaders have a sampler of the user's own, which begins so many batches further on as the epoch is whose number
-    `set_epoch` has told it. `promised` is what the training loader's length says, 0 for the truth; `reloaded` is how
-    many batches the training loaders have that are asked for after the first one, 0 for as many.
+    `generator` each draws it from a generator of its own, and with `shuffle_val` so do the loaders of validations, each
+    from one of its own. With `distributed_sampler` they come with torch's DistributedSampler, which deals without
+    shuffling, in place of the one that the trainer would put in. With `listed` a loader of an evaluation is in a list
+    also where it is the only one. With `workers` each loader has so many processes, which fetch batches ahead. With
+    `told_epochs` the training loaders have a sampler of the user's own, which begins so many batches further on as the
+    epoch is whose number `set_epoch` has told it. `promised` is what the training loader's length says, 0 for the
+    truth; `reloaded` is how many batches the training loaders have that are asked for after the first one, 0 for as
+    many.
     """
 
     train: int = 3

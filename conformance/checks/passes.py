@@ -76,7 +76,7 @@ class Anew(Check):
     def __init__(self, hooks: list[str], start: str, within: bool = False) -> None:
         super().__init__()
         self.within = within
-        self.passes: dict[str, tuple[list[str], list[str]]] = {}  # of each loader, the one before and this
+        self.passes: dict[str, tuple[list[str], dict[str, None]]] = {}  # of each loader, the one before and this
         self.start, self.needed, self.hooks = start, frozenset(hooks), frozenset({*hooks, start})
         self.before: list[Any] = []
         self.now: list[Any] = []
@@ -99,12 +99,12 @@ class Anew(Check):
             self.passes = {}
         for sample in event.args.get("samples", ()):
             loader = sample.partition("/")[0]
-            before, now = self.passes.get(loader, ([], []))
+            before, now = self.passes.setdefault(loader, ([], {}))
             if sample in now:
-                self.before, self.now = before, now if len(now) >= ENOUGH else []
+                self.before, self.now = before, list(now) if len(now) >= ENOUGH else []
                 self.judge(event.seq)
-                before, now = now, []
-            self.passes[loader] = before, [*now, sample]
+                _, now = self.passes[loader] = list(now), {}
+            now[sample] = None
 
     def judge(self, seq: int | None) -> None:
         """The pass that is over is another than that before."""
