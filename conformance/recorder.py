@@ -197,11 +197,12 @@ class Recorder(Observer):
             around, recorder.running = recorder.running, self if recorder.in_parts and who == "module" else None
             about = recorder.identities(given)
             puts = recorder.tags is None  # as a user would, to find it there again
-            if hook == "on_load_checkpoint" and puts and who in OWNERS:
+            looks = puts and who in OWNERS
+            if hook == "on_load_checkpoint" and looks:
                 about["kept"] = given["checkpoint"].get(PUT % who, "nothing")
                 keys = [key for key in map(str, given["checkpoint"]) if key.startswith(PUT % "callback")]
                 about["found"] = sorted(key[len(PUT % "") :] for key in keys)
-            elif hook == "on_save_checkpoint" and puts and who in OWNERS:
+            elif hook == "on_save_checkpoint" and looks:
                 about["complete"] = all(name in given["checkpoint"] for name in ("state_dict", "epoch", "global_step"))
 
             def call() -> Any:

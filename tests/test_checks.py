@@ -647,7 +647,8 @@ def test_again_in_the_next_pass() -> None:
     assert passes(["0/0", "0/1"], ["0/0", "0/1"]) == ""
     told = "batch 0 of epoch 0 has samples=['1/1'], where it had ['0/1'] before"
     assert passes(["0/0", "0/1"], ["0/0", "1/1"]) == told, "of each loader"
-    assert passes(["0/0"], ["1/0"], between="fit") == "", "of one call of fit"
+    for call in ("fit", "validate"):
+        assert passes(["0/0"], ["1/0"], between=call) == "", "of one call of the trainer"
 
 
 def test_still() -> None:

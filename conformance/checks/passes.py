@@ -103,7 +103,8 @@ class Anew(Check):
             if sample in now:
                 self.before, self.now = before, list(now) if len(now) >= ENOUGH else []
                 self.judge(event.seq)
-                _, now = self.passes[loader] = list(now), {}
+                before, now = list(now), {}
+                self.passes[loader] = before, now
             now[sample] = None
 
     def judge(self, seq: int | None) -> None:
@@ -121,12 +122,14 @@ class Anew(Check):
 class Again(Check):
     """What the first call of a `hook` for a batch of an epoch gets as `field`, or sees, it got there in the call of fit
     before, if there was one: of the first 1,000 batches. With a `start` in the pass before, which begins with that, of
-    the same call of fit."""
+    the same call of the trainer."""
 
     def __init__(self, hook: str, field: str, start: str = "fit") -> None:
         super().__init__()
         self.field, self.start = field, start
-        self.needed, self.hooks = frozenset({hook}), frozenset({hook, start, "fit"})
+        self.needed, self.hooks = frozenset({hook}), frozenset({hook, start})
+        if start != "fit":
+            self.hooks |= {*FUNCTIONS}
         self.before: dict[tuple[int, int, int], Any] = {}
         self.now: dict[tuple[int, int, int], Any] = {}
 
@@ -134,7 +137,7 @@ class Again(Check):
         return line.ph == "B" and line.primary and line.hook in (self.hooks or ())
 
     def see(self, event: Event, expected: Expected | None) -> None:
-        if event.hook in (self.start, "fit"):
+        if event.hook not in self.needed:
             self.before, self.now = self.now if event.hook == self.start else {}, {}
             return
         place = event.fx.get("current_epoch", 0), event.args.get("batch_idx", 0), event.args.get("dataloader_idx", 0)
