@@ -7,10 +7,10 @@ need only the standard library of Python 3.8.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 from .hooks import OWN_STEPS, TRANSFERS
-from .scenario_module import Model
+from .scenario_module import Log, Model
 
 __all__ = ["OPTIONAL_HOOKS", "STEPS", "TRAINER_DEFAULTS", "Data", "Saving", "Scenario", "Stopping", "When"]
 
@@ -280,6 +280,16 @@ class Scenario:
     def stops_by_nothing(self) -> bool:
         """Whether a callback that stops, and is strict, monitors what is logged nowhere: then the fit ends."""
         return any(each.strict and each.monitor not in self.model.names_logged for each in self.early_stopping)
+
+    @property
+    def monitors(self) -> FrozenSet[str]:
+        """The names of the values that somebody goes by."""
+        of_callbacks = {each.monitor for each in self.early_stopping} | {each.monitor for each in self.model_checkpoint}
+        return frozenset({self.model.monitor} | of_callbacks) - {""}
+
+    def comes_together(self, log: Log) -> bool:
+        """Whether what several processes log there is one value."""
+        return log.sync_dist and not log.rank_zero_only and self.processes > 1
 
     def train_batches(self) -> int:
         """How many batches a training epoch has but for limits: as many as the only loader, the longest, or the

@@ -15,7 +15,7 @@ PARTICULAR = frozenset(
     "accumulation truncated-bptt manual overfit checkpoints lbfgs overrides:alternate".split()
     + "data-parallel distributed spawned shuffled alone no-grad".split()
     + "told-epochs promises-more promises-less reloaded".split()
-    + "stopping:each-batch source:train-datamodule source:fit-datamodule".split()
+    + "stopping:each-batch stopping:late source:train-datamodule source:fit-datamodule".split()
 )
 
 
@@ -85,8 +85,12 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"data-parallel", "parts:%s" % ("uneven" if any(size % devices for size in sizes) else "even")}
         words |= {"parts:fewer"} if min(sizes) < devices else set()
     interval = scenario.option("val_check_interval")
+    late = {log.name for log in model.logs if log.hook == "on_train_epoch_end"}
     flags = {
         "stopping:each-batch": bool(scenario.early_stopping) and type(interval) is int and interval == 1,
+        "stopping:late": "val_check_interval" not in scenario.trainer and not late.isdisjoint(
+            each.monitor for each in scenario.early_stopping
+        ),
         "distributed": scenario.recorded > 1,
         "spawned": scenario.spawns,
         "launched": scenario.launched,

@@ -108,6 +108,7 @@ class Numbers:
         self.layers = [list(layer) for layer in LAYERS[: scenario.model.optimizers]]
         self._share(self.layers)
         self.begun = 0  # training steps, which the module counts
+        self.apart = False  # whether each process has counted by itself since it was given what process 0 has
         self.scale, self.frozen = 1.0, scenario.model.frozen
         self.times_ended = 1 + ("twice-end" in scenario.model.overrides)  # what training_step_end makes of a loss
         self.set_gradients(None)

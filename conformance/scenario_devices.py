@@ -58,7 +58,7 @@ def _can_launch(scenario: Scenario) -> bool:
 def _check_shares(scenario: Scenario) -> None:
     """What goes together with several processes: samples that tell which they are, as many batches for each process,
     and nothing that the oracle follows in one process only."""
-    name, data, model, processes = scenario.name, scenario.data, scenario.model, scenario.processes
+    name, data, processes = scenario.name, scenario.data, scenario.processes
     if not 2 <= processes <= MOST_DEVICES:
         words = "has %d processes; 2 to %d are accepted, devices times num_nodes" % (processes, MOST_DEVICES)
     elif data.batch_size % processes or data.last < processes or data.batch_size > MOST_TOLD:
@@ -66,8 +66,6 @@ def _check_shares(scenario: Scenario) -> None:
         words += ", and a data.last of at least as many"
     elif data.batch == "custom" or data.train_loaders or data.time or not data.sized:
         words = 'needs data.batch "tuple", "dict" or "nested", one sized training loader, and no time'
-    elif model.optimizer == "lbfgs" or scenario.option("overfit_batches"):
-        words = 'needs an optimizer other than "lbfgs", and no overfit_batches'
     else:
         return
     raise ScenarioError('%s: trainer.strategy="ddp" %s' % (name, words))

@@ -89,11 +89,11 @@ def check(scenario: Scenario) -> None:
     if scenario.option("gradient_clip_val") and scenario.model.manual:
         raise ScenarioError("%s: trainer.gradient_clip_val needs automatic optimization" % name)
     one_each = model.schedulers == model.optimizers
-    if scenario.lr_monitor and (not one_each or model.manual or scenario.processes > 1):
-        words = "one scheduler for each optimizer, which steps by itself, and one process"
+    if scenario.lr_monitor and (not one_each or model.manual or scenario.spawns):
+        words = "one scheduler for each optimizer, which steps by itself, and processes that are not spawned"
         raise ScenarioError("%s: lr_monitor needs %s" % (name, words))
-    if (scenario.prediction_writer or scenario.no_grad) and scenario.processes > 1:
-        raise ScenarioError("%s: prediction_writer and no_grad need one process" % name)
+    if scenario.prediction_writer and scenario.processes > 1:
+        raise ScenarioError("%s: prediction_writer needs one process" % name)
     plain = model.optimizers == 1 and model.optimizer in ("sgd", "momentum") and model.scheduler in ("none", "step")
     if scenario.option("precision") == 16 and not (plain and model.dtype == "float32" and scenario.processes == 1):
         words = 'one process and optimizer, "sgd" or "momentum", no scheduler per epoch, and model.dtype "float32"'
@@ -177,8 +177,7 @@ def _check_train_loaders(scenario: Scenario) -> None:
             raise ScenarioError("%s: data.%s needs data.shuffle" % (name, way))
     if data.shuffle_val and (scenario.option("overfit_batches") or scenario.processes > 1):
         raise ScenarioError("%s: data.shuffle_val needs one process, and no overfit_batches" % name)
-    watches = scenario.model.monitor or scenario.early_stopping or any(s.monitor for s in scenario.model_checkpoint)
-    if scenario.shuffles and (watches or scenario.model.optimizer == "lbfgs"):
+    if scenario.shuffles and (scenario.monitors or scenario.model.optimizer == "lbfgs"):
         words = 'nothing that monitors a value, and no "lbfgs": nobody knows the numbers'
         raise ScenarioError("%s: data.shuffle without overfit_batches needs %s" % (name, words))
     if scenario.shuffles and (scenario.data_parallel or scenario.data.time):
@@ -339,8 +338,8 @@ def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
     one_of(where + ": given", stopping.given, ("trainer", "module"))
     of_steps = {log.name + fork for log in scenario.model.logs if log.hook in STEPS.values()
                 for fork in ("", "_step", "_epoch")}
-    if scenario.recorded > 1 or (scenario.option("precision") != 32 and stopping.monitor in of_steps):
-        raise ScenarioError("%s needs one process, and for a loss precision 32" % where)
+    if scenario.option("precision") != 32 and stopping.monitor in of_steps:
+        raise ScenarioError("%s needs precision 32, where it monitors a loss" % where)
     if any(each != stopping and (each.monitor, each.mode) == (stopping.monitor, stopping.mode)
            for each in scenario.early_stopping):
         raise ScenarioError("%s: two of monitor %.80r and mode %r" % (where, stopping.monitor, stopping.mode))
@@ -357,8 +356,8 @@ def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
         raise ScenarioError("%s: save_top_k=%d needs a monitor" % (where, saving.save_top_k))
     if saving.monitor and (saving.monitor not in scenario.model.names_logged or saving.monitor in ("epoch", "step")):
         raise ScenarioError("%s: monitor: nothing is logged under %.80r" % (where, saving.monitor))
-    if scenario.recorded > 1 or scenario.option("precision") != 32 or scenario.saves:
-        raise ScenarioError("%s needs one process, precision 32, and no other saves" % where)
+    if scenario.option("precision") != 32 or scenario.saves:
+        raise ScenarioError("%s needs precision 32, and no other saves" % where)
     if scenario.model.manual:
         raise ScenarioError("%s: with model.manual each trainer has steps of its own" % where)
     if [each.given for each in scenario.model_checkpoint].count(saving.given) > 1:

@@ -36,8 +36,7 @@ class TrainLoader:
             check(loader, name)
         if options.overfit_batches:
             loaders = structured(loaders, iter([unshuffled(loader, name) for name, loader in each.items()]))
-        self.loaders = loaders
-        self.loader = as_one(loaders, self.mode, self.begin)
+        self.loaders, self.loader = loaders, as_one(loaders, self.mode, self.begin)
         self.epoch = epoch  # in which they were asked for
         self.each = [loader for _, loader in leaves(loaders, "train_dataloader")]
         self.starts: list[dict[str, Any]] = []  # the random states in which they were iterated in this epoch

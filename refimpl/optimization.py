@@ -44,8 +44,7 @@ class Optimization:
         self.outputs: list[Any] = []  # of this epoch, for training_epoch_end
         self.several = False  # several optimizers, which the loops step
         self.keeps_outputs = self.nests = False
-        self.window = 1  # batches, in the epoch that runs
-        self.split_size = 0  # with truncated_bptt_steps, how long the pieces of a batch are
+        self.window, self.split_size = 1, 0  # batches, in the epoch that runs; the length of a truncated piece
         self.split_idx, self.is_last_split = 0, True  # which piece it is; whether an update may follow it
         self._pieces: list[list[Any]] = []  # the outputs of this batch: of each piece, of each block
         self._toggled: OptimizerBlock | None = None

@@ -19,30 +19,21 @@ END = object()
 class TrainerFn(StrEnum):
     """The trainer's method that was called last."""
 
-    FITTING = "fit"
-    VALIDATING = "validate"
-    TESTING = "test"
-    PREDICTING = "predict"
+    FITTING, VALIDATING, TESTING, PREDICTING = "fit", "validate", "test", "predict"
 
 
 class TrainerStatus(StrEnum):
-    """How far it is."""
+    """How far it is; what has interrupted it is Ctrl-C, and it has failed by an exception."""
 
-    INITIALIZING = "initializing"
-    RUNNING = "running"
-    FINISHED = "finished"
-    INTERRUPTED = "interrupted"  # by Ctrl-C
-    FAILED = "failed"  # by an exception
+    INITIALIZING, RUNNING, FINISHED = "initializing", "running", "finished"
+    INTERRUPTED, FAILED = "interrupted", "failed"
 
 
 class RunningStage(StrEnum):
     """The pass that runs."""
 
-    TRAINING = "train"
-    SANITY_CHECKING = "sanity_check"
-    VALIDATING = "validate"
-    TESTING = "test"
-    PREDICTING = "predict"
+    TRAINING, SANITY_CHECKING = "train", "sanity_check"
+    VALIDATING, TESTING, PREDICTING = "validate", "test", "predict"
 
 
 @dataclass
@@ -62,8 +53,7 @@ class Progress:
     """Where a trainer is, from one run to the next: function and pass, epoch, batch and step."""
 
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.state = TrainerState()
+        self.options, self.state = options, TrainerState()
         self.current_epoch = self.global_step = 0
         self.should_stop = self.interrupted = False
         self.batch: Any = None  # at hand, as the loader left it; None between batches
@@ -160,7 +150,7 @@ class Progress:
                 self.global_step += self.updates
                 self.uncounted = False
                 if self._due:
-                    self.save_due()
+                    self.do_due()
                 # Asked only where somebody set what it is about: this runs after every batch.
                 asked = self.should_stop or options.max_steps != -1 or self._deadline is not None
                 if asked and self._leaves_epoch():
@@ -223,12 +213,12 @@ class Progress:
 
     # ---- checkpoints -----------------------------------------------------------------------------------------
 
-    def save_soon(self, save: Callable[[], None]) -> None:
-        """Call `save` once the batch, or the epoch, is over: then nothing is in progress."""
-        self._due.append(save)
+    def do_soon(self, what: Callable[[], None]) -> None:
+        """Call it once the batch, or the epoch, is over: then nothing is in progress."""
+        self._due.append(what)
 
-    def save_due(self) -> None:
-        """Save what is due."""
+    def do_due(self) -> None:
+        """Do what is due."""
         while self._due:
             self._due.pop(0)()
 

@@ -110,7 +110,7 @@ class Run:
             self.optimization.end_epoch()
             self.data.end_epoch()
             self.progress.end_epoch()
-            self.progress.save_due()
+            self.progress.do_due()
 
     def train_dataloader(self) -> Iterator[tuple[int, Any]]:
         """One epoch's numbered training batches; where a run goes on in mid-epoch, those that are not done."""

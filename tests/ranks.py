@@ -337,7 +337,7 @@ class Saves(Callback):
 
     def on_train_batch_end(self, trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, *rest: Any) -> None:
         if trainer.current_epoch == 1 and batch_idx == 2:
-            trainer.run.progress.save_soon(lambda: trainer.save_checkpoint(self.path))
+            trainer.run.progress.do_soon(lambda: trainer.save_checkpoint(self.path))
 
 
 def resumed(devices: int, folder: Path) -> None:

@@ -201,12 +201,12 @@ def test_what_an_earlier_fit_of_the_callback_has_saved_is_its_own(tmp_path: Path
         saver = ModelCheckpoint(tmp_path, "{epoch}", monitor="epoch", mode="max", save_top_k=2)
         return quiet(max_epochs=4, callbacks=[saver, *callbacks], enable_checkpointing=True)
 
-    trainer = made(Stops(9))
+    trainer, module = made(Stops(9)), Drawn()
     trainer.max_epochs = 2
-    trainer.fit(Drawn(), loader(), pairs(1))
+    trainer.fit(module, loader(), pairs(1))
     trainer.max_epochs = 4
     with pytest.raises(RuntimeError, match="stopped"):
-        trainer.fit(Drawn(), loader(), pairs(1))
+        trainer.fit(module, loader(), pairs(1))
     assert sorted(os.listdir(tmp_path)) == ["epoch=1.ckpt", "epoch=2.ckpt"]
     made().fit(Drawn(), loader(), pairs(1), ckpt_path=tmp_path / "epoch=2.ckpt")
     assert sorted(os.listdir(tmp_path)) == ["epoch=2.ckpt", "epoch=3.ckpt"]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import Line, pairs, quiet
 
-from refimpl import Callback, ConfigurationError, LightningModule, ModelCheckpoint, Trainer
+from refimpl import Callback, ConfigurationError, EarlyStopping, LightningModule, ModelCheckpoint, Trainer
 from refimpl.errors import CheckpointError
 from refimpl.saving.file import read
 
@@ -355,8 +355,20 @@ def test_a_value_that_came_after_the_last_look_is_no_error(tmp_path: Path) -> No
             self.log("late", 1.0)
 
     with pytest.warns(UserWarning, match="until it is, nothing is saved"):
-        saves(ModelCheckpoint(tmp_path, monitor="late"), limit_val_batches=0).fit(Late(), pairs(1))
+        saver = ModelCheckpoint(tmp_path, monitor="late", every_n_train_steps=1)
+        saves(saver, limit_val_batches=0).fit(Late(), pairs(1))
     assert not names(tmp_path)
+
+
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_epoch_end"])
+def test_what_the_module_logs_in_the_last_hooks_belongs_to_its_own_epoch(tmp_path: Path, hook: str) -> None:
+    def late(module: LightningModule) -> None:
+        module.log("late", [3.0, 1.0, 2.0][module.current_epoch])
+
+    saver, stopping = ModelCheckpoint(tmp_path, "{epoch}", "late"), EarlyStopping("late", patience=1)
+    model = type("Late", (Line,), {hook: late})()
+    saves([saver, stopping], max_epochs=5, limit_val_batches=0).fit(model, pairs(2))
+    assert (names(tmp_path), stopping.stopped_epoch) == (["epoch=1"], 2)
 
 
 @pytest.mark.parametrize("monitor, mode, kept", [("step", "max", ["4", "6"]), ("epoch", "min", ["2", "4"])])

@@ -141,7 +141,6 @@ def test_of_a_program_that_starts_others_nobody_is_left(tmp_path: Path, monkeypa
     ({"data": Data(batch_size=4, last=1)}, "a data.last of at least as many"),
     ({"data": Data(batch_size=8, last=8)}, "at most 7"),
     ({"data": Data(batch_size=4, last=4, sized=False)}, "one sized training loader"),
-    ({"model": Model(optimizer="lbfgs")}, 'an optimizer other than "lbfgs"'),
     ({"trainer": {"num_nodes": 2}, "needs": ()}, 'trainer.num_nodes=2 needs strategy="ddp"'),
     ({"trainer": {"devices": 2}, "needs": ()}, "trainer.devices=2 needs a strategy"),
     ({"trainer": {}, "data": Data(distributed_sampler=True)}, 'data.distributed_sampler needs trainer.strategy="ddp"'),

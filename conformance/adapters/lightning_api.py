@@ -180,7 +180,7 @@ class LightningLikeAdapter:
             options[self.checkpointing] = True
         if options["max_epochs"] not in (-1, None):
             options["max_epochs"] += resumed != ""
-        if (scenario.model.logs or scenario.lr_monitor) and scenario.processes == 1:
+        if (scenario.model.logs or scenario.lr_monitor) and not scenario.spawns:
             loggers = self.api.loggers
             base = getattr(loggers, "Logger", None)
             if base is None:  # as it was called until 1.6

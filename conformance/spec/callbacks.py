@@ -79,8 +79,10 @@ class Callbacks(Checkpoints, Plan):
         self.stopping = dict(zip((name for name in names if self.kinds[name] == "EarlyStopping"), stopping))
         self.saving = dict(zip((name for name in names if self.kinds[name] == "ModelCheckpoint"), saving))
         self.files = {name: Files() for name in self.saving}
-        self.due_saves: list[tuple[str, float]] = []  # callbacks that wait for the batch or the epoch to be over
+        # Callbacks that wait for the batch or the epoch to be over; what one has seen already.
+        self.due_looks: list[tuple[str, float | None]] = []
         self.missed: set[str] = set()  # those whose value was not there
+        self.is_another = False  # the module, since the last fit
         self.tested: File | None = None  # in the call that runs
         self.saver = ""  # the one of the last fit
         self.saved_last: dict[str, Any] = {}  # what it saved last
@@ -102,6 +104,9 @@ class Callbacks(Checkpoints, Plan):
         merged = [name for name in self.callbacks if self.kinds[name] not in kinds] + own
         self.callbacks = sorted(merged, key=lambda name: name in self.saving)
         if self.called == "fit":
+            if self.is_another:
+                self.forget_others()
+            self.is_another = False
             self.saver = next((name for name in self.callbacks if name in self.saving), "")
 
     def follows_rates(self, receiver: str) -> bool:
@@ -114,7 +119,7 @@ class Callbacks(Checkpoints, Plan):
 
     def react(self, receiver: str, hook: str, args: dict[str, Any]) -> Events:
         if receiver in self.stopping and self.is_time_to_look(receiver, hook):
-            self.check(receiver, self.stopping[receiver])
+            self.look_to_stop(receiver)
         if receiver in self.saving:
             yield from self.look_to_save(receiver, hook)
         if self.kinds.get(receiver) == "BasePredictionWriter":
@@ -134,9 +139,13 @@ class Callbacks(Checkpoints, Plan):
         once = interval == 1.0 and isinstance(interval, float)
         return not self.validates() or (once and self.options["check_val_every_n_epoch"] == 1)
 
+    def look_to_stop(self, receiver: str) -> None:
+        """When the epoch, or the batch with its validation, is over, and the module has logged all [R45]."""
+        self.due_looks.append((receiver, None))
+
     def check(self, receiver: str, stopping: Stopping) -> None:
         """Training is to end where the value has not improved by more than min_delta so many checks in a row."""
-        known, (best, waited) = self.logged.read(), self.checked[receiver]
+        known, (best, waited) = self.decisive(), self.checked[receiver]
         if stopping.monitor not in known:
             if stopping.strict:
                 raise UserError(OWN_WORDS)
@@ -152,28 +161,38 @@ class Callbacks(Checkpoints, Plan):
         """At a step that is one of every so many, or when an epoch or its validation ends, the value is looked at; what
         is due is saved when the batch or the epoch is over [R44]. One that was never there is an error in the end
         [R80]."""
-        saving, known = self.saving[receiver], self.logged.read()
-        is_due = self.is_time_to_look(receiver, hook) and not saving.every_n_train_steps
-        if hook == "on_train_batch_end" and saving.every_n_train_steps and self.uncounted:
-            is_due = (self.step + 1) % saving.every_n_train_steps == 0
+        saving, every = self.saving[receiver], self.saving[receiver].every_n_train_steps
         if self.options["fast_dev_run"]:
             return
-        if is_due and saving.monitor in ("", *known):
-            self.due_saves.append((receiver, self.score(saving)))
-        elif is_due:
-            self.missed.add(receiver)
-        if hook == "on_train_end" and receiver in self.missed and saving.monitor not in known:
+        if hook == "on_train_batch_end" and every and self.uncounted and (self.step + 1) % every == 0:
+            if (score := self.score(receiver)) is not None:
+                self.due_looks.append((receiver, score))
+            else:
+                self.missed.add(receiver)
+        elif not every and self.is_time_to_look(receiver, hook):
+            self.due_looks.append((receiver, None))
+        if hook == "on_train_end" and receiver in self.missed and saving.monitor not in self.decisive():
             raise UserError(OWN_WORDS)
         yield from ()
 
-    def score(self, saving: Saving) -> float:
-        """The value that decides, the less the better."""
-        return self.logged.read()[saving.monitor] * (1 if saving.mode == "min" else -1) if saving.monitor else 0.0
+    def score(self, receiver: str) -> float | None:
+        """The value that decides, the less the better, if it is there."""
+        saving, known = self.saving[receiver], self.decisive()
+        if saving.monitor not in ("", *known):
+            return None
+        return known[saving.monitor] * (1 if saving.mode == "min" else -1) if saving.monitor else 0.0
 
-    def save_due(self) -> Events:
-        """What waits for this moment, each with one call of on_save_checkpoint, also where it makes two files."""
-        due, self.due_saves = self.due_saves, []
-        for receiver, score in due:
+    def look_and_save(self) -> Events:
+        """What waits for this moment; a save with one call of on_save_checkpoint, also where it makes two files."""
+        due, self.due_looks = self.due_looks, []
+        for receiver, known in due:
+            if receiver in self.stopping:
+                self.check(receiver, self.stopping[receiver])
+                continue
+            score = self.score(receiver) if known is None else known
+            if score is None:
+                self.missed.add(receiver)
+                continue
             saving, files = self.saving[receiver], self.files[receiver]
             takes = files.takes(saving, score)
             if takes or saving.save_last:
@@ -213,7 +232,7 @@ class Callbacks(Checkpoints, Plan):
         if self.tested is not None:
             self.found = self.tested.put
             yield from self.hook("on_load_checkpoint")
-            was, self.numbers.begun = self.numbers.layers, self.tested.begun
+            was, self.numbers.begun, self.numbers.apart = self.numbers.layers, self.tested.begun, False
             self.numbers.bring(self.tested.layers)
             self.updates += self.numbers.layers != was
 
@@ -250,12 +269,17 @@ class Callbacks(Checkpoints, Plan):
     def new_module(self) -> None:
         """Its own callbacks have seen and saved nothing, and it was not fitted."""
         super().new_module()
-        self.saver = ""
+        self.saver, self.is_another = "", True
         for name in self.callbacks_of("module"):
             if name in self.stopping:
                 self.checked[name] = (inf, 0)
             if name in self.files:
                 self.files[name] = Files()
+
+    def forget_others(self) -> None:
+        """What callbacks have seen and saved of another module counts no more [R14]."""
+        self.forget_checks()
+        self.files = {name: Files() for name in self.files}
 
     # ---- in a checkpoint ---------------------------------------------------------------------------
 
@@ -265,6 +289,7 @@ class Callbacks(Checkpoints, Plan):
     def new_trainer(self) -> None:
         super().new_trainer()
         self.forget_checks()
+        self.is_another = False
 
     def load(self) -> Events:
         """What a callback has seen comes back to it."""

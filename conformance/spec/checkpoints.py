@@ -59,6 +59,7 @@ class Checkpoints(Oracle):
         yield from self.hook("on_load_checkpoint")
         was, self.numbers = self.numbers.layers, deepcopy(self.resuming["numbers"])
         self.numbers.bring(self.numbers.layers)
+        self.numbers.apart = False  # the file is that of process 0
         self.updates += self.numbers.layers != was
         self.numbers.set_gradients(None)
 

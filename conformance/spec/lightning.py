@@ -6,6 +6,7 @@ edit. What one of the releases does alone is in a file of its own: `lightning_1_
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -57,10 +58,10 @@ class Lightning(LightningCallbacks):
         if cls.copies_settings and any(log.ranks for log in scenario.model.logs):
             return "in which batch a group of processes is found that cannot be copied"
         alone = any(event.do == "stop" and event.rank != -1 for event in scenario.when)
-        if not alone and scenario.model.monitor and scenario.processes > 1:
-            rates = [cls(scenario, rank).all_rates() for rank in range(scenario.processes)]
-            if not scenario.data.distributed_sampler or any(each != rates[0] for each in rates):
-                return "what is trained where batches are shuffled, or values differ, and rates follow them"
+        if not alone and scenario.monitors and scenario.processes > 1:
+            looks = [cls(scenario, rank).all_looks() for rank in range(scenario.processes)]
+            if not scenario.data.distributed_sampler or any(each != looks[0] for each in looks):
+                return "what is trained where batches are shuffled, or values differ, and somebody goes by them"
         return "what happens where one process alone is asked to stop" if alone else ""
 
     def __init__(self, scenario: Scenario, rank: int = 0) -> None:
@@ -73,14 +74,15 @@ class Lightning(LightningCallbacks):
         numbers.evenly_dealt = ("train", "val", "test")
         return numbers
 
-    def all_rates(self) -> list[list[float]]:
-        """The learning rates, whenever a scheduler has stepped."""
-        stepped = (event for event in self.all_calls() if event.ph == "E" and "value" in event.args)
-        return [event.fx["lr"] for event in stepped]
+    def all_looks(self) -> list[list[float | None]]:
+        """What is monitored, whenever somebody looks at it."""
+        deque(self.all_calls(), maxlen=0)
+        return [[known.get(name) for name in sorted(self.s.monitors)] for known in self.looks]
 
-    def decides(self, own: float) -> float:
+    def decisive(self) -> dict[str, float]:
         """Each process goes by what it has logged itself."""
-        return own
+        self.looks.append(self.logged.read())
+        return self.looks[-1]
 
     def fit(self) -> Events:
         yield from self.before_setup()
@@ -129,6 +131,7 @@ class Lightning(LightningCallbacks):
             yield from self.transfer(batch["batch"], dataloader_idx)  # before on_*_batch_start
             self.logged.batches_of(dataloader_idx, batch["batch_idx"])
             yield from self.hook(f"on_{name}_batch_start", **batch, dataloader_idx=dataloader_idx)
+            self.numbers.apart = self.numbers.apart and self.called != "fit"  # as what wraps the module is called
             output = yield from self.step_of(name, batch, dataloader_idx)
             yield from self.hook(f"on_{name}_batch_end", outputs=output, **batch, dataloader_idx=dataloader_idx)
             outputs[dataloader_idx] += [output] * (output is not None)
@@ -297,7 +300,10 @@ class Lightning(LightningCallbacks):
         is_dict = form_of(self.output) == "dict"
         return {"outputs_keys": KEYS[1] if is_dict else ["loss"], "outputs_graph": is_dict}
 
+    begins_apart = False  # an evaluation: each process with the buffers that it has come to
+
     def begin_call(self) -> None:
+        self.numbers.apart = self.numbers.apart and self.begins_apart and self.called != "fit"
         self.logged.handed, self.runs = {}, OF_CALL[self.called]
         self.left, self.stays = None, False
         self.keeps_datamodule = bool(self.datamodule())

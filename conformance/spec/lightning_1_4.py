@@ -25,7 +25,7 @@ class Lightning14(Lightning15):
     absent = frozenset({*Lightning15.absent, "on_exception"})
     log_type = Logged14
     logged: Logged14
-    needs_closure = divides_outputs = misses_loaders = gives_by_name = False
+    needs_closure = divides_outputs = misses_loaders = gives_by_name = begins_apart = False
     asks_anyway = ends_without_outputs = divides_loaders = leaves_unbegun = True
     before_all = -1
 
@@ -120,6 +120,11 @@ class Lightning14(Lightning15):
         return outputs[0] if len(outputs) == 1 else outputs
 
     # ---- data --------------------------------------------------------------------------------------
+
+    def handed(self) -> dict[str, list[float]]:
+        """In all processes what a callback gives them, and in process 0 the rest."""
+        own = {name for name in self.logged.handed if not self.rank or name.startswith(("rate", "lr-"))}
+        return {name: values for name, values in self.logged.handed.items() if name in own}
 
     def begin_call(self) -> None:
         super().begin_call()

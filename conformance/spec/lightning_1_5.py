@@ -31,7 +31,7 @@ class Lightning15(Lightning1):
     ends_without_outputs = False  # an epoch does so with training_epoch_end
     before_all = 0  # the number of an epoch where there was none
     leaves_unbegun = False  # an epoch without a batch, as where it is asked to stop before, is not closed
-    remembers_stop = copies_settings = True
+    remembers_stop = copies_settings = begins_apart = True
     gives_by_name = True  # dataloader_idx, to a hook of a training batch: not where that has *args
     logged: Logged15
 
@@ -340,7 +340,7 @@ class Lightning15(Lightning1):
         for log in logs:
             for rank in {*range(self.s.processes)} - {self.rank} if not log.sync_dist else ():
                 share = self.numbers.share_of(batch, rank) if batch else range(1)
-                value = self.told(log, self.times_logged[hook])
+                value = self.told(log, self.times_logged[hook], rank)
                 if hook in STEPS.values():
                     value = self.numbers.loss(str(batch), self.piece, share)
                 self.logged.log_elsewhere(log, value, len(share), loader if log.add_dataloader_idx else None)

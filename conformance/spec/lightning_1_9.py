@@ -23,7 +23,7 @@ class Lightning19(Lightning1, Later):
     gone = GONE
     log_type = Logged19
     logged: Logged19
-    remembers_stop = keeps_graph = copies_settings = True
+    remembers_stop = keeps_graph = copies_settings = begins_apart = True
     axes = (0, 1, 2)
 
     @classmethod

@@ -23,6 +23,10 @@ class LightningCallbacks(Pseudocode):
 
     # ---- callbacks that stop, and that save --------------------------------------------------------
 
+    def look_to_stop(self, receiver: str) -> None:
+        """In its hook."""
+        self.check(receiver, self.stopping[receiver])
+
     def file_to_test(self, call: str) -> File | None:
         """As they are, where it is given the module and nothing else."""
         return None if call == "test" else super().file_to_test(call)
@@ -43,13 +47,13 @@ class LightningCallbacks(Pseudocode):
 
     def save_best(self, receiver: str) -> Events:
         """At once, if the value is among the best; if it is not there, that is an error once a validation has run."""
-        saving, files, known = self.saving[receiver], self.files[receiver], self.logged.read()
-        if saving.monitor not in ("", *known):
+        saving, files, score = self.saving[receiver], self.files[receiver], self.score(receiver)
+        if score is None:
             if self.has_validated:
                 raise UserError(OWN_WORDS)
-        elif files.takes(saving, self.score(saving)):
+        elif files.takes(saving, score):
             yield from self.tell_of_saving(saving)
-            files.take(saving, self.score(saving), self.written(saving))
+            files.take(saving, score, self.written(saving))
             files.saved_at = self.step
             if not files.last:
                 self.saved_last = self.everything()
@@ -66,6 +70,12 @@ class LightningCallbacks(Pseudocode):
         """Even if there is no validation; an int of 1 is all of the epoch, too."""
         return bool(self.options["val_check_interval"] == 1.0 and self.options["check_val_every_n_epoch"] == 1)
 
+    # ---- loggers -----------------------------------------------------------------------------------
+
+    def handed(self) -> dict[str, list[float]]:
+        """In every process: which of them writes is a logger's own affair."""
+        return self.logged.handed
+
     # ---- from a checkpoint -------------------------------------------------------------------------
 
     def restore(self) -> None:
@@ -73,6 +83,9 @@ class LightningCallbacks(Pseudocode):
         if self.resuming:
             self.epoch, self.step = self.resuming["epoch"], self.resuming["step"]
             self.numbers.rates = self.resuming["numbers"].rates
+
+    def forget_others(self) -> None:
+        """The trainer's callbacks go on."""
 
     def new_trainer(self) -> None:
         super().new_trainer()

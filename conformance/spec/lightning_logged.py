@@ -18,6 +18,7 @@ class PassThere(Pass):
 
     loader: int | None = None  # the one whose batches come
     between = False  # two loaders
+    steps_apart = ()
 
     def told(self, in_batches: bool) -> dict[str, float]:
         """While batches come what its steps have logged, else what is of the epoch."""
@@ -133,7 +134,9 @@ class Pass14(Pass15):
         return REDUCED[log.reduce_fx]([0.0, *(each.value for each in values)])
 
     def latest(self, log: Log, loader: int | None) -> float:
-        """Of this process, even with sync_dist."""
+        """Of this process, even with sync_dist, if the epoch has a value, too."""
+        if not log.on_epoch:
+            return super().latest(log, loader)
         return [each.value for each in self.values[log, loader] if each.own][-1]
 
     def returns(self, log: Log, loader: int | None, loaders: int) -> dict[str, float]:

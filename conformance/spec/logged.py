@@ -39,6 +39,7 @@ class Pass:
     """A training epoch, a validation or a test: what was logged in it, by call of `log` and loader."""
 
     forks_returned: tuple[str, ...] = ("_epoch", "")  # the names of a value that is logged per step, too
+    steps_apart: tuple[str, ...] = EVALUATES  # of whose steps each process has its own values
 
     def __init__(self) -> None:
         self.values: dict[tuple[Log, int | None], list[Value]] = {}
@@ -66,7 +67,7 @@ class Pass:
 
     def latest(self, log: Log, loader: int | None) -> float:
         """A step's value: that of all parts of its batch; in an evaluation of this process's alone [R103]."""
-        values = [each for each in self.values[log, loader] if each.own or not log.hook.startswith(EVALUATES)]
+        values = [each for each in self.values[log, loader] if each.own or not log.hook.startswith(self.steps_apart)]
         of_batch = list(takewhile(partial(_is_of, values[-1].batch), reversed(values)))
         return mean(of_batch) if log.reduce_fx == "spread" else reduced(log, of_batch)
 
@@ -112,7 +113,6 @@ class Logged:
         self.batches = 0
         self.handed: dict[str, list[float]] = {}  # to loggers
         self.over: Pass | None = None  # the last one that is
-        self.elsewhere: set[str] = set()  # names that process 0 has logged, and this one not
 
     def begin(self) -> None:
         """A pass begins."""

@@ -85,11 +85,10 @@ class Optimization(Parts):
         model = self.s.model
         given: dict[str, float] = {}
         if model.monitor:
-            known = self.logged.read()
-            is_known = model.monitor in known or model.monitor in self.logged.elsewhere
-            if not is_known and model.strict:
+            known = self.decisive()
+            if model.monitor not in known and model.strict:
                 raise UserError(OWN_WORDS)
-            if not is_known:
+            if model.monitor not in known:
                 return
-            given = {"value": self.decides(known.get(model.monitor, 0.0))}
+            given = {"value": known[model.monitor]}
         yield from self.span(self.scheduler(scheduler_idx), "step", None, given)

@@ -207,8 +207,8 @@ class Oracle(State):
         """`trainer.save_checkpoint()`, which the pseudocode knows."""
         raise NotImplementedError
 
-    def decides(self, own: float) -> float:
-        """The value that schedulers react to, of which a process has its own."""
+    def decisive(self) -> dict[str, float]:
+        """What was logged, for a callback or a scheduler that looks at it now."""
         raise NotImplementedError
 
     def log(self, hook: str) -> None:
@@ -229,22 +229,21 @@ class Oracle(State):
             if log.at and count not in log.at:
                 continue
             if self.rank not in among:
-                self.logged.elsewhere |= {log.name} if 0 in among else set()
                 continue
             # What all processes log is together the batch's [R103]
-            together = log.sync_dist and not log.rank_zero_only and self.s.processes > 1
+            together = self.s.comes_together(log)
             for rank in among if together else (self.rank,):
                 part = self.numbers.share_of(self.batch, rank) if together and self.batch else self.part
                 is_step = hook in STEPS.values()
-                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else self.told(log, count)
+                value = self.numbers.loss(str(self.batch), self.piece, part) if is_step else self.told(log, count, rank)
                 value += rank if log.sync_dist and not is_step else 0  # as the module does
                 weight = len(self.numbers.rows(str(self.batch))) if log.metric else size
                 self.logged.log(log, value, weight if part is None else len(part), loader, rank == self.rank)
 
-    def told(self, log: Log, count: int) -> float:
-        """What a hook that is no step logs after so many calls."""
-        begun = self.numbers.begun  # of process 0, which is given to all before each step [R104]
-        return float(begun + (self.rank if begun else 0)) if log.buffer else log.nth(count)
+    def told(self, log: Log, count: int, rank: int) -> float:
+        """What a hook that is no step logs in a process after so many calls."""
+        begun = self.numbers.begun + (rank if self.numbers.apart else 0)
+        return float(begun) if log.buffer else log.nth(count)
 
     def loader_to_name(self) -> int | None:
         """The loader whose number becomes part of a name that is logged: where an evaluation has several."""

@@ -43,6 +43,7 @@ class Parts(Oracle):
     def begin_step(self, inside: Callable[[], Events] | None) -> Events:
         """A training step, which the module counts in a buffer: those of DP's other devices are copies."""
         self.numbers.begun += self.part is None or self.part.start == 0
+        self.numbers.apart = True
         yield from inside() if inside else ()
 
     def mean(self, name: str) -> float | None:

@@ -11,6 +11,7 @@ Where the text is silent, the rule applied is a row of `docs/interpretations.md`
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -65,7 +66,7 @@ class Pseudocode(Batch, Callbacks):
         while self.another_epoch():
             yield from self.within("train_loop", self.train_loop())
             self.epoch += 1
-            yield from self.save_due()
+            yield from self.look_and_save()
         yield from self.hook("on_train_end")
         self.logged.end()
 
@@ -106,7 +107,7 @@ class Pseudocode(Batch, Callbacks):
                 yield from self.within("val_loop", self.val_loop())
             yield from self.end_of_batch()
             self.step, self.uncounted = self.step + self.updating, 0
-            yield from self.save_due()
+            yield from self.look_and_save()
             if self.may_stop() or self.steps_are_done():
                 break
         # end training epoch
@@ -124,6 +125,7 @@ class Pseudocode(Batch, Callbacks):
 
     def val_loop(self, at_most: int | None = None) -> Events:
         self.logged.begin()
+        self.numbers.apart = False  # [R104]
         yield from self.hook("on_validation_model_eval")  # calls `model.eval()`
         self.grad_enabled = False
 
@@ -306,7 +308,7 @@ class Pseudocode(Batch, Callbacks):
         function, self.tested = function.partition("-")[0], self.file_to_test(function)
         body = self.fit if function == "fit" else lambda: self.evaluate(function)
         self.should_stop, self.opened, self.scope = self.should_stop and self.remembers_stop, True, function
-        self.due_saves.clear()
+        self.due_looks.clear()
         self.missed.clear()
         self.rated = -1
         self.loaded, self.asked_before = {}, {}
@@ -360,18 +362,26 @@ class Pseudocode(Batch, Callbacks):
         self.updates += self.numbers.layers != first.numbers.layers
         self.numbers.layers, self.numbers.begun = deepcopy(first.numbers.layers), first.numbers.begun
 
-    def decides(self, own: float) -> float:
-        """That of process 0 [R102], whose schedulers step as this one's."""
-        if self.rank == 0:
-            return own
-        if self.monitored is None:
-            events = type(self)(self.s).all_calls()
-            self.monitored = (event.args["value"] for event in events if event.ph == "B" and "value" in event.args)
-        return next(self.monitored)
+    def decisive(self) -> dict[str, float]:
+        """That of process 0 [R102], who looks at the same moments."""
+        if self.rank:
+            return next(self.looks_of_zero)
+        self.looks.append(self.logged.read())
+        return self.looks[-1]
+
+    @cached_property
+    def looks_of_zero(self) -> Iterator[dict[str, float]]:
+        """What that process looks at, over all calls."""
+        zero = type(self)(self.s)
+        for _ in zero.all_calls():
+            yield from zero.looks
+            zero.looks.clear()
 
     def begin_call(self) -> None:
-        """Nothing is logged yet; a fit that resumes is where the checkpoint's was."""
+        """Nothing is logged yet; a fit that resumes is where the checkpoint's was. Processes begin with what the first
+        one has [R104]."""
         self.nothing_logged()
+        self.numbers.apart = False
         self.epoch, self.step = self.resuming.get("epoch", self.epoch), self.resuming.get("step", self.step)
 
     def end_early(self, function: str, raised: UserError) -> Events:
@@ -393,13 +403,17 @@ class Pseudocode(Batch, Callbacks):
         """Whether the caller does not get to see the exception."""
         return raised.text.startswith("KeyboardInterrupt")
 
+    def handed(self) -> dict[str, list[float]]:
+        """What loggers were given: they are of process 0 alone [R106]."""
+        return {} if self.rank else self.logged.handed
+
     def made(self, function: str) -> dict[str, Any]:
         """What the call has come to: predictions, or what it returns and a logger was given."""
         if function == "predict":
             return {"results": self.predictions if self.returns_predictions else None}
-        if not (self.s.model.logs or self.s.lr_monitor) or not self.is_computed or self.s.processes > 1:
+        if not (self.s.model.logs or self.s.lr_monitor) or not self.is_computed:
             return {}
-        handed = {} if self.options["fast_dev_run"] else self.logged.handed
+        handed = {} if self.options["fast_dev_run"] else self.handed()
         given = [(name, value) for name, values in sorted(handed.items()) for value in values]
         made = {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
         return {**made, **self.returned(function)}

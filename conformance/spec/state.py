@@ -6,7 +6,7 @@ named as [R<n>].
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
@@ -85,7 +85,7 @@ class State:
         self.passed: dict[int, int] = {}  # updates or epochs that each scheduler has seen
         self.due: set[int] = set()  # the schedulers that wait for the end of the batch
         self.used: set[int] = set()  # the optimizers that had one in this epoch
-        self.monitored: Iterator[float] | None = None  # by the schedulers of process 0, where this is another
+        self.looks: list[dict[str, float]] = []  # what was looked at, and nobody has been told
         self.should_stop = False
         self.predictions: Any = None  # what predict returns
         self.returns_predictions = True
@@ -186,8 +186,9 @@ class State:
         return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
 
     def keep_graph(self, names: list[str]) -> bool:
-        """Whether some of the metrics can be differentiated; which can that a checkpoint brings back, nothing says."""
-        graphs = [log.name for log in self.s.model.logs if log.enable_graph]
+        """Whether some of the metrics can be differentiated; which can that a checkpoint brings back, nothing says.
+        What processes bring together cannot [R103]."""
+        graphs = [log.name for log in self.s.model.logs if log.enable_graph and not self.s.comes_together(log)]
         return any(name in (log, f"{log}_step", f"{log}_epoch") for log in graphs for name in names)
 
     @property

@@ -58,7 +58,11 @@ class EarlyStopping(MonitorCallback):
         self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold, self.divergence_threshold = stopping_threshold, divergence_threshold
         self.check_on_train_epoch_end = check_on_train_epoch_end
-        self.best_score, self.wait_count = math.inf if mode == "min" else -math.inf, 0
+        self.forget()
+
+    def forget(self) -> None:
+        """It has seen nothing yet."""
+        self.best_score, self.wait_count = math.inf if self.mode == "min" else -math.inf, 0
         self.stopped_epoch: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,9 +74,7 @@ class EarlyStopping(MonitorCallback):
         check(state, _STATE)
         vars(self).update(state)
 
-    def _look(self, trainer: Trainer) -> None:
-        if trainer.fast_dev_run:
-            return
+    def _look(self, trainer: Trainer, epoch: int) -> None:
         metrics = trainer.run.known()
         if self.monitor not in metrics:
             problem = not_logged("EarlyStopping", self.monitor, metrics)
@@ -81,7 +83,7 @@ class EarlyStopping(MonitorCallback):
             return warn(problem)
         before, current = self.best_score, float(metrics[self.monitor])
         if reason := self._why_to_stop(current):
-            trainer.should_stop, self.stopped_epoch = True, trainer.current_epoch
+            trainer.should_stop, self.stopped_epoch = True, epoch
         if self.verbose and (reason or self.best_score != before):
             trainer.print(f"{self.monitor} = {current:.6g}: {reason or f'better than {before:.6g}'}")
 

@@ -7,7 +7,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -63,8 +63,7 @@ class ModelCheckpoint(MonitorCallback):
     """
 
     _saves = True
-    CHECKPOINT_NAME_LAST = "last"
-    FILE_EXTENSION = ".ckpt"
+    CHECKPOINT_NAME_LAST, FILE_EXTENSION = "last", ".ckpt"
     _when = "save_on_train_epoch_end"
 
     def __init__(
@@ -111,8 +110,9 @@ class ModelCheckpoint(MonitorCallback):
         self._count = 0  # saves that it has made
         self._later: dict[str, int] = {}  # files that the run made after the save it goes on from, and their steps
         self._missing: set[str] = set()  # those of the kept that it has removed or written over since
-        self._due: dict[str, Any] | list[str] | None = None  # the values of a save that waits for the batch or epoch
-        # to be over; then the paths that are yet to be written
+        # What waits for the batch or epoch to be over: the epoch of a look, or the values of a save; then the paths
+        # that are yet to be written.
+        self._due: int | dict[str, Any] | list[str] | None = None
         self._missed = False  # whether the monitored value was not there when it was looked for
 
     # ---- its own place in a checkpoint -------------------------------------------------------------
@@ -132,7 +132,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> Any:
         """What is yet to be saved of this moment: in its own file the paths, in that of another one the values."""
-        return self._due
+        return self._values(trainer, self._due) if isinstance(self._due, int) else self._due
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, callback_state: Any) -> None:
         """Save it now: the checkpoint that the fit goes on from is of that moment."""
@@ -166,31 +166,36 @@ class ModelCheckpoint(MonitorCallback):
         """Save, if it is time, after a step."""
         if not trainer.run.progress.uncounted:
             return
-        interval = self.train_time_interval
-        passed = time.monotonic() - self._saved_at
+        interval, passed = self.train_time_interval, time.monotonic() - self._saved_at
         time_is_up = interval is not None and trainer.run.devices.of_zero(passed) >= interval.total_seconds()
         if time_is_up or (self.every_n_train_steps and (trainer.global_step + 1) % self.every_n_train_steps == 0):
             self._saved_at = time.monotonic()
-            self._save_soon(trainer)
+            self._due = values = None if trainer.fast_dev_run else self._values(trainer, trainer.current_epoch)
+            if values:
+                collect = partial(trainer.run.collected, self.save_weights_only)
+                trainer.run.progress.do_soon(partial(self._save, trainer, values, collect))
 
-    def _look(self, trainer: Trainer) -> None:
-        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._save_soon(trainer)
+    def _look_soon(self, trainer: Trainer) -> None:
+        epoch = trainer.current_epoch
+        if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0 and not trainer.fast_dev_run:
+            self._due = epoch
+            super()._look_soon(trainer)
 
-    def _save_soon(self, trainer: Trainer) -> None:
-        """What was logged is looked at now; the file is written when the batch or the epoch is over."""
-        if trainer.fast_dev_run:
-            return
-        step = trainer.global_step + trainer.run.progress.uncounted
+    def _look(self, trainer: Trainer, epoch: int) -> None:
+        self._due = None
+        if values := self._values(trainer, epoch):
+            self._save(trainer, values, partial(trainer.run.collected, self.save_weights_only))
+
+    def _values(self, trainer: Trainer, epoch: int) -> dict[str, Any] | None:
+        """What is known now, if the monitored value is."""
         known = trainer.run.known()
-        values = {**known, "epoch": trainer.current_epoch, "step": step}
+        values = {**known, "epoch": epoch, "step": trainer.global_step + trainer.run.progress.uncounted}
         if self.monitor is None or self.monitor in values:
-            self._due, collect = values, partial(trainer.run.collected, self.save_weights_only)
-            trainer.run.progress.save_soon(partial(self._save, trainer, values, collect))
-        elif not self._missed:
-            self._missed = True
-            problem = not_logged("ModelCheckpoint", self.monitor, known)
-            warn(f"{problem}; until it is, nothing is saved")
+            return values
+        if not self._missed:
+            warn(f"{not_logged('ModelCheckpoint', self.monitor, known)}; until it is, nothing is saved")
+        self._missed = True
+        return None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last moment for the monitored value to be there."""
@@ -281,7 +286,7 @@ class ModelCheckpoint(MonitorCallback):
         """Find the files that this run saved after the checkpoint that it goes on from, or had yet to remove then; and
         those that it kept then and are no more, also where there is another file now, which may be somebody else's."""
         folder = str(self.dirpath)
-        self._forget({path for path in self._kept if not Path(os.path.abspath(path)).is_relative_to(folder)})
+        self.forget({path for path in self._kept if not Path(os.path.abspath(path)).is_relative_to(folder)})
         found = named(folder, self.filename or _TEMPLATE) | named(folder, self.CHECKPOINT_NAME_LAST)
         marks = {path: mark_in(path, self._runs, folder) for path in found | self._kept}
         self._missing = {path for path in self._kept if not (said := marks[path]) or said[0] > self._count}
@@ -294,8 +299,9 @@ class ModelCheckpoint(MonitorCallback):
                 os.unlink(path)
         self._overtake(-1)
 
-    def _forget(self, paths: set[str]) -> None:
-        """These count no more."""
+    def forget(self, paths: Set[str] | None = None) -> None:
+        """These files count no more, by default none: they are another module's, and stay."""
+        paths = {*self._kept, self.best_model_path} if paths is None else paths
         self.best_k_models = {path: score for path, score in self.best_k_models.items() if path not in paths}
         for name in ("_newest", "last_model_path"):
             setattr(self, name, "" if getattr(self, name) in paths else getattr(self, name))
@@ -308,7 +314,7 @@ class ModelCheckpoint(MonitorCallback):
         come as far as it was killed, what had been removed then is given up, too, instead of counting as the best."""
         lost = self._missing & self.best_k_models.keys()
         if lost and all(at <= step for at in self._later.values()):
-            self._forget(lost)
+            self.forget(lost)
         for path in [path for path, at in self._later.items() if at <= step and path not in self._kept]:
             del self._later[path]
             _remove(path)

@@ -62,7 +62,7 @@ def detach(output: Any) -> Any:
 
 
 def transformed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with every tensor in its mappings, lists and tuples changed; its structure stays."""
+    """`value` with every tensor in its mappings, lists, tuples and dataclasses changed; its structure stays."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
@@ -71,6 +71,8 @@ def transformed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return type(value)(*(transformed(item, change) for item in value))
     if isinstance(value, (list, tuple)):
         return type(value)(transformed(item, change) for item in value)
+    if names := fields_of(value):
+        return with_fields(value, {name: transformed(getattr(value, name), change) for name in names})
     return value
 
 

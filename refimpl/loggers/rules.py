@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from inspect import getmembers
 from operator import attrgetter, index
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import LogError, warn
 from ..hooks import ModelHooks
+from ..loaders.batches import fields_of
 
 __all__ = [
     "REFUSED", "RULES", "WIDENED", "check_metric", "deprecated", "given_size", "ignore", "is_metric",
@@ -157,6 +157,6 @@ def _tensors(batch: Any) -> Iterator[Tensor]:
     elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
         for item in batch:
             yield from _tensors(item)
-    elif is_dataclass(batch):
-        for field in fields(batch):
-            yield from _tensors(getattr(batch, field.name))
+    else:
+        for name in fields_of(batch):
+            yield from _tensors(getattr(batch, name))

@@ -170,8 +170,7 @@ class Turns:
     one epoch into the next. ("configure_optimizers"; clause `optimization.frequencies`)"""
 
     def __init__(self, frequencies: Sequence[int]) -> None:
-        self._ends = list(accumulate(frequencies))
-        self._batches = 0
+        self._ends, self._batches = list(accumulate(frequencies)), 0
         self._used: set[int] = set()
         self.owner: int | None = None  # the optimizer whose window is open
 

@@ -70,8 +70,8 @@ class LossScaler:
         self.scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
         finite = [gradient.isfinite().all() for gradient in gradients]
-        self.found_inf = bool(finite) and not torch.stack(finite).all()  # the device is waited for once
-        self._unscaled = True
+        # The device is waited for once.
+        self.found_inf, self._unscaled = bool(finite) and not torch.stack(finite).all(), True
 
     def refuse_none(self) -> NoReturn:
         """A step without a loss. Raises ConfigurationError. ("training_step", note on returning None)"""

@@ -49,8 +49,7 @@ class AttributeDict(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         raise KeyError(f"there is no {name!r}{did_you_mean(name, self)}")
 
-    __setattr__ = dict.__setitem__
-    __delattr__ = dict.__delitem__
+    __setattr__, __delattr__ = dict.__setitem__, dict.__delitem__
 
     def __repr__(self) -> str:
         return "\n".join(f'"{name}": {value}' for name, value in self.items())

@@ -248,8 +248,7 @@ def init_arguments(
 
 def _read(saved: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], Arguments]:
     """The hyperparameters in a checkpoint, and the arguments that held them."""
-    kinds = saved.get(prefix + "hparams_kinds", {})
-    values = saved.get(prefix + "hyper_parameters", {})
+    kinds, values = saved.get(prefix + "hparams_kinds", {}), saved.get(prefix + "hyper_parameters", {})
     hparams = {name: rebuilt(value, (name,), kinds) for name, value in values.items()}
     holder = saved.get(prefix + "hparams_name", "kwargs")  # Lightning's: the object, if there was one
     held = dict.fromkeys(hparams) if holder == "kwargs" else {holder: ("AttributeDict", list(hparams))}

@@ -67,6 +67,8 @@ class Distributed(Devices):
     run's, but the one that waits for them. With "ddp2" it is alone on its machine: to the others it has the first
     device."""
 
+    has_buffers = False  # the module of the fit that runs
+
     def __init__(self, devices: Sequence[torch.device], num_nodes: int, options: Options, strategy: str) -> None:
         super().__init__(devices[0], options)
         splits, self.spawns = strategy == "ddp2", strategy in SPAWNING
@@ -94,8 +96,7 @@ class Distributed(Devices):
     def take_place(self) -> None:
         """Know which process this is."""
         env, here = os.environ, len(self.devices)
-        self.starts = "RANK" not in env or "WORLD_SIZE" not in env
-        node = int(env.get("NODE_RANK", 0))
+        self.starts, node = "RANK" not in env or "WORLD_SIZE" not in env, int(env.get("NODE_RANK", 0))
         if self.starts and node >= self.num_nodes:
             raise ConfigurationError(f"NODE_RANK={node}, but num_nodes={self.num_nodes}; a number from 0 to "
                                      f"{self.num_nodes - 1} is accepted, another on each machine")  # fmt: skip
@@ -111,8 +112,7 @@ class Distributed(Devices):
             raise ConfigurationError(f"{asked}, num_nodes={self.num_nodes}, but {self.world_size} processes were "
                                      f"started, {self.num_processes} on each machine; {fix}")  # fmt: skip
         self.num_nodes, self.node_rank = nodes, self.global_rank // self.num_processes
-        self.device = self.devices[self.local_rank]
-        self.spawns = self.spawns and self.starts
+        self.device, self.spawns = self.devices[self.local_rank], self.spawns and self.starts
 
     # ---- a run ---------------------------------------------------------------------------------------------------
 
@@ -195,6 +195,8 @@ class Distributed(Devices):
         hooks["configure_callbacks"] = partial(self._after_preparing, prepare, configure, module)
         if step := hooks["training_step"]:
             hooks["training_step"] = named(partial(self._step, step, module), "training_step")
+        to_eval = "on_validation_model_eval"
+        hooks[to_eval] = partial(self._with_buffers_of_zero, hooks[to_eval], module)
         hooks["backward"] = partial(self._backward, hooks["backward"], module, progress)
         hooks["optimizer_step"] = partial(self._optimizer_step, hooks["optimizer_step"])
         for hook in _AGREED:
@@ -215,10 +217,13 @@ class Distributed(Devices):
         self.wait()
         return configure() if configure else []
 
-    def _step(self, step: Callable[..., Any], module: LightningModule, *args: Any) -> Any:
+    def _with_buffers_of_zero(self, call: Callable[..., Any], module: LightningModule, *args: Any) -> Any:
         if self.has_buffers:
             self._spread([buffer.detach() for buffer in module.buffers()])
-        output = step(*args)
+        return call(*args)
+
+    def _step(self, step: Callable[..., Any], module: LightningModule, *args: Any) -> Any:
+        output = self._with_buffers_of_zero(step, module, *args)
         nothing = output[0] is None if isinstance(output, Parts) else output is None
         if nothing and module.automatic_optimization:
             raise ConfigurationError("training_step returned None, which several devices do not support")
@@ -241,7 +246,7 @@ class Distributed(Devices):
         closure, using_lbfgs = args[4], args[-1]
 
         def closure_of_all() -> Tensor:
-            loss = closure().detach()
+            loss = closure().detach().clone()  # the step's own stays what it is
             distributed.all_reduce(loss)
             return loss / self.world_size  # type: ignore[no-any-return]
 

@@ -11,6 +11,7 @@ from typing import Any
 from .. import loops
 from ..callback import Callback
 from ..callbacks.model_checkpoint import ModelCheckpoint, chosen
+from ..callbacks.monitor import MonitorCallback
 from ..callbacks.progress_bar import ProgressBar
 from ..callbacks.summary import ModelSummary
 from ..errors import ConfigurationError
@@ -130,7 +131,7 @@ class Trainer(TrainerView):
         `on_exception` and `teardown`. A checkpoint that is damaged, or does not fit, is a CheckpointError; one that
         holds more than data is loaded with `weights_only=False` only, which can run any code that is in it.
         """
-        self.fitted, loaders = None, {"train": train_dataloaders, "val": val_dataloaders}
+        loaders = {"train": train_dataloaders, "val": val_dataloaders}
         self._run("fit", model, loaders, datamodule, ckpt_path, weights_only)
         self.fitted = self.module
 
@@ -170,6 +171,11 @@ class Trainer(TrainerView):
         if self.state.status == "running":
             raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
         path = chosen(self, function, model, ckpt_path)  # type: ignore[arg-type]
+        if function == "fit":
+            for callback in self.callbacks if self.fitted not in (None, model) else ():
+                if isinstance(callback, MonitorCallback):
+                    callback.forget()
+            self.fitted = None
         loop = loops.fit if function == "fit" else loops.evaluate
         given = model, loaders, datamodule, path, weights_only, return_predictions
         return self.run.devices.execute(self.run.enter, self, function, loop, *given)

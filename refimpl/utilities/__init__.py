@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import functools
 import inspect
 import logging
@@ -15,7 +13,7 @@ from warnings import warn  # not the module: `utilities.warnings` is one of the 
 import torch
 
 from ..errors import ConfigurationError, is_first_process
-from ..loaders.batches import move, rebuilt
+from ..loaders.batches import fields_of, move, rebuilt, with_fields
 
 __all__ = [
     "LightningDeprecationWarning", "MisconfigurationException", "PossibleUserWarning", "apply_to_collection",
@@ -88,11 +86,8 @@ def apply_to_collection(
         if isinstance(item, (list, tuple)):
             items = [value for value in map(changed, item) if include_none or value is not None]
             return type(item)(*items) if hasattr(item, "_fields") else type(item)(items)
-        if dataclasses.is_dataclass(item) and not isinstance(item, type):
-            other = copy.copy(item)
-            for field in dataclasses.fields(item):
-                object.__setattr__(other, field.name, changed(getattr(item, field.name)))
-            return other
+        if names := fields_of(item):
+            return with_fields(item, {name: changed(getattr(item, name)) for name in names})
         return item
 
     return changed(data)
