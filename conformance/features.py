@@ -113,6 +113,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "logs": bool(model.logs),
         "several-callbacks": scenario.callbacks > 1,
         "frequencies": bool(model.frequencies),
+        "parameter-groups": model.groups,
         "frequency-of-one": 0 in model.frequencies,
         "manual": model.manual,
         "manual-closure": model.closure,

@@ -67,6 +67,9 @@ def _of_lbfgs(scenario: Scenario) -> Rules:
     exact = model.dtype == "float64" and scenario.option("precision") == 32
     words = 'model.optimizer="lbfgs" needs one optimizer, automatic optimization without accumulation, and float64'
     yield model.optimizer == "lbfgs" and not (plain and exact), words
+    cannot = model.optimizer in ("lbfgs", "none") or model.shared or scenario.lr_monitor
+    words = "model.groups needs an optimizer that can have several, no model.shared, and no lr_monitor"
+    yield model.groups and cannot, words
 
 
 def _of_overrides(scenario: Scenario) -> Rules:

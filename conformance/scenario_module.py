@@ -84,9 +84,10 @@ class Model:
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of the
     kind `optimizer`, trains one of them; each has its `scheduler`, "step" or "epoch", or "mixed": the first one's
     steps by steps, the second's by epochs; one optimizer has both of them then. `frequencies` are theirs, 0 for one
-    that has none. With `manual` the training step does the optimization itself: for each optimizer zero_grad,
-    manual_backward and step, then the steps of the schedulers; with `closure` the first two and the loss are in a
-    closure that step is given; with `plain` the one optimizer is that of `optimizers(use_pl_optimizer=False)`.
+    that has none. With `groups` each has two groups of parameters, weights and biases. With `manual` the training step
+    does the optimization itself: for each optimizer zero_grad, manual_backward and step, then the steps of the
+    schedulers; with `closure` the first two and the loss are in a closure that step is given; with `plain` the one
+    optimizer is that of `optimizers(use_pl_optimizer=False)`.
     `truncated_bptt_steps` is the module's property of that name; its hidden states count the pieces of a batch.
 
     `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
@@ -119,6 +120,7 @@ class Model:
     logs: Tuple[Log, ...] = ()
     optimizers: int = 1
     frequencies: Tuple[int, ...] = ()
+    groups: bool = False
     manual: bool = False
     closure: bool = False
     plain: bool = False

@@ -68,7 +68,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     needs += ("callable-reductions",) * any(log.reduce_fx == "spread" for log in model.logs)
     needs += ("log-dict-batch-size",) * any(log.in_dict and log.batch_size > 0 for log in model.logs)
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
-    rates = model.schedulers == model.optimizers and not model.manual
+    rates = model.schedulers == model.optimizers and not (model.manual or model.groups)
     if rates and draw(st.integers(0, 2)) == 0:
         scenario = replace(scenario, lr_monitor=True, needs=(*needs, "lr-monitor"))
     scenario = draw(_with_metric(draw(_with_callbacks(scenario))))
@@ -300,7 +300,7 @@ def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
     if model.optimizer == "none":
         return model
     overrides = draw(st.lists(st.sampled_from(sorted(OVERRIDES)), max_size=2))
-    drawn: list[tuple[str, Any]] = [("overrides", tuple(overrides))]
+    drawn: list[tuple[str, Any]] = [("overrides", tuple(overrides)), ("groups", draw(st.integers(0, 3)) == 0)]
     if model.scheduler != "none":
         # A rate that was halved for each of very many updates changes nothing any more.
         many = model.scheduler in ("step", "mixed") and (model.truncated_bptt_steps > 0 or model.dtype == "float32")

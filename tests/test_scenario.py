@@ -306,6 +306,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
          "mine: model.logs a: values: 1e+99; a number is accepted"),
         ({"model": {"logs": [{"hook": "training_step", "name": "a", "values": [1.0]}]}},
          "mine: model.logs a: values or a buffer, and training_step logs its loss"),
+        ({"model": {"groups": True, "optimizer": "lbfgs"}}, "model.groups needs an optimizer that can have several"),
         ({"early_stopping": [{"monitor": "a", "mode": "least"}]}, "mine: early_stopping: mode: 'least' is none of"),
         ({"early_stopping": [{"monitor": "a", "patience": -1}]}, "early_stopping: patience: -1; an int from 0 is"),
         ({"early_stopping": [{"monitor": "a", "min_delta": "1"}]}, "early_stopping: min_delta is '1'; a number is"),

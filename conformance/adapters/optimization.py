@@ -52,7 +52,9 @@ def optimizer_with_scheduler(parameters: Any, scenario: Scenario, index: int = 0
         "adam": torch.optim.Adam,
         "lbfgs": functools.partial(torch.optim.LBFGS, max_iter=2, history_size=1),
     }
-    optimizer = kinds[scenario.model.optimizer](parameters, lr=RATE)
+    parameters = list(parameters)
+    groups = [{"params": parameters[:1]}, {"params": parameters[1:]}] if scenario.model.groups else parameters
+    optimizer = kinds[scenario.model.optimizer](groups, lr=RATE)
     if scenario.model.scheduler == "none":
         return {"optimizer": optimizer}
     return {"optimizer": optimizer, "lr_scheduler": _scheduler(optimizer, scenario, index)}
