@@ -12,7 +12,7 @@ from .monitor import MonitorCallback
 
 __all__ = ["EarlyStopping"]
 
-_STATE = {"best_score": NUMBER, "wait_count": COUNT, "stopped_epoch": maybe(COUNT), "patience": COUNT}
+_STATE = {"best_score": NUMBER, "wait_count": COUNT, "stopped_epoch": maybe(COUNT)}
 
 
 class EarlyStopping(MonitorCallback):
