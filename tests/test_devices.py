@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -90,6 +91,18 @@ def test_to_the_same_device_nothing_is_copied(batch: Any) -> None:
 def test_detach_detaches_every_tensor_and_changes_nothing_else(output: Any) -> None:
     detached = detach(output)
     assert same(output, detached, lambda a, b: a.requires_grad > b.requires_grad and torch.equal(a, b))
+
+
+@dataclass(frozen=True)
+class Output:
+    loss: torch.Tensor
+    name: str = "kept"
+
+
+def test_detach_reaches_what_is_in_a_dataclass() -> None:
+    [detached] = detach([output := Output(torch.ones((), requires_grad=True))])
+    assert isinstance(detached, Output) and not detached.loss.requires_grad and detached.name == "kept"
+    assert output.loss.requires_grad
 
 
 def test_settings_of_a_mapping_are_kept() -> None:

@@ -371,6 +371,18 @@ def test_what_the_module_logs_in_the_last_hooks_belongs_to_its_own_epoch(tmp_pat
     assert (names(tmp_path), stopping.stopped_epoch) == (["epoch=1"], 2)
 
 
+def test_another_module_is_no_rival(tmp_path: Path) -> None:
+    saver = ModelCheckpoint(tmp_path, "{epoch}", "val")
+    trainer, other = saves(saver, max_epochs=1), Tells([2.0])
+    trainer.fit(Tells([1.0]), pairs(1), pairs(1))
+    trainer.max_epochs = 2
+    trainer.fit(other, pairs(1), pairs(1))
+    assert (names(tmp_path), saver.best_model_score) == (["epoch=0", "epoch=1"], 2.0)
+    trainer.max_epochs = 3
+    trainer.fit(other, pairs(1), pairs(1))
+    assert names(tmp_path) == ["epoch=0", "epoch=1"]
+
+
 @pytest.mark.parametrize("monitor, mode, kept", [("step", "max", ["4", "6"]), ("epoch", "min", ["2", "4"])])
 def test_the_epoch_and_the_step_can_be_monitored(tmp_path: Path, monitor: str, mode: str, kept: list[str]) -> None:
     saver = ModelCheckpoint(tmp_path, "{step}", monitor, save_top_k=2, mode=mode, auto_insert_metric_name=False)

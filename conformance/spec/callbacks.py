@@ -277,7 +277,7 @@ class Callbacks(Checkpoints, Plan):
                 self.files[name] = Files()
 
     def forget_others(self) -> None:
-        """What callbacks have seen and saved of another module counts no more [R14]."""
+        """What callbacks have seen and saved of another module counts no more [R45]."""
         self.forget_checks()
         self.files = {name: Files() for name in self.files}
 

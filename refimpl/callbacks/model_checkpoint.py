@@ -300,7 +300,7 @@ class ModelCheckpoint(MonitorCallback):
         self._overtake(-1)
 
     def forget(self, paths: Set[str] | None = None) -> None:
-        """These files count no more, by default none: they are another module's, and stay."""
+        """These files count no more, and stay; by default all, which are of another module then."""
         paths = {*self._kept, self.best_model_path} if paths is None else paths
         self.best_k_models = {path: score for path, score in self.best_k_models.items() if path not in paths}
         for name in ("_newest", "last_model_path"):

@@ -28,7 +28,7 @@ class MonitorCallback(Callback):
         self.mode = mode
 
     def forget(self) -> None:
-        """What it has seen was of another module. [R14]"""
+        """What it has seen was of another module. [R45]"""
         raise NotImplementedError
 
     def _look_soon(self, trainer: Trainer) -> None:

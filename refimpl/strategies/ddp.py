@@ -67,7 +67,7 @@ class Distributed(Devices):
     run's, but the one that waits for them. With "ddp2" it is alone on its machine: to the others it has the first
     device."""
 
-    has_buffers = False  # the module of the fit that runs
+    has_buffers = False  # whether the module of a fit has any
 
     def __init__(self, devices: Sequence[torch.device], num_nodes: int, options: Options, strategy: str) -> None:
         super().__init__(devices[0], options)

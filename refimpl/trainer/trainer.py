@@ -172,8 +172,8 @@ class Trainer(TrainerView):
             raise RuntimeError(f"{function} was called while this trainer runs {self.state.fn}; use another Trainer")
         path = chosen(self, function, model, ckpt_path)  # type: ignore[arg-type]
         if function == "fit":
-            for callback in self.callbacks if self.fitted not in (None, model) else ():
-                if isinstance(callback, MonitorCallback):
+            for callback in self.callbacks:
+                if isinstance(callback, MonitorCallback) and self.fitted is not None and self.fitted is not model:
                     callback.forget()
             self.fitted = None
         loop = loops.fit if function == "fit" else loops.evaluate
