@@ -161,8 +161,8 @@ class State:
         if not self.withheld:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":
-            times = 1 + self.s.model.groups  # in each group of parameters
-            fx["lr"] = [rate for rate in self.numbers.rates for _ in range(times)]
+            rates = self.numbers.rates
+            fx["lr"] = [rate for rate in rates for _ in range(2)] if self.s.model.groups else rates  # of each group
             if self.is_computed and not (self.withheld or self.averages_at_will or self.numbers.overflowed):
                 fx["gradients"] = self.numbers.gradient_sums
         if self.attached and self.s.model.optimizer != "none":
