@@ -123,8 +123,8 @@ class Lightning14(Lightning15):
 
     def handed(self) -> dict[str, list[float]]:
         """In all processes what a callback gives them, and in process 0 the rest."""
-        own = {name for name in self.logged.handed if not self.rank or name.startswith(("rate", "lr-"))}
-        return {name: values for name, values in self.logged.handed.items() if name in own}
+        handed = self.logged.handed.items()
+        return {name: values for name, values in handed if not self.rank or name.startswith(("rate", "lr-"))}
 
     def begin_call(self) -> None:
         super().begin_call()

@@ -366,8 +366,14 @@ class Pseudocode(Batch, Callbacks):
         """That of process 0 [R102], who looks at the same moments."""
         if self.rank:
             return next(self.looks_of_zero)
-        self.looks.append(self.logged.read())
-        return self.looks[-1]
+        return self.look()
+
+    def look(self) -> dict[str, float]:
+        """What this process has logged, remembered where others may go by it."""
+        known = self.logged.read()
+        if self.s.processes > 1:
+            self.looks.append(known)
+        return known
 
     @cached_property
     def looks_of_zero(self) -> Iterator[dict[str, float]]:
