@@ -5,14 +5,19 @@ Runs in the trainer's own world: the standard library and torch, Python 3.8 and 
 
 from __future__ import annotations
 
+import inspect
+import os
 from operator import attrgetter
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 import torch
 
 from .described import Tags, finite
 
-__all__ = ["Observer", "autocasts", "next_random", "rounded"]
+__all__ = ["Observer", "autocasts", "next_random", "rounded", "weights_in"]
+
+# Before torch 1.13 nothing else could be loaded.
+EVERYTHING: Dict[str, Any] = {"weights_only": False} if "weights_only" in inspect.signature(torch.load).parameters else {}
 
 
 class Observer:
@@ -114,6 +119,14 @@ def _sum_of_gradients(optimizer: Any) -> Any:
 def _required(optimizer: Any) -> List[bool]:
     """For which of the optimizer's parameters gradients would be computed."""
     return [p.requires_grad for group in optimizer.param_groups for p in group["params"]]
+
+
+def weights_in(folders: Iterable[str]) -> List[float]:
+    """Of each checkpoint in the folders, the sum of the squares of its layers' parameters; sorted."""
+    files = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
+    loaded = [torch.load(file, **EVERYTHING)["state_dict"] for file in files]
+    squares = [sum(float((v.double() ** 2).sum()) for k, v in each.items() if "layers" in k) for each in loaded]
+    return sorted(map(rounded, squares))
 
 
 def next_random() -> float:

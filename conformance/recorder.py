@@ -31,7 +31,7 @@ from .described import (
     row_of,
     said,
 )  # fmt: skip
-from .effects import Observer, autocasts, next_random, rounded
+from .effects import Observer, autocasts, next_random, rounded, weights_in
 from .experiment import STEPS, When
 from .hooks import ARGUMENTS, EPOCH_ENDS, LOADERS
 
@@ -69,6 +69,7 @@ class Recorder(Observer):
         self._depth = 0
         self._counts: Dict[Tuple[str, str], int] = {}
         self._actions = {(w.receiver, w.hook, w.nth): w.do for w in when}
+        self.folders: List[str] = []  # of callbacks that save, where this process is to look into them
         self.checkpoint = ""  # the file that a scenario saves to, each process to one of its own name
         self._handed: Optional[Dict[str, List[Any]]] = None  # what a logger was given in this call, if there is one
         self._experiment = "open"  # the logger's
@@ -106,6 +107,8 @@ class Recorder(Observer):
             args = dict(args, logger_names=[name for name, _ in given], logger_values=[value for _, value in given])
         if receiver == "module" and (hook in STEPS.values() or hook.endswith("_step_end")):
             args = dict(args, **self._values("returned", result))
+        if hook == "fit" and self.folders:
+            args = dict(args, files=weights_in(self.folders))
         if self.in_shares and hook == "save_checkpoint":
             args = dict(args, writes=os.path.exists(self.checkpoint))
         self.event("E", receiver, hook, args)

@@ -130,6 +130,7 @@ class LightningLikeAdapter:
         recorder.tells_random = scenario.model.draws
         recorder.tells_bar = any(log.prog_bar for log in scenario.model.logs)
         recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
+        recorder.folders = [os.path.join(folder, each.given) for each in scenario.model_checkpoint if rank == 0]
         torch.manual_seed(rank)  # no script has to give all the same
         try:
             self.do(scenario, recorder)

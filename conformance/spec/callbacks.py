@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from math import inf
 from typing import Any, NamedTuple
@@ -35,11 +36,17 @@ class Files:
     """What a ModelCheckpoint has saved: those that are kept, with their scores, in the order in which they were saved;
     the best of all, and the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: Iterable[File] = ()) -> None:
+        self.left = list(left)  # in the folder, and nobody's any more
         self.kept: list[tuple[float, File]] = []
         self.best: File | None = None
         self.last: File | None = None
         self.saved_at = -1  # step, where a release remembers it
+
+    @property
+    def all(self) -> list[File]:
+        """Those that are in the folder."""
+        return [*self.left, *(file for _, file in self.kept), *([self.last] if self.last else ())]
 
     def takes(self, saving: Saving, score: float) -> bool:
         """Whether a score, the less the better, is among the best."""
@@ -55,6 +62,7 @@ class Files:
     def take(self, saving: Saving, score: float, file: File) -> None:
         """Keep it, in place of the worst if there is no room."""
         if not saving.monitor:
+            self.left += [file for _, file in self.kept] if saving.save_top_k == -1 else ()
             self.kept.clear()
         elif len(self.kept) == saving.save_top_k:
             self.kept.remove(self.worst)
@@ -86,6 +94,7 @@ class Callbacks(Checkpoints, Plan):
         self.tested: File | None = None  # in the call that runs
         self.saver = ""  # the one of the last fit
         self.saved_last: dict[str, Any] = {}  # what it saved last
+        self.knows_files = True  # those in the folders
         self.forget_checks()
 
     def callbacks_of(self, owner: str) -> list[str]:
@@ -236,6 +245,12 @@ class Callbacks(Checkpoints, Plan):
             self.numbers.bring(self.tested.layers)
             self.updates += self.numbers.layers != was
 
+    def files_left(self) -> list[float]:
+        """Of each file in the folders of those that save, the sum of the squares of its weights: as process 0 sees them
+        when a fit is over."""
+        files = [file for each in self.files.values() for file in each.all]
+        return sorted(sum(weight**2 for layer in file.layers for weight in layer) for file in files)
+
     # ---- one that writes predictions ----------------------------------------------------------------
 
     def write(self, receiver: str, hook: str, args: dict[str, Any]) -> Events:
@@ -274,21 +289,21 @@ class Callbacks(Checkpoints, Plan):
             if name in self.stopping:
                 self.checked[name] = (inf, 0)
             if name in self.files:
-                self.files[name] = Files()
+                self.files[name] = Files(self.files[name].all)
 
     def forget_others(self) -> None:
         """What callbacks have seen and saved of another module counts no more [R45]."""
         self.forget_checks()
-        self.files = {name: Files() for name in self.files}
+        self.files = {name: Files(files.all) for name, files in self.files.items()}
 
     # ---- in a checkpoint ---------------------------------------------------------------------------
 
     def everything(self) -> dict[str, Any]:
-        return {**super().everything(), "checked": dict(self.checked)}
+        return {**super().everything(), "checked": dict(self.checked), "files": deepcopy(self.files)}
 
     def new_trainer(self) -> None:
         super().new_trainer()
-        self.forget_checks()
+        self.forget_others()
         self.is_another = False
 
     def load(self) -> Events:
@@ -296,3 +311,6 @@ class Callbacks(Checkpoints, Plan):
         yield from super().load()
         if self.resuming:
             self.checked = dict(self.resuming["checked"])
+            were, self.files = self.files, deepcopy(self.resuming["files"])
+            # What a run has saved later than the checkpoint is written over, or removed when it has come as far [R81].
+            self.knows_files = all(sorted(were[name].left) == sorted(files.all) for name, files in self.files.items())

@@ -417,11 +417,14 @@ class Pseudocode(Batch, Callbacks):
         """What the call has come to: predictions, or what it returns and a logger was given."""
         if function == "predict":
             return {"results": self.predictions if self.returns_predictions else None}
+        made: dict[str, Any] = {}
+        if function == "fit" and self.saving and self.knows_files and self.is_computed and not self.rank:
+            made["files"] = self.files_left()
         if not (self.s.model.logs or self.s.lr_monitor) or not self.is_computed:
-            return {}
+            return made
         handed = {} if self.options["fast_dev_run"] else self.handed()
         given = [(name, value) for name, values in sorted(handed.items()) for value in values]
-        made = {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
+        made |= {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
         return {**made, **self.returned(function)}
 
     def returned(self, function: str) -> dict[str, Any]:
