@@ -16,6 +16,7 @@ from .alignment import Alignment
 from .checks import Check, Failure, Line, build, shown
 from .clauses import Clause
 from .features import applies, features
+from .hooks import CALLS
 from .optimizers import OVERRIDES
 from .scenario import Scenario, ScenarioError, scenario_of
 from .scenario_rules import NEEDS
@@ -29,8 +30,8 @@ __all__ = ["UNDECLARED", "judge", "judge_file", "unsupported"]
 
 LINES = 4096  # that are remembered, from one trace to the next: a trace may name any number of hooks
 CONTEXT, DEEPEST = 4, 20  # events around a failure, and how far they are indented
-# What every adapter records, without saying so: the calls themselves, optimizers' and schedulers' steps.
-UNDECLARED = frozenset({"fit", "validate", "test", "predict", "save_checkpoint", "step"})
+# What every adapter records, without saying so.
+UNDECLARED = frozenset(CALLS)
 
 # What a trainer can lack: what scenarios need, or use, and arguments that it would have nothing to say in.
 LACKING = (*NEEDS, "closures", "sanity-check", "on_tpu", "using_native_amp", "using_lbfgs")

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 __all__ = [
-    "IDENTITY_COLUMN", "IDENTITY_SCALE", "STAGES", "Tags", "combined", "describe", "described_hiddens",
-    "described_indices", "described_outputs", "described_parts", "described_values", "finite", "handled", "identify",
-    "identify_part", "identify_samples", "row_of", "said", "tensors",
+    "IDENTITY_COLUMN", "IDENTITY_SCALE", "STAGES", "Tags", "combined", "describe", "described_arguments",
+    "described_hiddens", "described_indices", "described_outputs", "described_parts", "described_values", "finite",
+    "handled", "identify", "identify_part", "identify_samples", "row_of", "said", "tensors",
 ]  # fmt: skip
 
 IDENTITY_COLUMN, IDENTITY_SCALE = 3, 2**24
@@ -156,6 +156,11 @@ def _dicts(value: Any) -> Iterator[Mapping[Any, Any]]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _dicts(item)
+
+
+def described_arguments(given: Any) -> list[str]:
+    """Names and values, "arg1=1", of a dict or what is like one, sorted."""
+    return sorted("%s=%s" % item for item in (given if isinstance(given, Mapping) else vars(given)).items())
 
 
 def described_indices(value: Any) -> Any:

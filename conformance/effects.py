@@ -14,10 +14,11 @@ import torch
 
 from .described import Tags, finite
 
-__all__ = ["Observer", "autocasts", "next_random", "rounded", "weights_in"]
+__all__ = ["Observer", "autocasts", "next_random", "rounded", "weights_in", "weights_of"]
 
-# Before torch 1.13 nothing else could be loaded.
-EVERYTHING: Dict[str, Any] = {"weights_only": False} if "weights_only" in inspect.signature(torch.load).parameters else {}
+# Before torch 1.13 there was no such choice.
+_CAN_CHOOSE = "weights_only" in inspect.signature(torch.load).parameters
+EVERYTHING: Dict[str, Any] = {"weights_only": False} if _CAN_CHOOSE else {}
 
 
 class Observer:
@@ -124,9 +125,12 @@ def _required(optimizer: Any) -> List[bool]:
 def weights_in(folders: Iterable[str]) -> List[float]:
     """Of each checkpoint in the folders, the sum of the squares of its layers' parameters; sorted."""
     files = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
-    loaded = [torch.load(file, **EVERYTHING)["state_dict"] for file in files]
-    squares = [sum(float((v.double() ** 2).sum()) for k, v in each.items() if "layers" in k) for each in loaded]
-    return sorted(map(rounded, squares))
+    return sorted(weights_of(torch.load(file, **EVERYTHING)["state_dict"]) for file in files)
+
+
+def weights_of(state: Mapping[str, Any]) -> Any:
+    """The sum of the squares of the layers' parameters."""
+    return rounded(sum(float((state[name].double() ** 2).sum()) for name in state if "layers" in name))
 
 
 def next_random() -> float:

@@ -67,7 +67,7 @@ class Data:
     `told_epochs` the training loaders have a sampler of the user's own, which begins so many batches further on as the
     epoch is whose number `set_epoch` has told it. `promised` is what the training loader's length says, 0 for the
     truth; `reloaded` is how many batches the training loaders have that are asked for after the first one, 0 for as
-    many.
+    many. With `hyperparameter` the data module has one, which it is given: arg4=4.
     """
 
     train: int = 3
@@ -91,6 +91,7 @@ class Data:
     told_epochs: bool = False
     promised: int = 0
     reloaded: int = 0
+    hyperparameter: bool = False
     transfers: Tuple[str, ...] = TRANSFERS
 
     @property
@@ -158,6 +159,9 @@ class Scenario:
 
     "resume-last" goes on from the last checkpoint that a ModelCheckpoint has saved, the newest one; where it has saved
     none, the fit begins anew.
+
+    "freeze" and "unfreeze" are the module's methods, between two calls. "load" has the module's class load what was
+    saved: the calls that follow give that module to the same trainer.
 
     "another" makes another module and data module, which the calls that follow give to the same trainer. "append"
     appends one more recording callback, numbered after all others, to `trainer.callbacks`.
@@ -255,6 +259,11 @@ class Scenario:
     def spawns(self) -> bool:
         """Whether none of them is the one that made the call."""
         return bool(self.option("strategy") == "ddp_spawn")
+
+    @property
+    def has_logger(self) -> bool:
+        """Whether there is something for one."""
+        return bool(self.model.logs or self.lr_monitor or self.model.hyperparameters) and not self.spawns
 
     @property
     def starts_programs(self) -> bool:

@@ -126,6 +126,9 @@ ARGUMENTS = {
 }
 
 # Spans of receivers that have no hooks: the calls of the user, and what optimizers and schedulers do.
-CALLS = ("fit", "validate", "test", "predict", "save_checkpoint", "step")
+CALLS = (
+    *("fit", "validate", "test", "predict", "save_checkpoint", "step"),
+    *("freeze", "unfreeze", "load_from_checkpoint"),
+)
 
 HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *WRITES, *CALLS)))

@@ -11,13 +11,14 @@ import functools
 import inspect
 import os
 import types
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
 import torch
 
 from .described import (
     combined,
     describe,
+    described_arguments,
     described_hiddens,
     described_indices,
     described_outputs,
@@ -31,7 +32,7 @@ from .described import (
     row_of,
     said,
 )  # fmt: skip
-from .effects import Observer, autocasts, next_random, rounded, weights_in
+from .effects import Observer, autocasts, next_random, rounded, weights_in, weights_of
 from .experiment import STEPS, When
 from .hooks import ARGUMENTS, EPOCH_ENDS, LOADERS
 
@@ -63,6 +64,7 @@ class Recorder(Observer):
         self.writer, self.nesting, self.in_parts, self.in_shares = writer, nesting, in_parts, in_shares
         self.tells_samples = in_shares  # which ones a hook gets
         self.tells_random = False  # which number comes next, where a step draws one
+        self.keeps_arguments = False  # as hyperparameters of the module
         self.tells_bar = False  # what the progress bar shows, as an epoch ends
         self.blind = False  # reading effects where a user's call ends only, to see that elsewhere it changes nothing
         self.kinds: Dict[Any, Any] = {}  # of callbacks that record, by the class that each is derived from
@@ -72,6 +74,7 @@ class Recorder(Observer):
         self.folders: List[str] = []  # of callbacks that save, where this process is to look into them
         self.checkpoint = ""  # the file that a scenario saves to, each process to one of its own name
         self._handed: Optional[Dict[str, List[Any]]] = None  # what a logger was given in this call, if there is one
+        self._told: Set[str] = set()  # of which hyperparameters it was told
         self._experiment = "open"  # the logger's
 
     # ---- spans -----------------------------------------------------------------------------------
@@ -82,6 +85,7 @@ class Recorder(Observer):
         is_run = receiver == "trainer" and hook != "save_checkpoint"
         if is_run and self._handed is not None:
             self._handed.clear()
+            self._told.clear()
             self._experiment = "open"
         self.event("B", receiver, hook, args)
         self._depth += 1
@@ -105,6 +109,15 @@ class Recorder(Observer):
         if is_run and self._handed is not None and hook != "predict":
             given = [(name, value) for name, values in sorted(self._handed.items()) for value in values]
             args = dict(args, logger_names=[name for name, _ in given], logger_values=[value for _, value in given])
+        if is_run and self.keeps_arguments:
+            args = dict(args, hparams=described_arguments(self.module.hparams))
+            args.update({"logger_hparams": sorted(self._told)} if hook == "fit" else {})
+        if receiver == "module" and hook in ("freeze", "unfreeze"):
+            args = dict(args, requires_grad=sum(p.requires_grad for p in self.module.parameters()))
+        if hook == "load_from_checkpoint":
+            args = dict(args, weights=weights_of(result.state_dict()))
+            if self.keeps_arguments:
+                args.update(hparams=described_arguments(result.hparams), arguments=described_arguments(result.given))
         if receiver == "module" and (hook in STEPS.values() or hook.endswith("_step_end")):
             args = dict(args, **self._values("returned", result))
         if hook == "fit" and self.folders:
@@ -149,8 +162,8 @@ class Recorder(Observer):
             for name in metrics.keys() - {"epoch"}:
                 handed.setdefault(name, []).append(rounded(metrics[name]))
 
-        def log_hyperparams(_: Any, *given: Any, **more: Any) -> None:
-            pass
+        def log_hyperparams(_: Any, params: Any, *__: Any) -> None:
+            self._told.update(described_arguments(params))
 
         def finalize(_: Any, status: str) -> None:
             self._experiment = "closed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-__all__ = ["LOSSES", "Log", "Model"]
+__all__ = ["ARGUMENTS", "CHANGED", "LOSSES", "Log", "Model"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ LOSSES = (
 )
 
 
+# What a module with hyperparameters is given. By default each of them is None.
+ARGUMENTS = {"arg1": 1, "arg2": "abc", "arg3": 3.14}
+CHANGED = 2  # what becomes of the first
+
+
 @dataclass(frozen=True)
 class Model:
     """What the module defines beyond the hooks that every recording module has.
@@ -96,6 +101,11 @@ class Model:
     `own_plateau` one of a class of the user's own, which the lr_dict says reacts to a value; without `lr_dict` as it
     is; `unheeded` is a monitor in the lr_dict of one that needs no value. Its `scheduler_name`, and of several
     optimizers the index after that, is the name in the lr_dict.
+    With `hyperparameters` its __init__ takes those of ARGUMENTS, and saves "all" of them, those whose "names" it gives,
+    "twice" one of those, or all but one that it is to "ignore"; "object" has it take one dict of them, and save that;
+    "inherited" is "all", of a class that is derived from one that saves them, and gives it another value of the first.
+    Loggers are told of them unless `hyperparameters_logged` is false. With `hyperparameters_changed` the first is
+    another one by the end of __init__.
     `overrides`, of OVERRIDES, are hooks that the module has its own way; with `star_args` it takes the arguments of its
     batch hooks as `*args`, and so do the recording callbacks. `prepare_data_per_node` is the module's
     property of that name.
@@ -136,6 +146,16 @@ class Model:
     overrides: Tuple[str, ...] = ()
     star_args: bool = False
     prepare_data_per_node: bool = True
+    hyperparameters: str = ""
+    hyperparameters_logged: bool = True
+    hyperparameters_changed: bool = False
+
+    @property
+    def hparams(self) -> Tuple[str, ...]:
+        """What it keeps of its arguments, "arg1=1"."""
+        left_out = ("arg2",) if self.hyperparameters in ("names", "twice", "ignore") else ()
+        kept = dict(ARGUMENTS, arg1=CHANGED) if self.hyperparameters_changed else ARGUMENTS
+        return tuple("%s=%s" % (name, kept[name]) for name in sorted(kept) if name not in left_out)
 
     @property
     def returns_form(self) -> str:

@@ -18,6 +18,7 @@ from .scenario_values import ScenarioError, each_of, natural, number, one_of, sh
 __all__ = [
     "ACTS_IN",
     "EPOCH_HOOKS",
+    "FORMS_OF_HYPERPARAMETERS",
     "LOGGING_HOOKS",
     "MOST_CALLBACKS",
     "check",
@@ -26,6 +27,7 @@ __all__ = [
 CALLS = (
     *("fit", "validate", "test", "predict", "predict-unreturned"),
     *("save", "resume", "resume-last", "test-best", "test-last", "test-none", "another", "append"),
+    *("freeze", "unfreeze", "load"),
 )
 SOURCES = ("module", "datamodule", "argument", "train-datamodule", "fit-datamodule")
 # What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
@@ -35,7 +37,9 @@ NEEDS = (
     *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
     *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
     *("accumulation-by-epoch", "another-module", "no-grad", "log-dict-batch-size", "own-plateau"),
+    *("hyperparameters", "freezing", "loading"),
 )
+FORMS_OF_HYPERPARAMETERS = ("", "all", "names", "twice", "ignore", "object", "inherited")
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
 # The actions that mean something in a few hooks only.
@@ -69,6 +73,7 @@ def check(scenario: Scenario) -> None:
     """Raises ScenarioError for the first thing in it that means nothing, or does not go together with the rest."""
     name, model = scenario.name, scenario.model
     _check_calls(scenario)
+    _check_between(scenario)
     if not 0 <= scenario.callbacks <= MOST_CALLBACKS:
         raise ScenarioError("%s: callbacks: %r; 0 to %d are accepted" % (name, scenario.callbacks, MOST_CALLBACKS))
     _check_data(scenario)
@@ -120,6 +125,8 @@ def _check_calls(scenario: Scenario) -> None:
                 words = "one process, no fit that goes on from a checkpoint, and a call behind it"
                 raise ScenarioError("%s: %s needs %s" % (name, call, words))
             continue
+        if call in ("freeze", "unfreeze", "load"):
+            continue
         stage = call.split("-")[0]
         stage = {"fit": "train", "resume": "train", "save": "train", "validate": "val"}.get(stage, stage)
         if not scenario.loaders(stage):
@@ -134,6 +141,27 @@ def _check_calls(scenario: Scenario) -> None:
             raise ScenarioError("%s: resume-last needs a model_checkpoint of everything, without a monitor" % name)
         if call == "validate" and "validation_step" in scenario.model.lacks:
             raise ScenarioError("%s: validate needs the validation_step that model.lacks takes away" % name)
+
+
+def _check_between(scenario: Scenario) -> None:
+    """What goes together with calls of the module's own methods."""
+    name, calls, model = scenario.name, scenario.calls, scenario.model
+    own = [call for call in calls if call in ("freeze", "unfreeze", "load")]
+    if own and (calls[-1] in own or scenario.spawns or model.layers_in_setup):
+        words = "a call behind it, no layers_in_setup, and processes that are not spawned"
+        raise ScenarioError("%s: %s needs %s" % (name, own[-1], words))
+    frozen = False
+    for call in calls:
+        frozen = call == "freeze" or (frozen and call not in ("unfreeze", "resume", "resume-last", "another", "load"))
+        if frozen and call == "fit":
+            raise ScenarioError("%s: a fit of what is frozen: unfreeze it before" % name)
+    if "load" not in calls:
+        return
+    givers = [each.given for each in scenario.early_stopping] + [each.given for each in scenario.model_checkpoint]
+    own_callbacks = model.callbacks or "module" in givers
+    if not scenario.saves or scenario.processes > 1 or scenario.data_parallel or own_callbacks or scenario.resumes:
+        words = 'a "save", one process and device, no callbacks of the module, and no fit that goes on'
+        raise ScenarioError("%s: load needs %s" % (name, words))
 
 
 def _check_data(scenario: Scenario) -> None:
@@ -154,6 +182,10 @@ def _check_data(scenario: Scenario) -> None:
     each_of(name + ": data.transfers", data.transfers, TRANSFERS)
     if data.transfers != TRANSFERS and not data.has_datamodule:
         raise ScenarioError("%s: data.transfers are a data module's: set data.source" % name)
+    if data.hyperparameter and not (data.has_datamodule and scenario.model.hyperparameters):
+        raise ScenarioError("%s: data.hyperparameter needs a data module, and model.hyperparameters" % name)
+    if scenario.model.hyperparameters and scenario.spawns:
+        raise ScenarioError("%s: model.hyperparameters needs processes that are not spawned" % name)
     one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
     _check_lengths(scenario)
@@ -232,6 +264,10 @@ def _check_model(name: str, model: Model) -> None:
     one_of(name + ": model.form", model.form, ("", *FORMS))
     natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
     each_of(name + ": model.overrides", model.overrides, OVERRIDES)
+    one_of(name + ": model.hyperparameters", model.hyperparameters, FORMS_OF_HYPERPARAMETERS)
+    for way, is_set in (("logged", not model.hyperparameters_logged), ("changed", model.hyperparameters_changed)):
+        if is_set and not model.hyperparameters:
+            raise ScenarioError("%s: model.hyperparameters_%s needs model.hyperparameters" % (name, way))
     if model.closure and not model.manual:
         raise ScenarioError("%s: model.closure needs model.manual" % name)
     if model.plain and (not model.manual or model.optimizers > 1):
@@ -270,6 +306,9 @@ def _check_needs(scenario: Scenario) -> None:
         (scenario.option("strategy") == "ddp", 'trainer.strategy="ddp"', "distributed"),
         (scenario.launched, "launched", "launched"),
         ("another" in scenario.calls, "another", "another-module"),
+        ("load" in scenario.calls, "load", "loading"),
+        ("freeze" in scenario.calls or "unfreeze" in scenario.calls, "it freezes the module", "freezing"),
+        (bool(model.hyperparameters), "model.hyperparameters", "hyperparameters"),
         (model.own_plateau, "model.own_plateau", "own-plateau"),
         (scenario.changes_windows, "trainer.accumulate_grad_batches of epochs", "accumulation-by-epoch"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),

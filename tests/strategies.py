@@ -15,7 +15,7 @@ from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import ScenarioError, scenario_of
 from conformance.scenario_devices import ALONE_IN
 from conformance.scenario_module import LOSSES, Log, Model
-from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, LOGGING_HOOKS
+from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, FORMS_OF_HYPERPARAMETERS, LOGGING_HOOKS
 from conformance.spec.contracts import expected
 
 __all__ = ["distributed_scenarios", "scenarios"]
@@ -99,7 +99,33 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     goes_on = goes_on and not (scenario.option("fast_dev_run") or scenario.data.promised or scenario.data.reloaded)
     if goes_on and draw(st.booleans()):
         scenario = replace(scenario, calls=("fit", "resume-last"), needs=(*scenario.needs, "checkpoints"))
+    if draw(st.integers(0, 3)) == 0:
+        scenario = draw(_with_own_methods(scenario))
     return scenario_of(scenario.to_dict())
+
+
+@st.composite
+def _with_own_methods(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """With hyperparameters, and calls of the module's own methods where they go with the rest."""
+    form = draw(st.sampled_from(FORMS_OF_HYPERPARAMETERS))
+    if form and not scenario.spawns:
+        logged, too = draw(st.booleans()), scenario.data.has_datamodule and draw(st.booleans())
+        model = replace(scenario.model, hyperparameters=form, hyperparameters_logged=logged,
+                        hyperparameters_changed=draw(st.booleans()))  # fmt: skip
+        data = replace(scenario.data, hyperparameter=too)
+        scenario = replace(scenario, model=model, data=data, needs=(*scenario.needs, "hyperparameters"))
+    first, *others = scenario.calls
+    ways = [
+        ((first, "freeze", *others), ("freezing",)), (("freeze", "unfreeze", *scenario.calls), ("freezing",)),
+        ((first, "unfreeze", *others), ("freezing",)), ((first, "freeze", "unfreeze", *others), ("freezing",)),
+        ((first, "save", "load", *others), ("checkpoints", "loading")),
+    ]  # fmt: skip
+    calls, needs = draw(st.sampled_from(ways))
+    given = replace(scenario, calls=calls, needs=tuple(dict.fromkeys((*scenario.needs, *needs))))
+    try:
+        return scenario_of(given.to_dict())
+    except ScenarioError:
+        return scenario
 
 
 @st.composite

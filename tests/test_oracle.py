@@ -122,7 +122,7 @@ WANTED = {
 def test_the_draws_come_to_what_they_are_for() -> None:
     seen: set[str] = set()
 
-    @settings(max_examples=400)
+    @settings(max_examples=600)
     @given(scenarios())
     def look(scenario: Scenario) -> None:
         if seen >= WANTED:

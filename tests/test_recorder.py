@@ -165,6 +165,38 @@ def test_what_an_evaluation_returned_is_told_at_its_end(recording: Recording) ->
     assert told == [([], []), ([], []), (["0/a", "0/b", "1/a"], [0.5, 2.0, 1.0]), (None, None), ("none", None)]
 
 
+def test_what_freeze_and_a_checkpoint_come_to_is_told_at_their_ends(recording: Recording, tmp_path: Path) -> None:
+    class Loaded(nn.Module):
+        """With layers, whose weights add up to 1 and 4 squared, and arguments that are hyperparameters."""
+
+        hparams, given = {"b": "x", "a": 1}, {"b": "x", "a": 1, "c": None}
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers, self.others = nn.Linear(1, 1), nn.Linear(1, 1)
+            self.layers.weight.data.fill_(2.0)
+            self.layers.bias.data.fill_(1.0)
+
+    recorder = recording.recorder
+    recorder.module = module = Loaded()
+    recorder.folders, recorder.keeps_arguments = [str(tmp_path / "folder"), str(tmp_path / "none")], True
+    (tmp_path / "folder").mkdir()
+    for name in ("a.ckpt", "b.ckpt"):
+        torch.save({"state_dict": module.state_dict()}, tmp_path / "folder" / name)
+        module.layers.bias.data.fill_(0.0)
+    logger = recorder.logger(object)
+    recorder.span("module", "freeze", lambda: module.requires_grad_(False), {})
+    recorder.span("module", "load_from_checkpoint", Loaded, {})
+    recorder.span("trainer", "fit", lambda: logger.log_hyperparams({"b": "x"}), {})
+    recorder.span("trainer", "fit", lambda: None, {})
+    freeze, load, *fits = (e.args for e in recording.events() if e.ph == "E")
+    assert freeze == {"requires_grad": 0}
+    assert load == {"weights": 5.0, "hparams": ["a=1", "b=x"], "arguments": ["a=1", "b=x", "c=None"]}
+    assert [(fit["hparams"], fit["logger_hparams"], fit["files"]) for fit in fits] == [
+        (["a=1", "b=x"], ["b=x"], [4.0, 5.0]), (["a=1", "b=x"], [], [4.0, 5.0])
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("gathers", [True, False])
 def test_a_logger_has_the_way_to_gather_only_where_the_trainers_gathers(recording: Recording, gathers: bool) -> None:
     """pytorch-lightning 1.5 hands values to it, and 1.9 refuses a logger that has its own."""

@@ -146,8 +146,16 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         (
             {"calls": ["fitt"]},
             "mine: calls: 'fitt' is none of 'fit', 'validate', 'test', 'predict', 'predict-unreturned', 'save', "
-            "'resume', 'resume-last', 'test-best', 'test-last', 'test-none', 'another', 'append'; did you mean 'fit'?",
+            "'resume', 'resume-last', 'test-best', 'test-last', 'test-none', 'another', 'append', 'freeze', "
+            "'unfreeze', 'load'; did you mean 'fit'?",
         ),
+        ({"calls": ["fit", "freeze"]}, "mine: freeze needs a call behind it, no layers_in_setup, and "),
+        ({"calls": ["freeze", "fit"]}, "mine: a fit of what is frozen: unfreeze it before"),
+        ({"calls": ["freeze", "unfreeze", "fit"]}, 'mine: it freezes the module: add needs = ["freezing"]'),
+        ({"calls": ["fit", "load", "fit"]}, 'mine: load needs a "save", one process and device, no callbacks'),
+        ({"model": {"hyperparameters": "some"}}, "mine: model.hyperparameters: 'some' is none of '', 'all', 'names', "),
+        ({"model": {"hyperparameters_logged": False}}, "mine: model.hyperparameters_logged needs model."),
+        ({"data": {"hyperparameter": True}}, "mine: data.hyperparameter needs a data module, and model."),
         ({"calls": ["test"]}, "mine: test needs batches: set data.test"),
         ({"data": {"train": 0}}, "mine: fit needs batches: set data.train"),
         ({"calls": ["validate"], "data": {"val": [1]}, "model": {"lacks": ["validation_step"]}},

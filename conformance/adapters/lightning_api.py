@@ -128,6 +128,7 @@ class LightningLikeAdapter:
         recorder = Recorder(writer, when, scenario.data.nesting, scenario.data_parallel, shares)
         recorder.blind, recorder.tells_samples = self.blind, shares or scenario.shuffles
         recorder.tells_random = scenario.model.draws
+        recorder.keeps_arguments = bool(scenario.model.hyperparameters)
         recorder.tells_bar = any(log.prog_bar for log in scenario.model.logs)
         recorder.checkpoint = os.path.join(folder, "%d.ckpt" % rank)
         recorder.folders = [os.path.join(folder, each.given) for each in scenario.model_checkpoint if rank == 0]
@@ -152,6 +153,14 @@ class LightningLikeAdapter:
                 continue
             if function == "another":
                 module, datamodule, _ = self.build(scenario, recorder)
+                recorder.begin_anew(module, trainer)
+                continue
+            if function in ("freeze", "unfreeze"):
+                recorder.span("module", function, getattr(module, function), {})
+                continue
+            if function == "load":
+                load = functools.partial(type(module).load_from_checkpoint, recorder.checkpoint)
+                module = recorder.span("module", "load_from_checkpoint", load, {})
                 recorder.begin_anew(module, trainer)
                 continue
             if function.startswith("resume"):
@@ -181,7 +190,7 @@ class LightningLikeAdapter:
             options[self.checkpointing] = True
         if options["max_epochs"] not in (-1, None):
             options["max_epochs"] += resumed != ""
-        if (scenario.model.logs or scenario.lr_monitor) and not scenario.spawns:
+        if scenario.has_logger:
             loggers = self.api.loggers
             base = getattr(loggers, "Logger", None)
             if base is None:  # as it was called until 1.6
@@ -221,14 +230,16 @@ class LightningLikeAdapter:
         if own:
             base.configure_callbacks = lambda self: own
         again = self.again, "module", scenario.to_dict()
-        module = recorder.recording(base, self._module_hooks(base, scenario), "module", (_unrecorded, again))()
+        module = recorder.recording(base, self._module_hooks(base, scenario), "module", (_unrecorded, again))
+        module = module(**scenario_model.arguments(scenario))
         datamodule = None
         if scenario.data.has_datamodule:
             base = self.base("datamodule", scenario)
             hooks = [h for h in self.data_hooks if h in vars(base) or (h not in OWN_STEPS and hasattr(base, h))]
             again = self.again, "datamodule", scenario.to_dict()
             hooks = [h for h in _overridable(hooks, scenario) if h not in TRANSFERS or h in scenario.data.transfers]
-            datamodule = recorder.recording(base, hooks, "datamodule", (_unrecorded, again))()
+            datamodule = recorder.recording(base, hooks, "datamodule", (_unrecorded, again))
+            datamodule = datamodule(**{"arg4": 4} if scenario.data.hyperparameter else {})
         return module, datamodule, callbacks
 
     def appended(self, recorder: Recorder, trainer: Any) -> Any:

@@ -7,6 +7,7 @@ rebuild it exactly. Runs in the trainer's own world: torch and the standard libr
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import time
 from contextlib import nullcontext
@@ -19,10 +20,11 @@ from torch import nn
 from ..described import STAGES
 from ..experiment import STEPS, Scenario
 from ..hooks import OWN_STEPS, TRANSFERS
+from ..scenario_module import ARGUMENTS, CHANGED
 from .data import CustomBatch, NamedBatch, loaders, unpack
 from .optimization import configured, overrides
 
-__all__ = ["datamodule_class", "model_class", "with_star_args"]
+__all__ = ["arguments", "datamodule_class", "model_class", "with_star_args"]
 
 # Weights and bias of the layers: one for each optimizer.
 LAYERS = (([0.25, -0.5, 0.75, 0.125], 0.0625), ([-0.25, 0.5, 0.125, 0.25], 0.5))
@@ -36,8 +38,11 @@ def model_class(base: type, scenario: Scenario) -> type:
     is_tuple = data.batch in ("tuple", "named")
     whole = is_tuple and not data.train_loaders and not scenario.model.truncated_bptt_steps
 
-    def __init__(self: Any) -> None:
-        base.__init__(self)  # type: ignore[misc]
+    if scenario.model.hyperparameters:
+        base = _keeping(base, scenario)
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        base.__init__(self, *args, **kwargs)  # type: ignore[misc]
         self.layers = nn.ModuleList()
         if not scenario.model.layers_in_setup:
             build(self)
@@ -53,6 +58,9 @@ def model_class(base: type, scenario: Scenario) -> type:
             self.eval()
         if not scenario.model.prepare_data_per_node:
             self.prepare_data_per_node = False
+
+    # Trainers look which arguments it has.
+    __init__.__signature__ = inspect.signature(base.__init__)  # type: ignore[attr-defined,misc]
 
     def build(self: Any) -> None:
         for weights, bias in LAYERS[: scenario.model.optimizers]:
@@ -211,6 +219,43 @@ def model_class(base: type, scenario: Scenario) -> type:
     return type("ScenarioModel", (base,), body)
 
 
+def arguments(scenario: Scenario) -> Dict[str, Any]:
+    """What the scenario's module is made with."""
+    form = scenario.model.hyperparameters
+    return {} if not form else {"params": dict(ARGUMENTS)} if form == "object" else dict(ARGUMENTS)
+
+
+def _keeping(base: Any, scenario: Scenario) -> Any:
+    """The base with an __init__ that saves its hyperparameters; `given` is what it was called with."""
+    form, changed = scenario.model.hyperparameters, scenario.model.hyperparameters_changed
+    settings = {} if scenario.model.hyperparameters_logged else {"logger": False}
+    calls: Dict[str, List[Tuple[str, ...]]] = {"names": [("arg1", "arg3")], "twice": [("arg1",), ("arg3",)]}
+
+    class Keeping(base):  # type: ignore[misc]
+        def __init__(self, arg1: Any = None, arg2: Any = None, arg3: Any = None) -> None:
+            super().__init__()
+            self.given = {"arg1": arg1, "arg2": arg2, "arg3": arg3}
+            for names in calls.get(form, [()]):
+                self.save_hyperparameters(*names, **settings, **({"ignore": "arg2"} if form == "ignore" else {}))
+            if changed:
+                self.hparams.arg1 = CHANGED
+
+    class Inheriting(Keeping):
+        def __init__(self, arg1: Any = None, arg2: Any = None, arg3: Any = None) -> None:
+            super().__init__(0, arg2, arg3)
+            self.given["arg1"] = arg1
+
+    class KeepingObject(base):  # type: ignore[misc]
+        def __init__(self, params: Any = None) -> None:
+            super().__init__()
+            self.given = dict(params or {})
+            self.save_hyperparameters(params, **settings)
+            if changed:
+                self.hparams.arg1 = CHANGED
+
+    return {"object": KeepingObject, "inherited": Inheriting}.get(form, Keeping)
+
+
 def with_star_args(base: type, of_callback: bool) -> Dict[str, Any]:
     """The batch hooks of a module or callback, as somebody writes them who names none of their arguments."""
 
@@ -311,10 +356,15 @@ def spread(values: torch.Tensor) -> torch.Tensor:
 
 def datamodule_class(base: type, scenario: Scenario) -> type:
     """The user's data module, with the loaders the scenario has."""
+    class Keeping(base):  # type: ignore[misc]
+        def __init__(self, arg4: Any = None) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
     stages = ("train",) if scenario.data.source == "train-datamodule" else STAGES
     left_out = set(TRANSFERS) - set(scenario.data.transfers)
     body = {hook: method for hook, method in _data_hooks(base, scenario, stages).items() if hook not in left_out}
-    return type("ScenarioData", (base,), body)
+    return type("ScenarioData", (Keeping if scenario.data.hyperparameter else base,), body)
 
 
 def _data_hooks(base: type, scenario: Scenario, stages: Iterable[str] = STAGES) -> Dict[str, Any]:

@@ -18,7 +18,7 @@ __all__ = ["Argument", "Changes", "Effect", "Handed", "Logged", "Parts", "Update
 # What a program may know nothing of, beside what only formulas tell: it is judged where it was recorded.
 TOLD = (
     *("outputs_keys", "outputs_graph", "outputs_values", "results_values", "returned_names", "returned_values"),
-    *("kept", "found", "complete", "status", "files"),
+    *("kept", "found", "complete", "status", "files", "hparams", "logger_hparams"),
 )
 
 

@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 # The families in the order in which a run comes to them; others follow.
 IN_ORDER = (
     "structure run fit sanity train transfer accumulation optimization skip manual tbptt val epoch test predict "
-    "modes log callbacks checkpoint data dp ddp given"
+    "modes log callbacks checkpoint module data dp ddp given"
 ).split()
 
 

@@ -39,6 +39,7 @@ FAMILIES = {
     "epoch": "how many epochs, steps and validations",
     "log": "self.log: values, reductions, names",
     "checkpoint": "checkpoints, and going on from one",
+    "module": "the module's own methods, and its hyperparameters",
     "callbacks": "EarlyStopping and ModelCheckpoint",
     "skip": "None, -1, and a closure that is not called",
     "run": "exceptions and Ctrl-C",

@@ -312,5 +312,5 @@ class Callbacks(Checkpoints, Plan):
         if self.resuming:
             self.checked = dict(self.resuming["checked"])
             were, self.files = self.files, deepcopy(self.resuming["files"])
-            # What a run has saved later than the checkpoint is written over, or removed when it has come as far [R81].
+            # What a run has saved later than the checkpoint is left to the engine's own tests [R81].
             self.knows_files = all(sorted(were[name].left) == sorted(files.all) for name, files in self.files.items())

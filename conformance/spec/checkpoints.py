@@ -6,6 +6,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from ..scenario_module import ARGUMENTS
 from .oracle import Oracle
 from .state import Events
 
@@ -37,7 +38,7 @@ class Checkpoints(Oracle):
         """Another trainer and module, which know nothing yet; the trainer trains for one epoch more."""
         self.epoch = self.step = self.uncounted = 0
         self.should_stop = False
-        self.new_module()
+        self.begin_anew()
         self.nothing_logged()
         self.recalls_another = self.rank > 0  # the file is that of process 0, with what it has logged [R102]
         self.options["max_epochs"] += self.options["max_epochs"] != -1
@@ -47,9 +48,37 @@ class Checkpoints(Oracle):
         self.numbers = self.untrained()
         self.put_into_mode(not self.s.model.starts_in_eval)
         self.layer_into_eval()
-        self.attached = self.thawed = False
+        self.attached = self.thawed = self.is_frozen = self.released = False
         self.grads = ["none"] * self.s.model.optimizers
+
+    def begin_anew(self) -> None:
+        """Another module, and another data module."""
+        self.new_module()
         self.times_logged, self.asked = {}, 0
+
+    def hparams(self) -> list[str]:
+        """Which arguments a module keeps [R50]."""
+        return [*self.s.model.hparams]
+
+    def hparams_told(self) -> list[str]:
+        """What loggers are told of them: what they are as the fit starts [R51]."""
+        return self.hparams()
+
+    def load_from_checkpoint(self) -> Events:
+        """Another module, made with the hyperparameters that were saved, then given the weights [R52]."""
+        yield self.event("B", "module", "load_from_checkpoint", {})
+        self.found = self.saved["put"]
+        yield from self.span("module", "on_load_checkpoint", None, {})
+        saved = deepcopy(self.saved["numbers"])
+        saved.bring(saved.layers)
+        made: dict[str, Any] = {}
+        if self.is_computed:
+            made["weights"] = sum(weight**2 for layer in saved.layers for weight in layer)
+        if kept := self.hparams() if self.s.model.hyperparameters else []:
+            made |= {"hparams": kept, "arguments": sorted(kept + ["arg2=None"] * (len(kept) < len(ARGUMENTS)))}
+        yield self.event("E", "module", "load_from_checkpoint", made)
+        self.new_module()
+        self.numbers.layers, self.numbers.begun = saved.layers, saved.begun
 
     def load(self) -> Events:
         """What a fit that goes on from a checkpoint is given: the weights, and all that belongs to them [R43]."""

@@ -119,11 +119,21 @@ class Lightning14(Lightning15):
         outputs = [each for each in by_place if each]
         return outputs[0] if len(outputs) == 1 else outputs
 
+    # ---- hyperparameters ----------------------------------------------------------------------------
+
+    def hparams(self) -> list[str]:
+        """Of two classes' arguments of one name the parent's, unless that is changed later."""
+        return super().hparams() if self.s.model.hyperparameters_changed else self.hparams_told()
+
+    def hparams_told(self) -> list[str]:
+        told = super().hparams_told()
+        return ["arg1=0", *told[1:]] if self.s.model.hyperparameters == "inherited" else told
+
     # ---- data --------------------------------------------------------------------------------------
 
     def handed(self) -> dict[str, list[float]]:
         """In all processes what a callback gives them, and in process 0 the rest."""
-        handed = self.logged.handed.items()
+        handed = super().handed().items()
         return {name: values for name, values in handed if not self.rank or name.startswith(("rate", "lr-"))}
 
     def begin_call(self) -> None:

@@ -281,9 +281,9 @@ class Lightning15(Lightning1):
             raise UserError(OWN_WORDS)
         yield from super().evaluation_batches(name, stage, at_most)
 
-    def new_module(self) -> None:
+    def begin_anew(self) -> None:
         """Another data module is prepared as well."""
-        super().new_module()
+        super().begin_anew()
         self.called_once, self.keeps_datamodule = set(), False
 
     def receivers(self, hook: str) -> list[str]:

@@ -5,6 +5,7 @@ Beside `callbacks.py` and `checkpoints.py`, as `lightning.py` is beside `pseudoc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .callbacks import File
@@ -72,9 +73,14 @@ class LightningCallbacks(Pseudocode):
 
     # ---- loggers -----------------------------------------------------------------------------------
 
-    def handed(self) -> dict[str, list[float]]:
+    @property
+    def has_loggers(self) -> bool:
         """In every process: which of them writes is a logger's own affair."""
-        return self.logged.handed
+        return not self.options["fast_dev_run"]
+
+    def hparams_told(self) -> list[str]:
+        """What they were when they were kept."""
+        return [*replace(self.s.model, hyperparameters_changed=False).hparams]
 
     # ---- from a checkpoint -------------------------------------------------------------------------
 

@@ -250,6 +250,16 @@ class Oracle(State):
         stage, loader, _ = parts(self.batch)[0] if self.batch else ("train", 0, 0)
         return loader if stage != "train" and len(self.s.loaders(stage)) > 1 else None
 
+    def freeze(self, function: str) -> Events:
+        """`freeze`, for inference, or `unfreeze`, for training: all parameters, and the mode."""
+        yield self.event("B", "module", function, {})
+        self.is_frozen = function == "freeze"
+        self.released = self.s.model.frozen and not self.is_frozen
+        self.thawed, self.numbers.frozen = self.released, self.numbers.frozen and not self.released
+        self.put_into_mode(not self.is_frozen)
+        parameters = 2 * self.s.model.optimizers - self.s.model.shared
+        yield self.event("E", "module", function, {"requires_grad": 0 if self.is_frozen else parameters})
+
     def effects_of(self, hook: str) -> None:
         """What the documented default of a hook changes by its end."""
         if hook.endswith("_model_eval"):

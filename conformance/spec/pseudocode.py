@@ -292,7 +292,13 @@ class Pseudocode(Batch, Callbacks):
             yield from self.save()
             return
         if function == "another":
-            self.new_module()
+            self.begin_anew()
+            return
+        if function in ("freeze", "unfreeze"):
+            yield from self.freeze(function)
+            return
+        if function == "load":
+            yield from self.load_from_checkpoint()
             return
         if function == "append":
             self.append_callback()
@@ -410,22 +416,38 @@ class Pseudocode(Batch, Callbacks):
         return raised.text.startswith("KeyboardInterrupt")
 
     def handed(self) -> dict[str, list[float]]:
-        """What loggers were given: they are of process 0 alone [R106]."""
-        return {} if self.rank else self.logged.handed
+        """What loggers were given."""
+        return self.logged.handed if self.has_loggers else {}
+
+    @property
+    def has_loggers(self) -> bool:
+        """Whether there are any: they are of process 0 alone [R106]; and none with fast_dev_run."""
+        return not (self.rank or self.options["fast_dev_run"])
 
     def made(self, function: str) -> dict[str, Any]:
         """What the call has come to: predictions, or what it returns and a logger was given."""
+        made = self.kept(function)
         if function == "predict":
-            return {"results": self.predictions if self.returns_predictions else None}
-        made: dict[str, Any] = {}
+            return {**made, "results": self.predictions if self.returns_predictions else None}
         if function == "fit" and self.saving and self.knows_files and self.is_computed and not self.rank:
             made["files"] = self.files_left()
-        if not (self.s.model.logs or self.s.lr_monitor) or not self.is_computed:
+        if not self.s.has_logger or not self.is_computed:
             return made
-        handed = {} if self.options["fast_dev_run"] else self.handed()
-        given = [(name, value) for name, values in sorted(handed.items()) for value in values]
+        given = [(name, value) for name, values in sorted(self.handed().items()) for value in values]
         made |= {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
         return {**made, **self.returned(function)}
+
+    def kept(self, function: str) -> dict[str, Any]:
+        """The module's hyperparameters; a fit tells loggers of them, and of those of the data module [R51]."""
+        model = self.s.model
+        if not model.hyperparameters:
+            return {}
+        kept: dict[str, Any] = {"hparams": self.hparams()}
+        if function == "fit" and self.status == "finished":  # else it may have been too early
+            told = self.hparams_told() if model.hyperparameters_logged else []
+            told += ["arg4=4"] if self.datamodule() and self.s.data.hyperparameter else []
+            kept["logger_hparams"] = told if self.has_loggers else []
+        return kept
 
     def returned(self, function: str) -> dict[str, Any]:
         """What the call returns, of what was logged; another's predictions not."""

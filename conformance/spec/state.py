@@ -67,6 +67,7 @@ class State:
         self.saves_weights_only = False  # in the checkpoint that is being saved
         self.put: list[str] = []  # the callbacks that have put something into the checkpoint that was saved last
         self.found: list[str] = []  # likewise, into the one that is loaded
+        self.is_frozen = self.released = False  # by `freeze`; by `unfreeze`, what the module had frozen itself
         self.thawed = False  # whether parameters require gradients that did not
         self.made_thawed = False  # whether they did as the optimizers were made
         self.grad_enabled: bool | None = True  # None: as the caller of fit has it
@@ -123,7 +124,7 @@ class State:
 
     def thaw(self) -> None:
         """The module releases the biases, from the second epoch on."""
-        self.thawed = self.s.model.thaws and self.epoch > 0
+        self.thawed = self.released or (self.s.model.thaws and self.epoch > 0)
         self.numbers.frozen = self.s.model.frozen and not self.thawed
 
     @property
@@ -156,7 +157,7 @@ class State:
             fx["grad_enabled"] = self.grad_enabled
         if hook in STEPS.values():
             fx["autocast"] = self.options["precision"] != 32  # [R72]
-        if (ph, hook) == ("B", "on_train_end") and (self.s.model.logs or self.s.lr_monitor) and self.s.processes == 1:
+        if (ph, hook) == ("B", "on_train_end") and self.s.has_logger and self.s.processes == 1:
             fx["experiment"] = "open"
         if not self.withheld:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
@@ -167,7 +168,7 @@ class State:
                 fx["gradients"] = self.numbers.gradient_sums
         if self.attached and self.s.model.optimizer != "none":
             fx["trainable"] = self.everybody if self.optimizer_idx is None else [self.optimizer_idx]
-            fx["trainable"] = [] if self.thawed and not self.made_thawed else fx["trainable"]
+            fx["trainable"] = [] if self.is_frozen or (self.thawed and not self.made_thawed) else fx["trainable"]
         if self.stage is not None:
             fx["stage"], fx["device"] = self.stage, OWN_WORDS  # whichever device, it stays there
         elif receiver == "trainer" and ph == "E" and hook != "save_checkpoint":
