@@ -136,9 +136,12 @@ def _check_calls(scenario: Scenario) -> None:
         if call.startswith(("test-", "resume-")) and not (saves and all(saves) and calls[0] == "fit"):
             raise ScenarioError("%s: %s needs a fit before it, and a model_checkpoint that saves it" % (name, call))
         if call == "resume-last" and [
-            saving for saving in scenario.model_checkpoint if saving.save_weights_only or saving.monitor
+            saving
+            for saving in scenario.model_checkpoint
+            if saving.save_weights_only or (saving.monitor and not saving.save_last)
         ]:
-            raise ScenarioError("%s: resume-last needs a model_checkpoint of everything, without a monitor" % name)
+            words = "a model_checkpoint of everything, without a monitor or with save_last"
+            raise ScenarioError("%s: resume-last needs %s" % (name, words))
         if call == "validate" and "validation_step" in scenario.model.lacks:
             raise ScenarioError("%s: validate needs the validation_step that model.lacks takes away" % name)
 

@@ -311,6 +311,11 @@ class Callbacks(Checkpoints, Plan):
         yield from super().load()
         if self.resuming:
             self.checked = dict(self.resuming["checked"])
-            were, self.files = self.files, deepcopy(self.resuming["files"])
+            were, saved = self.files, self.resuming["files"]
+            self.files = {name: self.known_again(files) for name, files in saved.items()}
             # What a run has saved later than the checkpoint is left to the engine's own tests [R81].
             self.knows_files = all(sorted(were[name].left) == sorted(files.all) for name, files in self.files.items())
+
+    def known_again(self, files: Files) -> Files:
+        """What a ModelCheckpoint that is in a checkpoint knows of its files."""
+        return deepcopy(files)

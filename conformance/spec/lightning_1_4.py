@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..experiment import Scenario
-from .callbacks import Callbacks
+from .callbacks import Callbacks, Files
 from .lightning import Lightning
 from .lightning_1_5 import Lightning15
 from .lightning_logged import Logged14
@@ -185,6 +185,12 @@ class Lightning14(Lightning15):
         for name in names if self.resuming else ():
             self.checked[name] = self.checked[names[-1]]
             self.stopping[name] = replace(self.stopping[name], patience=self.stopping[names[-1]].patience)
+
+    def known_again(self, files: Files) -> Files:
+        """The best are not, and stay; the last is written over."""
+        known = Files([*files.left, *(file for _, file in files.kept)])
+        known.last = files.last
+        return known
 
     def load_datamodule(self) -> Events:
         """It knows already."""

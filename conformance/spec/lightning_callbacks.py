@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .callbacks import File
+from .callbacks import File, Files
 from .lightning_logged import LoggedThere
 from .oracle import LOOKS_AT_RATES, UserError
 from .pseudocode import Pseudocode
@@ -102,6 +102,12 @@ class LightningCallbacks(Pseudocode):
         saved, self.resuming = self.resuming, {}
         self.batches_done = int(saved.get("batches_done", 0))
         return self.batches_done
+
+    def known_again(self, files: Files) -> Files:
+        """And not when it has saved one."""
+        known = super().known_again(files)
+        known.saved_at = -1
+        return known
 
     def load(self) -> Events:
         yield from super().load()
