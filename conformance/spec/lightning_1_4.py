@@ -179,6 +179,7 @@ class Lightning14(Lightning15):
 
     def load(self) -> Events:
         """A data module is told first; the state of the last one that stops is that of all of them."""
+        self.found = self.resuming.get("put", [])
         yield from super().load_datamodule()
         yield from super().load()
         names = [name for name in self.callbacks if name in self.stopping]
