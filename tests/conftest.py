@@ -84,7 +84,7 @@ def recorded(shared: Path) -> Callable[[str], Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when it is closed
             if not folder.exists():
                 begun = shared / f"{release}-begun"
-                scenarios = share(load_scenarios(), len(RELEASES), list(RELEASES).index(release))
+                scenarios = share(load_scenarios(), 3, list(RELEASES).index(release) % 3)
                 broken = {s.name: error for s, error in produce_traces(release, scenarios, begun) if error}
                 assert broken == {}
                 begun.replace(folder)
