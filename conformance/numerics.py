@@ -26,7 +26,7 @@ from typing import Any
 
 from .experiment import STEPS, Scenario
 
-__all__ = ["RATE", "About", "Numbers", "about", "agrees", "close", "parts", "sample"]
+__all__ = ["RATE", "About", "Numbers", "about", "agrees", "close", "parts", "sample", "squares"]
 
 Row = tuple[tuple[float, ...], float]
 Window = tuple[int, int] | None
@@ -88,6 +88,11 @@ def sample(stage: int, loader: int, batch: int, row: int) -> tuple[tuple[float, 
 def parts(batch: str) -> list[tuple[str, int, int]]:
     """Stage, loader and number of a batch as a trace has it, "train/0/2", or of those that it is made of."""
     return [(stage, int(loader), int(index)) for stage, loader, index in PART.findall(batch)]
+
+
+def squares(layers: list[list[float]]) -> float:
+    """The sum of the squares of all weights and biases."""
+    return sum(weight**2 for layer in layers for weight in layer)
 
 
 class Numbers:

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ..experiment import Saving, Scenario, Stopping
-from ..numerics import parts
+from ..numerics import parts, squares
 from .checkpoints import Checkpoints
 from .oracle import UserError
 from .outputs import form_of
@@ -30,6 +30,11 @@ class File(NamedTuple):
     has_callbacks: bool
     checked: dict[str, tuple[float, int]]  # what those that stop have seen
     put: list[str]
+
+
+def told(files: Iterable[File]) -> list[float]:
+    """What a trace tells of files: of each the sum of the squares of its weights, sorted."""
+    return sorted(squares(file.layers) for file in files)
 
 
 class Files:
@@ -248,8 +253,7 @@ class Callbacks(Checkpoints, Plan):
     def files_left(self) -> list[float]:
         """Of each file in the folders of those that save, the sum of the squares of its weights: as process 0 sees them
         when a fit is over."""
-        files = [file for each in self.files.values() for file in each.all]
-        return sorted(sum(weight**2 for layer in file.layers for weight in layer) for file in files)
+        return told([file for files in self.files.values() for file in files.all])
 
     # ---- one that writes predictions ----------------------------------------------------------------
 
@@ -314,7 +318,7 @@ class Callbacks(Checkpoints, Plan):
             were, saved = self.files, self.resuming["files"]
             self.files = {name: self.known_again(files) for name, files in saved.items()}
             # What a run has saved later than the checkpoint is left to the engine's own tests [R81].
-            self.knows_files = all(sorted(were[name].left) == sorted(files.all) for name, files in self.files.items())
+            self.knows_files = all(told(were[name].left) == told(files.all) for name, files in self.files.items())
 
     def known_again(self, files: Files) -> Files:
         """What a ModelCheckpoint that is in a checkpoint knows of its files."""

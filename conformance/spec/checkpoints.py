@@ -6,6 +6,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from ..numerics import squares
 from ..scenario_module import ARGUMENTS
 from .oracle import Oracle
 from .state import Events
@@ -73,7 +74,7 @@ class Checkpoints(Oracle):
         saved.bring(saved.layers)
         made: dict[str, Any] = {}
         if self.is_computed:
-            made["weights"] = sum(weight**2 for layer in saved.layers for weight in layer)
+            made["weights"] = squares(saved.layers)
         if kept := self.hparams() if self.s.model.hyperparameters else []:
             made |= {"hparams": kept, "arguments": sorted(kept + ["arg2=None"] * (len(kept) < len(ARGUMENTS)))}
         yield self.event("E", "module", "load_from_checkpoint", made)
