@@ -19,7 +19,7 @@ from .features import applies, features
 from .hooks import CALLS
 from .optimizers import OVERRIDES
 from .scenario import Scenario, ScenarioError, scenario_of
-from .scenario_rules import NEEDS
+from .scenario_keys import NEEDS
 from .scenario_values import each_of
 from .spec.contracts import CONTRACTS, DOCUMENTATION, expected
 from .spec.state import Expected

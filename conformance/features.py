@@ -16,6 +16,7 @@ PARTICULAR = frozenset(
     + "data-parallel distributed spawned shuffled alone no-grad".split()
     + "told-epochs promises-more promises-less reloaded".split()
     + "stopping:each-batch stopping:late source:train-datamodule source:fit-datamodule".split()
+    + "another-callbacks training-end-returns".split()
 )
 
 
@@ -84,6 +85,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         sizes = {data.batch_size, data.last}
         words |= {"data-parallel", "parts:%s" % ("uneven" if any(size % devices for size in sizes) else "even")}
         words |= {"parts:fewer"} if min(sizes) < devices else set()
+        words |= {"parts:one"} if devices == 1 else set()
     interval = scenario.option("val_check_interval")
     late = {log.name for log in model.logs if log.hook == "on_train_epoch_end"}
     flags = {
@@ -91,6 +93,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "stopping:late": "val_check_interval" not in scenario.trainer and not late.isdisjoint(
             each.monitor for each in scenario.early_stopping
         ),
+        "another-callbacks": "another" in scenario.calls and "new" in model.callbacks,
         "distributed": scenario.recorded > 1,
         "spawned": scenario.spawns,
         "launched": scenario.launched,
@@ -137,7 +140,10 @@ def features(scenario: Scenario) -> frozenset[str]:
         "several:train": bool(data.train_loaders),
         "lbfgs": model.optimizer == "lbfgs",
         "bare-scheduler": not model.lr_dict,
-        "scheduler-frequency": model.scheduler_frequency > 1,
+        "scheduler-frequency": any(model.frequency_of(index) > 1 for index in range(model.schedulers)),
+        "ends-return": model.ends_return,
+        "training-end-returns": model.ends_return and scenario.defines("training_epoch_end"),
+        "second-frequency": model.second_frequency > 0,
         "monitor": bool(model.monitor),
         "lenient": not model.strict,
         "unheeded": bool(model.unheeded),

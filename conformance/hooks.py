@@ -13,6 +13,7 @@ __all__ = [
     "DATA_HOOKS",
     "EPOCH_ENDS",
     "HOOKS",
+    "INIT_HOOKS",
     "LOADERS",
     "MODULE_HOOKS",
     "OWN_STEPS",
@@ -93,6 +94,9 @@ MODULE_HOOKS = (
 # Where it is recorded what the progress bar is to show.
 EPOCH_ENDS = ("on_train_epoch_end", "on_validation_epoch_end", "on_test_epoch_end")
 
+# Recorded of a module's own callback alone: the trainer's are initialized before there is anything to record.
+INIT_HOOKS = ("on_init_start", "on_init_end")
+
 # What a BasePredictionWriter has beside a callback's hooks.
 WRITES = ("write_on_batch_end", "write_on_epoch_end")
 
@@ -131,4 +135,4 @@ CALLS = (
     *("freeze", "unfreeze", "load_from_checkpoint"),
 )
 
-HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *WRITES, *CALLS)))
+HOOKS = tuple(dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *INIT_HOOKS, *WRITES, *CALLS)))

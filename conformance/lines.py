@@ -75,6 +75,8 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "metrics_graph": frozenset({bool}),
     "experiment": frozenset({str}),
     "bar": frozenset({list}),
+    "global_rank": frozenset({int}),
+    "local_rank": frozenset({int}),
 }
 _ITEMS: dict[str, tuple[frozenset[type], str]] = {  # of those effects that are lists
     "lr": (frozenset({int, float}), "number"),

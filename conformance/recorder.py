@@ -107,8 +107,9 @@ class Recorder(Observer):
             told = {"%d/%s" % (i, name): rounded(each[name]) for i, each in enumerate(result) for name in each}
             args = dict(args, returned_names=sorted(told), returned_values=[told[name] for name in sorted(told)])
         if is_run and self._handed is not None and hook != "predict":
-            given = [(name, value) for name, values in sorted(self._handed.items()) for value in values]
-            args = dict(args, logger_names=[name for name, _ in given], logger_values=[value for _, value in given])
+            given = [(name, *each) for name, handed in sorted(self._handed.items()) for each in handed]
+            names, values, steps = zip(*given) if given else ((), (), ())
+            args = dict(args, logger_names=list(names), logger_values=list(values), logger_steps=list(steps))
         if is_run and self.keeps_arguments:
             args = dict(args, hparams=described_arguments(self.module.hparams))
             args.update({"logger_hparams": sorted(self._told)} if hook == "fit" else {})
@@ -160,7 +161,7 @@ class Recorder(Observer):
 
         def log_metrics(_: Any, metrics: Mapping[str, Any], step: Optional[int] = None) -> None:
             for name in metrics.keys() - {"epoch"}:
-                handed.setdefault(name, []).append(rounded(metrics[name]))
+                handed.setdefault(name, []).append((rounded(metrics[name]), None if step is None else int(step)))
 
         def log_hyperparams(_: Any, params: Any, *__: Any) -> None:
             self._told.update(described_arguments(params))
@@ -181,6 +182,8 @@ class Recorder(Observer):
             fx["autocast"] = autocasts(self.module)
         if sees and self._handed is not None and (ph, hook) == ("B", "on_train_end"):
             fx["experiment"] = self._experiment
+        if sees and self.in_shares and (ph, receiver, hook) == ("B", "module", "setup"):
+            fx["global_rank"], fx["local_rank"] = int(self.module.global_rank), int(self.module.local_rank)
         if sees and self.tells_random and ph == "B" and hook in DRAW_AFTER:
             fx["random"] = next_random()
         if sees and self.tells_bar and ph == "B" and hook in EPOCH_ENDS:

@@ -43,8 +43,6 @@ def check_parts(scenario: Scenario) -> None:
         words = "no data.train_loaders, no transfer hooks (data.batch not \"custom\"), and automatic optimization"
         words = 'tensors, not data.batch "sequences"' if data.batch == "sequences" else words
         raise ScenarioError('%s: trainer.strategy="dp" needs %s' % (name, words))
-    if scenario.option("devices") < 2:
-        raise ScenarioError('%s: trainer.strategy="dp" needs trainer.devices, at least 2' % name)
     if data.batch_size > MOST_TOLD:
         raise ScenarioError('%s: trainer.strategy="dp" needs a data.batch_size of at most %d' % (name, MOST_TOLD))
 

@@ -76,15 +76,16 @@ class Model:
     """What the module defines beyond the hooks that every recording module has.
 
     `defines` lists optional hooks, `lacks` steps it does without; `returns` is the form of a step's output, "tensor"
-    or "dict", `eval_returns` that of validation and test steps where it is another, "none" included; `callbacks` are
+    or "dict", `eval_returns` that of validation and test steps where it is another, "none" included; with
+    `ends_return` each `*_epoch_end` that it defines returns a dict, of which nobody is to take notice; `callbacks` are
     those of `configure_callbacks`: "new" for one of a type of its own, "same" for one of the type of the trainer's,
     "base" for one of the type that theirs is derived from. With `frozen` the layers' biases do not require gradients,
     ever, or with `thaws` until the second epoch's on_train_epoch_start; with `shared` two of them are one, which both
     optimizers train; with `layers_in_setup` it is `setup` that makes the layers, unless they are there; with
     `layer_in_eval` the first layer is put into eval mode, when it is made and in each on_train_epoch_start; with
     `draws` each step draws a random number, as dropout does, that nothing depends on; with `halves` its
-    on_load_checkpoint puts weights of half the size in the place of those that a checkpoint holds.
-    `logs` are calls of `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
+    on_load_checkpoint puts weights of half the size in the place of those that a checkpoint holds. `logs` are calls of
+    `self.log`; true is short for the steps' losses, as "train_loss" and "eval_loss".
 
     `optimizers` is 1, or 2: then the module has two layers, whose outputs are added, and each optimizer, of the
     kind `optimizer`, trains one of them; each has its `scheduler`, "step" or "epoch", or "mixed": the first one's
@@ -96,11 +97,11 @@ class Model:
     `truncated_bptt_steps` is the module's property of that name; its hidden states count the pieces of a batch.
 
     `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
-    scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, and
-    `monitor` with `strict`, for one that halves the rate where that value is on a plateau, torch's, or with
-    `own_plateau` one of a class of the user's own, which the lr_dict says reacts to a value; without `lr_dict` as it
-    is; `unheeded` is a monitor in the lr_dict of one that needs no value. Its `scheduler_name`, and of several
-    optimizers the index after that, is the name in the lr_dict.
+    scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, of the
+    second one `second_frequency` if that is not 0, and `monitor` with `strict`, for one that halves the rate where that
+    value is on a plateau, torch's, or with `own_plateau` one of a class of the user's own, which the lr_dict says
+    reacts to a value; without `lr_dict` as it is; `unheeded` is a monitor in the lr_dict of one that needs no value.
+    Its `scheduler_name`, and of several optimizers the index after that, is the name in the lr_dict.
     With `hyperparameters` its __init__ takes those of ARGUMENTS, and saves "all" of them, those whose "names" it gives,
     "twice" one of those, or all but one that it is to "ignore"; "object" has it take one dict of them, and save that;
     "inherited" is "all", of a class that is derived from one that saves them, and gives it another value of the first.
@@ -115,6 +116,7 @@ class Model:
     lacks: Tuple[str, ...] = ()
     returns: str = "tensor"
     eval_returns: str = ""
+    ends_return: bool = False
     optimizer: str = "sgd"
     scheduler: str = "none"
     dtype: str = "float64"
@@ -138,6 +140,7 @@ class Model:
     form: str = ""
     lr_dict: bool = True
     scheduler_frequency: int = 1
+    second_frequency: int = 0
     scheduler_name: str = ""
     monitor: str = ""
     strict: bool = True
@@ -171,6 +174,10 @@ class Model:
     def schedulers(self) -> int:
         """How many there are."""
         return {"none": 0, "mixed": 2}.get(self.scheduler, self.optimizers)
+
+    def frequency_of(self, scheduler_idx: int) -> int:
+        """At every so manieth update or epoch a scheduler steps."""
+        return (self.second_frequency if scheduler_idx else 0) or self.scheduler_frequency
 
     def interval(self, scheduler_idx: int) -> str:
         """What a scheduler steps by: "step" or "epoch"."""

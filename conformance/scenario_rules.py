@@ -1,81 +1,27 @@
-"""What a scenario may say: each of its keys, and what goes together.
+"""What goes together in a scenario.
 
 Part of reading scenarios, so it needs only the standard library of Python 3.8.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
-from .experiment import OPTIONAL_HOOKS, STEPS, TRAINER_DEFAULTS, Data, Saving, Scenario, Stopping, When
-from .hooks import HOOKS, TRANSFERS
-from .optimizers import FORMS, OVERRIDES, discord
-from .scenario_devices import MOST_DEVICES, check_alone, check_parts
+from .experiment import OPTIONAL_HOOKS, STEPS, Data, Saving, Scenario, Stopping
+from .hooks import TRANSFERS
+from .optimizers import discord
+from .scenario_devices import check_alone, check_parts
+from .scenario_keys import DTYPES, EPOCH_HOOKS, MOST_LOADERS, check_keys
 from .scenario_module import Log, Model
-from .scenario_values import ScenarioError, each_of, natural, number, one_of, share
+from .scenario_values import ScenarioError, natural
 
-__all__ = [
-    "ACTS_IN",
-    "EPOCH_HOOKS",
-    "FORMS_OF_HYPERPARAMETERS",
-    "LOGGING_HOOKS",
-    "MOST_CALLBACKS",
-    "check",
-]
-
-CALLS = (
-    *("fit", "validate", "test", "predict", "predict-unreturned"),
-    *("save", "resume", "resume-last", "test-best", "test-last", "test-none", "another", "append"),
-    *("freeze", "unfreeze", "load"),
-)
-SOURCES = ("module", "datamodule", "argument", "train-datamodule", "fit-datamodule")
-# What trainers can lack altogether, so that a scenario cannot be run on them. "loaders-together", to log one name of
-# several loaders, is needed where that is what the scenario is for.
-NEEDS = (
-    *("bf16", "checkpoints", "several-optimizers", "truncated-bptt", "multiple-trainloader-mode"),
-    *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
-    *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
-    *("accumulation-by-epoch", "another-module", "no-grad", "log-dict-batch-size", "own-plateau"),
-    *("hyperparameters", "freezing", "loading"),
-)
-FORMS_OF_HYPERPARAMETERS = ("", "all", "names", "twice", "ignore", "object", "inherited")
-# What a hook of the scenario can be told to do, once, at its nth call.
-ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
-# The actions that mean something in a few hooks only.
-ACTS_IN = {
-    "return-none": tuple(STEPS.values()),
-    "return-minus-1": ("on_train_batch_start",),
-    "skip-closure": ("optimizer_step",),
-    "save": ("on_train_batch_end",),
-}
-# Of tensors that are logged, and up to which number each takes whole ones.
-DTYPES = {"uint8": 255, "int32": 2**31 - 1, "int64": 2**53, "bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
-# The hooks that may log: those of a batch, and those of a whole pass, which log per epoch only.
-BATCH_HOOKS = (
-    *("on_train_batch_start", "training_step", "training_step_end", "on_before_zero_grad", "on_before_backward"),
-    *("on_after_backward", "on_before_optimizer_step", "on_train_batch_end"),
-    *("on_validation_batch_start", "validation_step", "validation_step_end", "on_validation_batch_end"),
-    *("on_test_batch_start", "test_step", "test_step_end", "on_test_batch_end"),
-)
-EPOCH_HOOKS = (
-    *("on_train_start", "on_validation_start", "on_test_start", "on_epoch_start", "on_epoch_end"),
-    *("on_train_epoch_start", "training_epoch_end", "on_train_epoch_end"),
-    *("on_validation_epoch_start", "validation_epoch_end", "on_validation_epoch_end"),
-    *("on_test_epoch_start", "test_epoch_end", "on_test_epoch_end"),
-)
-LOGGING_HOOKS = (*BATCH_HOOKS, *EPOCH_HOOKS)
-# Limits, so that whoever reads a scenario of somebody else's can say what it is in bounded time and memory.
-MOST_CALLBACKS, MOST_LOADERS, MOST_ROWS, MOST_TURNS = 1000, 8, 1000, 1000
+__all__ = ["check"]
 
 
 def check(scenario: Scenario) -> None:
     """Raises ScenarioError for the first thing in it that means nothing, or does not go together with the rest."""
     name, model = scenario.name, scenario.model
+    check_keys(scenario)
     _check_calls(scenario)
     _check_between(scenario)
-    if not 0 <= scenario.callbacks <= MOST_CALLBACKS:
-        raise ScenarioError("%s: callbacks: %r; 0 to %d are accepted" % (name, scenario.callbacks, MOST_CALLBACKS))
     _check_data(scenario)
     _check_model(name, scenario.model)
     _check_truncation(name, scenario.data, scenario.model)
@@ -87,8 +33,6 @@ def check(scenario: Scenario) -> None:
     for log in scenario.model.logs:
         _check_log("%s: model.logs %.80s" % (name, log.name), log, scenario.model)
         _check_metric("%s: model.logs %.80s" % (name, log.name), log, scenario)
-    for option, value in scenario.trainer.items():
-        _check_option(name, option, value)
     if discord(scenario):
         raise ScenarioError("%s: %s" % (name, discord(scenario)))
     if scenario.option("gradient_clip_val") and scenario.model.manual:
@@ -105,16 +49,11 @@ def check(scenario: Scenario) -> None:
         raise ScenarioError("%s: trainer.precision=16 needs %s" % (name, words))
     check_parts(scenario)
     _check_plan(scenario)
-    for event in scenario.when:
-        _check_when(name, event)
     check_alone(scenario)
 
 
 def _check_calls(scenario: Scenario) -> None:
     name, calls = scenario.name, scenario.calls
-    if not calls:
-        raise ScenarioError("%s: calls is empty; name one of %s" % (name, ", ".join(CALLS)))
-    each_of(name + ": calls", calls, CALLS)
     for call in calls:
         if call == "resume" and not (scenario.saves and calls[0] == "fit"):
             raise ScenarioError('%s: resume needs a fit before it, and a "save"' % name)
@@ -169,27 +108,16 @@ def _check_between(scenario: Scenario) -> None:
 
 def _check_data(scenario: Scenario) -> None:
     name, data = scenario.name, scenario.data
-    natural(name + ": data.train", data.train)
-    for stage in ("val", "test", "predict"):
-        for batches in scenario.loaders(stage):
-            natural("%s: data.%s" % (name, stage), batches, 1)
-    natural(name + ": data.batch_size", data.batch_size, 1, MOST_ROWS)
-    natural(name + ": data.last", data.last, 1)
     if data.last > data.batch_size:
         raise ScenarioError("%s: data.last=%d is more than batch_size=%d" % (name, data.last, data.batch_size))
-    natural(name + ": data.time", data.time, 0, MOST_ROWS)
-    natural(name + ": data.workers", data.workers, 0, 2)
     if data.workers and (not data.sized or data.shuffle or scenario.processes > 1):
         raise ScenarioError("%s: data.workers needs loaders with a length, no data.shuffle, and one process" % name)
-    one_of(name + ": data.source", data.source, SOURCES)
-    each_of(name + ": data.transfers", data.transfers, TRANSFERS)
     if data.transfers != TRANSFERS and not data.has_datamodule:
         raise ScenarioError("%s: data.transfers are a data module's: set data.source" % name)
     if data.hyperparameter and not (data.has_datamodule and scenario.model.hyperparameters):
         raise ScenarioError("%s: data.hyperparameter needs a data module, and model.hyperparameters" % name)
     if scenario.model.hyperparameters and scenario.spawns:
         raise ScenarioError("%s: model.hyperparameters needs processes that are not spawned" % name)
-    one_of(name + ": data.batch", data.batch, ("tuple", "named", "dict", "nested", "sequences", "custom"))
     _check_train_loaders(scenario)
     _check_lengths(scenario)
 
@@ -197,9 +125,6 @@ def _check_data(scenario: Scenario) -> None:
 def _check_train_loaders(scenario: Scenario) -> None:
     """What goes together with several training loaders, and with shuffling."""
     name, data = scenario.name, scenario.data
-    one_of(name + ": data.structure", data.structure, ("list", "tuple", "dict", "nested", "dicts"))
-    for batches in data.train_loaders:
-        natural(name + ": data.train_loaders", batches, 1)
     if len(data.train_loaders) > MOST_LOADERS or (data.nesting == 2 and len(data.train_loaders) == 1):
         accepted = "%d to %d are accepted" % (data.nesting, MOST_LOADERS)
         raise ScenarioError("%s: %d data.train_loaders; %s" % (name, len(data.train_loaders), accepted))
@@ -223,8 +148,6 @@ def _check_train_loaders(scenario: Scenario) -> None:
 def _check_lengths(scenario: Scenario) -> None:
     """What goes together with training loaders that are not the same in each epoch, or not so long as they say."""
     name, data = scenario.name, scenario.data
-    natural(name + ": data.promised", data.promised)
-    natural(name + ": data.reloaded", data.reloaded)
     ways = [way for way in ("told_epochs", "promised", "reloaded") if getattr(data, way)]
     if not ways:
         return
@@ -238,18 +161,9 @@ def _check_lengths(scenario: Scenario) -> None:
 
 
 def _check_model(name: str, model: Model) -> None:
-    """What each key of the model may be, and what goes together beside the `discord` of its optimization."""
-    each_of(name + ": model.defines", model.defines, OPTIONAL_HOOKS)
-    each_of(name + ": model.lacks", model.lacks, ("validation_step", "predict_step"))
-    one_of(name + ": model.returns", model.returns, ("tensor", "dict"))
-    one_of(name + ": model.eval_returns", model.eval_returns, ("", "tensor", "dict", "none"))
-    one_of(name + ": model.optimizer", model.optimizer, ("sgd", "momentum", "adam", "lbfgs", "none"))
-    one_of(name + ": model.scheduler", model.scheduler, ("none", "step", "epoch", "mixed"))
+    """What goes together in the model, beside the `discord` of its optimization."""
     if model.scheduler != "none" and model.optimizer == "none":
         raise ScenarioError("%s: model.scheduler=%r needs an optimizer, not \"none\"" % (name, model.scheduler))
-    one_of(name + ": model.dtype", model.dtype, ("float32", "float64"))
-    each_of(name + ": model.callbacks", model.callbacks, ("new", "same", "base"))
-    one_of(name + ": model.optimizers", model.optimizers, (1, 2))
     if model.optimizers > 1 and model.optimizer == "none":
         raise ScenarioError('%s: model.optimizers=%d, and model.optimizer="none"' % (name, model.optimizers))
     if model.shared and (model.optimizers == 1 or model.optimizer != "sgd" or model.frozen or model.overrides):
@@ -262,15 +176,11 @@ def _check_model(name: str, model: Model) -> None:
     if model.frequencies and len(model.frequencies) != model.optimizers:
         count = len(model.frequencies)
         raise ScenarioError("%s: %d model.frequencies for %d model.optimizers" % (name, count, model.optimizers))
-    for frequency in model.frequencies:
-        natural(name + ": model.frequencies", frequency, int(not any(model.frequencies)), MOST_TURNS)
-    one_of(name + ": model.form", model.form, ("", *FORMS))
-    natural(name + ": model.scheduler_frequency", model.scheduler_frequency, 1)
-    each_of(name + ": model.overrides", model.overrides, OVERRIDES)
-    one_of(name + ": model.hyperparameters", model.hyperparameters, FORMS_OF_HYPERPARAMETERS)
     for way, is_set in (("logged", not model.hyperparameters_logged), ("changed", model.hyperparameters_changed)):
         if is_set and not model.hyperparameters:
             raise ScenarioError("%s: model.hyperparameters_%s needs model.hyperparameters" % (name, way))
+    if model.ends_return and not any(hook.endswith("_epoch_end") for hook in model.defines):
+        raise ScenarioError("%s: model.ends_return needs a *_epoch_end in model.defines" % name)
     if model.closure and not model.manual:
         raise ScenarioError("%s: model.closure needs model.manual" % name)
     if model.plain and (not model.manual or model.optimizers > 1):
@@ -281,7 +191,6 @@ def _check_model(name: str, model: Model) -> None:
 
 def _check_truncation(name: str, data: Data, model: Model) -> None:
     """What goes together with truncated backpropagation."""
-    natural(name + ": model.truncated_bptt_steps", model.truncated_bptt_steps)
     if not model.truncated_bptt_steps:
         if data.batch == "sequences":
             raise ScenarioError('%s: data.batch "sequences" needs model.truncated_bptt_steps' % name)
@@ -297,7 +206,6 @@ def _check_truncation(name: str, data: Data, model: Model) -> None:
 
 def _check_needs(scenario: Scenario) -> None:
     """That it says what a trainer must be able to do."""
-    each_of(scenario.name + ": needs", scenario.needs, NEEDS)
     model = scenario.model
     several = model.optimizers > 1 and not model.manual
     for uses, what, need in (
@@ -330,28 +238,20 @@ def _check_needs(scenario: Scenario) -> None:
 
 
 def _check_log(where: str, log: Log, model: Model) -> None:
-    one_of(where + ": hook", log.hook, LOGGING_HOOKS)
     if log.hook in OPTIONAL_HOOKS and log.hook not in model.defines:
         raise ScenarioError("%s: add %r to model.defines" % (where, log.hook))
-    one_of(where + ": reduce_fx", log.reduce_fx, ("mean", "torch.mean", "min", "max", "sum", "spread"))
-    natural(where + ": batch_size", log.batch_size)
     if log.on_step and log.hook in EPOCH_HOOKS:
         raise ScenarioError("%s: on_step=true, and %s belongs to no step" % (where, log.hook))
     if log.on_step is log.on_epoch is False:
         raise ScenarioError("%s: on_step=false and on_epoch=false would log nothing" % where)
-    for value in log.values:
-        number(where + ": values", value)
     if log.enable_graph and (log.hook != "training_step" or log.metric):
         raise ScenarioError("%s: enable_graph=true needs the loss of training_step" % where)
     if (log.values or log.buffer) and log.hook in STEPS.values():
         raise ScenarioError("%s: values or a buffer, and %s logs its loss" % (where, log.hook))
-    one_of(where + ": dtype", log.dtype, ("", *DTYPES))
     if log.dtype and (log.buffer or log.metric or log.hook in STEPS.values()):
         raise ScenarioError("%s: dtype=%r needs a hook that is no step and logs numbers" % (where, log.dtype))
     for value in log.values if log.dtype else ():
         natural(where + ": values of dtype=%r" % log.dtype, value, 0, DTYPES[log.dtype])
-    for call in log.at:
-        natural(where + ": at", call)
     if log.at and (log.metric or log.sync_dist):
         raise ScenarioError("%s: at needs a value that is logged alone: no metric, no sync_dist" % where)
     if log.helper and log.in_dict:
@@ -374,10 +274,6 @@ def _check_metric(where: str, log: Log, scenario: Scenario) -> None:
 
 
 def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
-    one_of(where + ": mode", stopping.mode, ("min", "max"))
-    natural(where + ": patience", stopping.patience)
-    number(where + ": min_delta", stopping.min_delta)
-    one_of(where + ": given", stopping.given, ("trainer", "module"))
     of_steps = {log.name + fork for log in scenario.model.logs if log.hook in STEPS.values()
                 for fork in ("", "_step", "_epoch")}
     if scenario.option("precision") != 32 and stopping.monitor in of_steps:
@@ -390,10 +286,6 @@ def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
 
 
 def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
-    one_of(where + ": mode", saving.mode, ("min", "max"))
-    natural(where + ": save_top_k", saving.save_top_k, -1)
-    natural(where + ": every_n_train_steps", saving.every_n_train_steps)
-    one_of(where + ": given", saving.given, ("trainer", "module"))
     if saving.save_top_k > 1 and not saving.monitor:
         raise ScenarioError("%s: save_top_k=%d needs a monitor" % (where, saving.save_top_k))
     if saving.monitor and (saving.monitor not in scenario.model.names_logged or saving.monitor in ("epoch", "step")):
@@ -404,49 +296,6 @@ def _check_saving(where: str, saving: Saving, scenario: Scenario) -> None:
         raise ScenarioError("%s: with model.manual each trainer has steps of its own" % where)
     if [each.given for each in scenario.model_checkpoint].count(saving.given) > 1:
         raise ScenarioError("%s: two are given by the %s" % (where, saving.given))
-
-
-_LEAST = {
-    "max_epochs": -1,
-    "min_epochs": 0,
-    "max_steps": -1,
-    "min_steps": 0,
-    "check_val_every_n_epoch": 1,
-    "num_sanity_val_steps": -1,
-    "reload_dataloaders_every_n_epochs": 0,
-}
-
-
-def _check_option(name: str, option: str, value: Any) -> None:
-    one_of(name + ": trainer", option, tuple(TRAINER_DEFAULTS))
-    where = "%s: trainer.%s" % (name, option)
-    if option == "accumulate_grad_batches" and isinstance(value, dict):
-        for epoch, batches in value.items():
-            if not epoch.isdecimal():
-                raise ScenarioError("%s: epoch %r; a number of digits is accepted" % (where, epoch))
-            natural("%s.%s" % (where, epoch), batches, 1)
-    elif option == "accumulate_grad_batches":
-        natural(where, value, 1)
-    elif option in _LEAST:
-        natural(where, value, _LEAST[option])
-    elif option.startswith("limit_") or option in ("val_check_interval", "overfit_batches"):
-        share(where, value, least=int(option == "val_check_interval"))
-    elif option == "fast_dev_run" and not isinstance(value, bool):
-        natural(where, value)
-    elif option == "gradient_clip_val":
-        number(where, value)
-        if value < 0:
-            raise ScenarioError("%s: %r; 0, for none, or more is accepted" % (where, value))
-    elif option == "gradient_clip_algorithm":
-        one_of(where, value, ("norm", "value"))
-    elif option == "precision":
-        one_of(where, value, (32, "bf16", 16))
-    elif option == "multiple_trainloader_mode":
-        one_of(where, value, ("max_size_cycle", "min_size"))
-    elif option in ("devices", "num_nodes"):
-        natural(where, value, 1, MOST_DEVICES)
-    elif option == "strategy":
-        one_of(where, value, ("dp", "ddp", "ddp_spawn"))
 
 
 def _check_plan(scenario: Scenario) -> None:
@@ -477,12 +326,3 @@ def _check_plan(scenario: Scenario) -> None:
     stops = any(event.do == "stop" for event in scenario.when)
     if scenario.option("max_epochs") == scenario.option("max_steps") == -1 and not stops:
         raise ScenarioError(name + "max_epochs=-1 trains without end: set max_steps, or a `when` that stops")
-
-
-def _check_when(name: str, event: When) -> None:
-    one_of(name + ": when.do", event.do, ACTIONS)
-    one_of("%s: when %s: hook" % (name, event.do), event.hook, ACTS_IN.get(event.do, HOOKS))
-    if not re.fullmatch(r"module|datamodule|scheduler(:\d)?|callback:\d{1,4}", event.receiver):
-        accepted = "module, datamodule, scheduler, scheduler:N or callback:N is accepted"
-        raise ScenarioError("%s: when.receiver: %.80r; %s" % (name, event.receiver, accepted))
-    natural(name + ": when.nth", event.nth)

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from conformance.features import features
 from conformance.scenario import DRAWN_NAMES, PAIRS, Data, Model, Scenario, ScenarioError, load_scenarios, scenario_of
-from conformance.scenario_rules import ACTIONS
+from conformance.scenario_keys import ACTIONS
 from conformance.spec.contracts import expected
 from tests.strategies import scenarios
 

@@ -14,8 +14,8 @@ from conformance.hooks import TRANSFERS
 from conformance.optimizers import FORMS, OVERRIDES, discord
 from conformance.scenario import ScenarioError, scenario_of
 from conformance.scenario_devices import ALONE_IN
+from conformance.scenario_keys import ACTS_IN, EPOCH_HOOKS, FORMS_OF_HYPERPARAMETERS, LOGGING_HOOKS
 from conformance.scenario_module import LOSSES, Log, Model
-from conformance.scenario_rules import ACTS_IN, EPOCH_HOOKS, FORMS_OF_HYPERPARAMETERS, LOGGING_HOOKS
 from conformance.spec.contracts import expected
 
 __all__ = ["distributed_scenarios", "scenarios"]
@@ -54,14 +54,15 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     trainer = draw(_trainer(data, model))
     splits = not (model.manual or data.train_loaders or data.batch == "custom")
     if splits and draw(st.integers(0, 2)) == 0:
-        trainer |= {"strategy": "dp", "devices": draw(st.integers(2, 4))}
+        trainer |= {"strategy": "dp", "devices": draw(st.sampled_from([2, 3, 4, 1]))}
     several, truncated = model.optimizers > 1 and not model.manual, model.truncated_bptt_steps > 0
     combined = "multiple_trainloader_mode" in trainer
     needs = ("several-optimizers",) * several + ("truncated-bptt",) * truncated
     needs += ("another-module",) * ("another" in calls)
     if "resume" in calls:
         trainer.pop("fast_dev_run", None)
-    saves = (When("on_train_batch_end", "save", draw(st.integers(0, 5))),) if calls == ("fit", "resume") else ()
+    at = draw(st.sampled_from(["on_train_batch_end", "on_train_batch_end", "on_validation_end"]))
+    saves = (When(at, "save", draw(st.integers(0, 5 if "batch" in at else 2))),) if calls == ("fit", "resume") else ()
     needs += ("multiple-trainloader-mode",) * combined + ("data-parallel",) * ("strategy" in trainer)
     needs += ("bf16",) * (trainer.get("precision") == "bf16")
     needs += ("accumulation-by-epoch",) * isinstance(trainer.get("accumulate_grad_batches"), dict)
@@ -289,10 +290,12 @@ def _model(draw: st.DrawFn, calls: tuple[str, ...], data: Data) -> Model:
     automatic = ["none", "step", "epoch", *["mixed"] * (optimizers == 2 or not turns)]
     schedulers = ["none", "step", "epoch"] if manual else ["none"] if optimizer == "none" else automatic
     hooks = [hook for hook in OPTIONAL_HOOKS if not (steps and hook == "training_step_end")]
+    defines = tuple(draw(st.lists(st.sampled_from(hooks), unique=True)))
     model = Model(
-        defines=tuple(draw(st.lists(st.sampled_from(hooks), unique=True))),
+        defines=defines,
         lacks=tuple(draw(st.lists(st.sampled_from(lacks), unique=True, max_size=1))),
         returns="dict" if steps else draw(st.sampled_from(["tensor", "dict"])),
+        ends_return=any(hook.endswith("_epoch_end") for hook in defines) and draw(st.integers(0, 3)) == 0,
         eval_returns=draw(st.sampled_from(["", "tensor", "dict", "none"])),
         optimizer=optimizer,
         scheduler=draw(st.sampled_from(schedulers)),
@@ -333,6 +336,7 @@ def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
         monitors = [log.name for log in model.logs] + ["nothing"] * (draw(st.integers(0, 5)) == 0)
         drawn += [
             ("scheduler_frequency", draw(st.integers(3 if many else 1, 3))),
+            ("second_frequency", draw(st.sampled_from([0, 3, 4]))),
             ("monitor", draw(st.sampled_from(["", *monitors]))),
             ("strict", draw(st.sampled_from([True, False, False]))),
             ("unheeded", draw(st.sampled_from(["", "", *monitors]))),

@@ -363,6 +363,25 @@ def test_handed_are_the_values_of_each_name_in_their_order(judge: Judge) -> None
     assert verdict(None, None).status is Status.NOT_APPLICABLE  # it was not recorded
 
 
+def test_handed_steps_are_those_of_the_values(judge: Judge) -> None:
+    given = rows(LOGGING)
+    steps = given[-1].args["logger_steps"]
+    assert steps == [2, 0, 1, 2, 2]  # of loss_epoch, of three loss_step, of start
+
+    def verdict(given_steps: Any, **args: Any) -> Verdict:
+        row = changed(given, len(given) - 1, args={"logger_steps": given_steps, **args})
+        return judge(row, scenario=LOGGING, **HANDED, steps=True)
+
+    assert verdict(steps).status is Status.PASS
+    fails(verdict([2, 1, 2, 3, 2]), "in fit, loggers are given loss_step in the steps [1, 2, 3], not [0, 1, 2]")
+    fails(verdict([3, *steps[1:]]), "in fit, loggers are given loss_epoch in the steps [3], not [2]")
+    fails(verdict([None, *steps[1:]]), "in fit, loggers are given loss_epoch in the steps [None], not [2]")
+    few = [name for name in given[-1].args["logger_names"] if name != "loss_epoch"]
+    assert verdict(steps[1:], logger_names=few).status is Status.PASS  # that one is missing, others say
+    assert verdict([*steps[:-1], 7]).status is Status.PASS  # another name
+    assert verdict(None).status is Status.NOT_APPLICABLE  # they were not recorded
+
+
 @pytest.mark.parametrize("factor, status", [(1 + 9e-6, Status.PASS), (1 + 2e-5, Status.FAIL)])
 def test_logged_values_are_as_exact_as_32_bit_floats(judge: Judge, factor: float, status: Status) -> None:
     given = rows(LOGGING)

@@ -206,7 +206,7 @@ def test_a_logger_has_the_way_to_gather_only_where_the_trainers_gathers(recordin
     logger = recording.recorder.logger(type("Base", (), {"agg_and_log_metrics": refused}), gathers)
     with contextlib.nullcontext() if gathers else pytest.raises(AssertionError):
         logger.agg_and_log_metrics({"a": 1.0, "epoch": 0}, 0)
-    assert recording.recorder._handed == ({"a": [1.0]} if gathers else {})
+    assert recording.recorder._handed == ({"a": [(1.0, 0)]} if gathers else {})
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), SystemExit(3)])

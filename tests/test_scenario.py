@@ -17,8 +17,8 @@ from conformance.experiment import TRAINER_DEFAULTS, Data, Scenario, Stopping, W
 from conformance.features import applies, features
 from conformance.hooks import HOOKS
 from conformance.scenario import ScenarioError, load_scenario, load_scenarios, scenario_of, to_toml
+from conformance.scenario_keys import MOST_CALLBACKS
 from conformance.scenario_module import LOSSES, Log, Model
-from conformance.scenario_rules import MOST_CALLBACKS
 from conformance.spec.contracts import expected
 
 FULL = Scenario(
@@ -371,8 +371,6 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
         ({"trainer": {"strategy": "dp"}}, 'mine: trainer.strategy="dp": add needs = ["data-parallel"]'),
         ({"trainer": {"strategy": "dp"}, "needs": ["data-parallel"], "data": {"batch": "custom"}},
          'mine: trainer.strategy="dp" needs no data.train_loaders, no transfer hooks (data.batch not "custom"), and '),
-        ({"trainer": {"strategy": "dp"}, "needs": ["data-parallel"]},
-         'mine: trainer.strategy="dp" needs trainer.devices, at least 2'),
         ({"trainer": {"strategy": "dp", "devices": 2}, "needs": ["data-parallel"], "data": {"batch_size": 8}},
          'mine: trainer.strategy="dp" needs a data.batch_size of at most 7'),
         ({"when": 5}, "mine: when is 5; a list of tables is accepted"),

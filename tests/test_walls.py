@@ -16,7 +16,7 @@ ENGINE = sorted((ROOT / "refimpl").rglob("*.py"))
 SUITE = sorted((ROOT / "conformance").rglob("*.py"))
 READING = (
     *("experiment", "hooks", "lines", "near", "optimizers"),
-    *("scenario", "scenario_devices", "scenario_rules", "scenario_values", "trace"),
+    *("scenario", "scenario_devices", "scenario_keys", "scenario_rules", "scenario_values", "trace"),
 )
 PRODUCING = (*READING, "described", "effects", "observe", "produce", "recorder")
 PRODUCER = [

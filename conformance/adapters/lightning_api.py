@@ -19,7 +19,7 @@ import torch
 from .. import __version__
 from ..described import said
 from ..experiment import Scenario
-from ..hooks import CALLBACK_HOOKS, CALLS, DATA_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS, WRITES
+from ..hooks import CALLBACK_HOOKS, CALLS, DATA_HOOKS, INIT_HOOKS, MODULE_HOOKS, OWN_STEPS, TRANSFERS, WRITES
 from ..recorder import Recorder
 from ..scenario import scenario_of
 from ..trace import Header, TraceWriter
@@ -48,6 +48,8 @@ EFFECTS = (
     "random",
     "experiment",
     "bar",
+    "global_rank",
+    "local_rank",
 )
 
 
@@ -80,7 +82,7 @@ class LightningLikeAdapter:
 
     def declares(self) -> List[str]:
         """The hooks the trainer has; the contract's others are judged `unsupported`."""
-        known = dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *WRITES))
+        known = dict.fromkeys((*MODULE_HOOKS, *CALLBACK_HOOKS, *INIT_HOOKS, *WRITES))
         return [hook for hook in known if self.has(hook)]
 
     def header(self, scenario: Scenario) -> Header:
@@ -213,8 +215,10 @@ class LightningLikeAdapter:
         base_class = self.kind(recorder, plain, hooks)
         callback_class: Any = recorder.kinds.setdefault(base_class, type("DerivedCallback", (base_class,), {}))
         callbacks = [callback_class() for _ in range(scenario.callbacks)]
+        inits = [h for h in INIT_HOOKS if hasattr(self.api.Callback, h)]
+        kinds = {"same": callback_class, "base": base_class}
         own = [
-            ({"same": callback_class, "base": base_class}.get(kind) or type("OtherCallback", (base_class,), {}))()
+            (kinds.get(kind) or recorder.recording(base_class, inits, "callback"))()
             for kind in scenario.model.callbacks
         ]
         stopping, saving = self.stopping(scenario, recorder, hooks), self.saving(scenario, recorder, hooks)

@@ -177,8 +177,8 @@ def model_class(base: type, scenario: Scenario) -> type:
         brought = checkpoint["state_dict"].items()
         checkpoint["state_dict"] = {k: v / 2 if v.is_floating_point() else v for k, v in brought}
 
-    def epoch_end(self: Any, outputs: Any) -> None:
-        return None
+    def epoch_end(self: Any, outputs: Any) -> Any:
+        return {"loss": 0.0, "log": {"returned": 0.0}} if scenario.model.ends_return else None
 
     several, truncated = scenario.model.optimizers > 1, scenario.model.truncated_bptt_steps > 0
     steps = {

@@ -68,8 +68,8 @@ def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
     if not model.lr_dict:
         return kinds.LambdaLR(optimizer, _halved)
     lr_dict: Dict[str, Any] = {"interval": model.interval(index)}
-    if model.scheduler_frequency > 1:
-        lr_dict["frequency"] = model.scheduler_frequency
+    if model.frequency_of(index) > 1:
+        lr_dict["frequency"] = model.frequency_of(index)
     if model.scheduler_name:
         lr_dict["name"] = model.scheduler_name + (str(index) if model.schedulers > 1 else "")
     if model.monitor or model.unheeded:

@@ -110,34 +110,40 @@ class Logged(AtHooks):
 class Handed(AtHooks):
     """By the end of `hooks`, calls of the trainer, a logger has been given just the values that the contract says, in
     their order, under each name that matches one of `names`; with `absent`, nothing under those. Which name came before
-    which is not judged."""
+    which is not judged. With `steps`, it is of which steps they are, where they are as many."""
 
-    def __init__(self, hooks: list[str], names: list[str], absent: bool = False) -> None:
+    def __init__(self, hooks: list[str], names: list[str], absent: bool = False, steps: bool = False) -> None:
         super().__init__(hooks, "E")
-        self.names, self.absent = names, absent
+        self.names, self.absent, self.steps = names, absent, steps
 
     def see(self, event: Event, expected: Expected | None) -> None:
         assert expected is not None
-        if "logger_names" not in event.args or "logger_names" not in expected.args:
+        if any(field not in each.args for each in (event, expected) for field in ("logger_names", self.field)):
             return
         got, due = self.by_name(event), self.by_name(expected)
         self.exercised = self.exercised or self.absent or bool(due)
         for name in sorted(got.keys() | due.keys()):
             given, wanted = got.get(name, []), due.get(name, [])
-            if not agrees(given, wanted):
-                wants = [round(value, 6) for value in wanted] or "nothing"
-                self.fail(event.seq, f"in {event.hook}, loggers are given {given or 'nothing'} as {name}, not {wants}",
-                          f"{name}={wants}", f"{event.receiver}.{event.hook} ends, {name}={given or 'nothing'}")
+            if agrees(given, wanted) or (self.steps and len(given) != len(wanted)):
+                continue
+            wants = [value if value == OWN_WORDS else round(value, 6) for value in wanted] or "nothing"
+            what = f"{name} in the steps {given}" if self.steps else f"{given or 'nothing'} as {name}"
+            self.fail(event.seq, f"in {event.hook}, loggers are given {what}, not {wants}",
+                      f"{name}={wants}", f"{event.receiver}.{event.hook} ends, {name}={given or 'nothing'}")
 
     def by_name(self, event: Event | Expected) -> dict[str, list[Any]]:
-        """The values under each of the names that this is about."""
+        """The values, or their steps, under each of the names that this is about."""
         found: dict[str, list[Any]] = {}
-        names, values = (event.args.get(field) for field in ("logger_names", "logger_values"))
-        both = (names, values) if isinstance(names, list) and isinstance(values, list) else ()
-        for name, value in zip_longest(*both, fillvalue="nothing"):
+        names, facts = (event.args.get(field) for field in ("logger_names", self.field))
+        both = (names, facts) if isinstance(names, list) and isinstance(facts, list) else ()
+        for name, fact in zip_longest(*both, fillvalue="nothing"):
             if any(fnmatchcase(str(name), pattern) for pattern in self.names):
-                found.setdefault(str(name), []).append(value)
+                found.setdefault(str(name), []).append(fact)
         return found
+
+    @property
+    def field(self) -> str:
+        return "logger_steps" if self.steps else "logger_values"
 
 
 class Parts(AtHooks):

@@ -102,7 +102,7 @@ class Lightning(LightningCallbacks):
 
         yield from self.hook("on_validation_model_train")
         self.grad_enabled = True
-        self.logged.end(forget=self.in_sanity_check)
+        self.logged.end(self.in_sanity_check, self.logger_step if self.called == "fit" else OWN_WORDS)
 
     def test_loop(self) -> Events:
         yield from self.begin_evaluation("test")
@@ -145,6 +145,11 @@ class Lightning(LightningCallbacks):
             self.logged.innermost.between = True
             if not self.in_sanity_check:
                 self.logged.read()
+
+    @property
+    def last_step(self) -> int:
+        """-1 before any."""
+        return self.logger_step - 1
 
     def hand_to_loggers(self) -> None:
         """The trainer itself keeps what was logged by the end of the batch."""

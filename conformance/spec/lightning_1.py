@@ -160,11 +160,16 @@ class Lightning1(Lightning):
         if interval == "step" and not self.updating:
             return
         done = self.epoch + 1 if interval == "epoch" else self.batches_done
-        if done % model.scheduler_frequency == 0:
-            owners = self.whose_turn(self.batches_of_all)
-            for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
-                for scheduler_idx in model.schedulers_of(optimizer_idx, interval):
+        owners = self.whose_turn(self.batches_of_all)
+        for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
+            for scheduler_idx in model.schedulers_of(optimizer_idx, interval):
+                if done % model.frequency_of(scheduler_idx) == 0:
                     yield from self.step_scheduler(scheduler_idx)
+
+    def refuse_what_ends_return(self) -> None:
+        """A training_epoch_end that returns something is an error."""
+        if self.s.model.ends_return:
+            raise UserError(OWN_WORDS)
 
     # ---- evaluations -------------------------------------------------------------------------------
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from ..experiment import Scenario
 from .callbacks import Callbacks, Files
+from .calls import Calls
 from .lightning import Lightning
 from .lightning_1_5 import Lightning15
 from .lightning_logged import Logged14
+from .logged import Handed
 from .oracle import UserError
 from .outputs import Output, as_dict
-from .pseudocode import Pseudocode
 from .state import Events
 
 __all__ = ["Lightning14"]
@@ -131,7 +132,7 @@ class Lightning14(Lightning15):
 
     # ---- data --------------------------------------------------------------------------------------
 
-    def handed(self) -> dict[str, list[float]]:
+    def handed(self) -> dict[str, list[Handed]]:
         """In all processes what a callback gives them, and in process 0 the rest."""
         handed = super().handed().items()
         return {name: values for name, values in handed if not self.rank or name.startswith(("rate", "lr-"))}
@@ -159,7 +160,7 @@ class Lightning14(Lightning15):
         found = super().receivers(hook)
         return [] if hook == "prepare_data" and self.datamodule() and self.datamodule()[0] not in found else found
 
-    def bring_back(self, first: Pseudocode, function: str) -> Events:
+    def bring_back(self, first: Calls, function: str) -> Events:
         yield from super().bring_back(first, function)
         if function == "predict":
             yield from self.hook("teardown", stage=function)

@@ -7,11 +7,11 @@ from typing import Any
 
 from ..experiment import STEPS, Saving, Scenario
 from .callbacks import Callbacks, File
+from .calls import Calls
 from .lightning import OF_CALL
 from .lightning_1 import Lightning1
 from .lightning_logged import Logged15
 from .oracle import UserError
-from .pseudocode import Pseudocode
 from .state import OWN_WORDS, Events, Expected
 
 __all__ = ["Lightning15"]
@@ -117,12 +117,13 @@ class Lightning15(Lightning1):
         self.last_batch()
         if self.s.defines("training_epoch_end") and (self.made_before or self.ends_without_outputs):
             yield from self.hook("training_epoch_end", outputs=self.outputs_of_epoch())
+            self.refuse_what_ends_return()
 
         yield from self.hook("on_train_epoch_end")
         yield from self.hook("on_epoch_end")
         if seen == batches:
             yield from self.step_schedulers("epoch", of_plateaus=True)
-        self.logged.end_epoch()
+        self.logged.end_epoch(self.last_step)
         self.batches_done, self.in_epoch = 0, False
 
     def configured(self) -> None:
@@ -302,7 +303,7 @@ class Lightning15(Lightning1):
             self.called_once.add((hook, args.get("stage", "")))
         return (yield from super().span(receiver, hook, inside, args))
 
-    def bring_back(self, first: Pseudocode, function: str) -> Events:
+    def bring_back(self, first: Calls, function: str) -> Events:
         """The trainer that made the call has begun it, and predicts nothing."""
         self.called, self.callbacks, self.runs = function, self.callbacks_of("trainer"), OF_CALL[function]
         yield from self.before_setup()

@@ -106,16 +106,18 @@ class Lightning19(Lightning1, Later):
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
             yield from self.step_schedulers("step", of_plateaus=True)
+            self.windows_done += self.updating
             if self.may_stop() or self.steps_are_done():
                 break
         self.last_batch()
         if self.s.defines("training_epoch_end") and self.made_before:
             yield from self.hook("training_epoch_end", outputs=self.outputs_of_epoch())
+            self.refuse_what_ends_return()
         self.in_epoch = False  # for a checkpoint that is saved in the hook
         yield from self.hook("on_train_epoch_end")
         if self.batches_done == batches:
             yield from self.step_schedulers("epoch", of_plateaus=not resumes)
-        self.logged.end()
+        self.logged.end(step=self.last_step)
         self.logged.begin()
         self.batches_done = 0
 
@@ -139,10 +141,12 @@ class Lightning19(Lightning1, Later):
             yield from self.within("val_loop", self.val_loop(0 if saved["has_validated"] else None))
             self.updating = self.closes_window(done - 1, batches)
             yield from self.step_schedulers("step", of_plateaus=True)
+            self.windows_done += self.updating
 
     def everything(self) -> dict[str, Any]:
-        is_over = self.in_epoch and self.took_last and (self.has_validated or not self.validates_epoch())
-        more = {"batches_of_all": self.batches_of_all, "is_over": is_over, "has_validated": self.has_validated}
+        has_validated = self.has_validated or self.scope == "val_loop"  # whose batches are done
+        is_over = self.in_epoch and self.took_last and (has_validated or not self.validates_epoch())
+        more = {"batches_of_all": self.batches_of_all, "is_over": is_over, "has_validated": has_validated}
         if self.scope == "train_loop" and not self.in_epoch:  # in on_train_epoch_end
             more.update(epoch=self.epoch + 1, batches_done=0)
         return {**super().everything(), **more}

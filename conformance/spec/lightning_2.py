@@ -114,6 +114,7 @@ class Lightning2(Later):
             if self.should_check_val(batch_idx, batches):
                 yield from self.within("val_loop", self.val_loop())
             yield from self.end_of_batch()
+            self.windows_done += self.updating
             if self.may_stop() or self.steps_are_done():
                 break
         self.last_batch()
@@ -121,7 +122,7 @@ class Lightning2(Later):
         yield from self.hook("on_train_epoch_end")
         if self.batches_done == batches and not goes_on:
             yield from self.step_epochs_schedulers(of_plateaus=True)
-        self.logged.end()
+        self.logged.end(step=self.last_step)
         self.logged.begin()
         self.batches_done = self.counted = 0
 
@@ -134,9 +135,11 @@ class Lightning2(Later):
         """The frequency counts epochs, or the batches of each epoch anew."""
         by_step = self.s.model.interval(scheduler_idx) == "step"
         done = self.batches_done + 1 if by_step else self.epoch + 1
-        if done % self.s.model.scheduler_frequency == 0 and self.s.model.monitor and by_step:
+        if done % self.s.model.frequency_of(scheduler_idx):
+            return
+        if self.s.model.monitor and by_step:
             self.due.add(scheduler_idx)
-        elif done % self.s.model.scheduler_frequency == 0:
+        else:
             yield from self.step_scheduler(scheduler_idx)
 
     def wrapped(self, output: Any) -> Any:
@@ -160,6 +163,12 @@ class Lightning2(Later):
         if raised.text.startswith("KeyboardInterrupt"):
             raised.text, self.stays = "SystemExit: 1", True
         return False
+
+    def everything(self) -> dict[str, Any]:
+        """The window that is about to be over counts."""
+        now = super().everything()
+        windows = now["windows_done"] + (self.in_epoch and self.updating)
+        return {**now, "windows_done": windows, "in_validation": self.scope == "val_loop"}
 
     def look_to_save(self, receiver: str, hook: str) -> Events:
         """In the hook: not twice at a step, nor at step 0. The last is saved with one of the best only, but for every
@@ -205,10 +214,11 @@ class Lightning2(Later):
             self.checked.update(self.tested.checked)
 
     def dataloader(self, stage: str) -> Events:
-        """Where a checkpoint is of an epoch's last batch, it is the next epoch from then on; where the loader has no
-        length, and no limit, its batches are counted on."""
+        """Where a checkpoint is of an epoch's last batch, but not of the validation after it, it is the next epoch from
+        then on; where the loader has no length, and no limit, its batches are counted on."""
         yield from super().dataloader(stage)
-        if stage == "train" and self.resuming.get("batches_done") == self.loaders(stage)[0]:
+        saved = self.resuming
+        if stage == "train" and saved.get("batches_done") == self.loaders(stage)[0] and not saved["in_validation"]:
             is_known = self.s.data.sized or type(self.options["limit_train_batches"]) is int
             self.counted = 0 if is_known else self.loaders(stage)[0]
             self.epoch, self.resuming["batches_done"] = self.epoch + 1, 0

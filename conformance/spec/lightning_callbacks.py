@@ -22,6 +22,22 @@ class LightningCallbacks(Pseudocode):
 
     logged: LoggedThere
 
+    of_others: tuple[str, ...] = ()  # of those that other modules have configured, whom the trainer has kept
+
+    # ---- those of another module --------------------------------------------------------------------
+
+    def begin_anew(self) -> None:
+        """The trainer keeps what a module has configured, but for those of a type that the next one has, too."""
+        super().begin_anew()
+        self.of_others += tuple(name for name in self.callbacks_of("module") if self.kinds[name] == "new")
+
+    def take_in_own(self) -> None:
+        super().take_in_own()
+        own = self.callbacks_of("module")
+        others = [name for name in self.callbacks if name not in own]
+        merged = [*others, *self.of_others, *(name for name in self.callbacks if name in own)]
+        self.callbacks = sorted(merged, key=lambda name: name in self.saving)
+
     # ---- callbacks that stop, and that save --------------------------------------------------------
 
     def look_to_stop(self, receiver: str) -> None:
@@ -95,6 +111,7 @@ class LightningCallbacks(Pseudocode):
 
     def new_trainer(self) -> None:
         super().new_trainer()
+        self.of_others = ()
         for files in self.files.values():
             files.saved_at = -1
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..hooks import TRANSFERS
+from .calls import Calls
 from .lightning import Lightning
 from .logged import defaults
 from .oracle import UserError
-from .pseudocode import Pseudocode
 from .state import OWN_WORDS, Events, Expected
 
 __all__ = ["WITHOUT_LOADER", "Later"]
@@ -27,6 +27,7 @@ class Later(Lightning):
         }
     )
     asks_in = "train_on_device"  # for the validation loaders, before the training starts
+    windows_done = 0
     gone: Mapping[str, tuple[str, ...]] = {}  # arguments that hooks do not have any more
 
     def event(self, ph: str, receiver: str, hook: str, args: dict[str, Any]) -> Expected:
@@ -49,6 +50,11 @@ class Later(Lightning):
         """global_step counts the optimizer's steps, each when it is over."""
         self.step, self.uncounted = self.step + 1, 0
 
+    @property
+    def logger_step(self) -> int:
+        """Loggers are told how many batches, or windows of them, are over."""
+        return self.windows_done
+
     def optimizer_update(self, optimizer_idx: int, closure: Callable[[], Events]) -> Events:
         yield from super().optimizer_update(optimizer_idx, closure)
         if self.s.model.manual and not self.s.model.plain:
@@ -58,6 +64,17 @@ class Later(Lightning):
         return super().may_stop()
 
     # ---- checkpoints ------------------------------------------------------------------------------
+
+    def everything(self) -> dict[str, Any]:
+        return {**super().everything(), "windows_done": self.windows_done}
+
+    def new_trainer(self) -> None:
+        super().new_trainer()
+        self.windows_done = 0
+
+    def restore(self) -> None:
+        super().restore()
+        self.windows_done = self.resuming.get("windows_done", self.windows_done)
 
     def load(self) -> Events:
         """Callbacks are told when the weights are there."""
@@ -94,7 +111,7 @@ class Later(Lightning):
 
     # ---- another process --------------------------------------------------------------------------
 
-    def bring_back(self, first: Pseudocode, function: str) -> Events:
+    def bring_back(self, first: Calls, function: str) -> Events:
         """What was logged joins what was; where the trainer is is not brought back, and weights by a fit only."""
         self.logged.kept |= first.logged.known()
         if function == "fit":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from ..numerics import OWN_WORDS
 from ..scenario_module import Log
 from .logged import EVALUATES, REDUCED, Logged, Pass, Value, defaults, reduced, shown
 
@@ -76,12 +77,12 @@ class LoggedThere(Logged):
         assert isinstance(innermost, PassThere)
         return innermost
 
-    def end(self, forget: bool = False) -> None:
+    def end(self, forget: bool = False, step: int | str = OWN_WORDS) -> None:
         """What the sanity check logged is known for a while, and given to no logger."""
         self.kept.update(self.innermost.told(in_batches=forget and self.in_batches))
         over = self.over = self.passes.pop()
         if not forget:
-            self.hand_on(over.for_loggers("epoch"))
+            self.hand_on(over.for_loggers("epoch"), step)
 
     def known(self) -> dict[str, float]:
         return {**self.kept, **(self.innermost.told(self.in_batches) if self.passes else self.lingers)}
@@ -197,17 +198,17 @@ class Logged15(LoggedThere):
         values = self.innermost.elsewhere.setdefault((log, loader), [])
         values.append(Value(value, log.batch_size or weight, self.batches))
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, step: int) -> None:
         """An epoch of training is over; what was logged in it stays, but metrics are reset."""
         self.read()
-        self.hand_on(self.innermost.for_loggers("epoch"))
+        self.hand_on(self.innermost.for_loggers("epoch"), step)
         for (log, _), values in self.innermost.values.items():
             if log.metric:
                 values.clear()
         self.start()
 
-    def end(self, forget: bool = False) -> None:
-        super().end(forget)
+    def end(self, forget: bool = False, step: int | str = OWN_WORDS) -> None:
+        super().end(forget, step)
         self.start()
 
 
@@ -275,8 +276,8 @@ class Logged2(LoggedThere):
         self.passes.append(Pass2())
         self.came_before.append(self.in_batches)
 
-    def end(self, forget: bool = False) -> None:
-        super().end(forget)
+    def end(self, forget: bool = False, step: int | str = OWN_WORDS) -> None:
+        super().end(forget, step)
         self.in_batches = self.came_before.pop()
 
 

@@ -11,9 +11,10 @@ from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
+from ..numerics import OWN_WORDS
 from ..scenario_module import Log
 
-__all__ = ["Logged", "on_bar"]
+__all__ = ["Handed", "Logged", "on_bar"]
 
 EVALUATES = ("validation_", "test_", "on_validation_", "on_test_")
 REDUCED: dict[str, Callable[[list[float]], float]] = {
@@ -33,6 +34,13 @@ class Value(NamedTuple):
 
 def _is_of(batch: int, value: Value) -> bool:
     return value.batch == batch
+
+
+class Handed(NamedTuple):
+    """What a logger is given: a value, and of which step it is [R112]."""
+
+    value: float
+    step: int | str
 
 
 class Pass:
@@ -111,7 +119,7 @@ class Logged:
         self.passes: list[Pass] = []
         self.left: list[Pass] = []  # by an exception: the training epoch's, for a checkpoint
         self.batches = 0
-        self.handed: dict[str, list[float]] = {}  # to loggers
+        self.handed: dict[str, list[Handed]] = {}  # to loggers
         self.over: Pass | None = None  # the last one that is
 
     def begin(self) -> None:
@@ -126,24 +134,24 @@ class Logged:
         """The pass has seen its last batch."""
         self.passes[-1].last_batch_done = True
 
-    def batch_done(self, is_step: bool = True) -> None:
+    def batch_done(self, is_step: bool = True, step: int | str = OWN_WORDS) -> None:
         """The loggers are given what was logged in it, if it is the last of its step."""
         if is_step:
-            self.hand_on(self.passes[-1].for_loggers("step"))
+            self.hand_on(self.passes[-1].for_loggers("step"), step)
         self.passes[-1].of_batch.clear()
 
-    def hand_on(self, values: dict[str, float]) -> None:
+    def hand_on(self, values: dict[str, float], step: int | str = OWN_WORDS) -> None:
         """Give them to a logger."""
         for name, value in values.items():
-            self.handed.setdefault(name, []).append(value)
+            self.handed.setdefault(name, []).append(Handed(value, step))
 
-    def end(self, forget: bool = False) -> None:
-        """The pass is over; what the sanity check logged is forgotten."""
+    def end(self, forget: bool = False, step: int | str = OWN_WORDS) -> None:
+        """The pass is over, in that step; what the sanity check logged is forgotten."""
         over = self.over = self.passes.pop()
         over.last_batch_done = True
         if not forget:
             self.kept.update(over.known())
-            self.hand_on(over.for_loggers("epoch"))
+            self.hand_on(over.for_loggers("epoch"), step)
 
     def abandon(self) -> None:
         """An exception: what ran is not finished."""

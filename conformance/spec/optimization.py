@@ -66,7 +66,7 @@ class Optimization(Parts):
         """It steps at every so manieth; after an update, one that monitors a value waits for the end of the
         batch [R71]."""
         self.passed[scheduler_idx] = self.passed.get(scheduler_idx, 0) + 1
-        if self.passed[scheduler_idx] % self.s.model.scheduler_frequency:
+        if self.passed[scheduler_idx] % self.s.model.frequency_of(scheduler_idx):
             return
         if self.s.model.monitor and self.s.model.interval(scheduler_idx) == "step":
             self.due.add(scheduler_idx)

@@ -97,8 +97,19 @@ class Oracle(State):
 
     def hand_to_loggers(self) -> None:
         """A batch is done: with accumulation, the last of its window; and none of the sanity check [R106]."""
+        in_training = self.scope == "train_loop"
         if not self.in_sanity_check:
-            self.logged.batch_done(self.scope != "train_loop" or self.updating)
+            self.logged.batch_done(self.updating or not in_training, self.logger_step if in_training else OWN_WORDS)
+
+    @property
+    def logger_step(self) -> int:
+        """What loggers are told of the step that runs [R112]."""
+        return self.step
+
+    @property
+    def last_step(self) -> int:
+        """And of the one that ran last; of none 0."""
+        return max(0, self.logger_step - 1)
 
     def looks_at_rates(self, hook: str) -> bool:
         """LearningRateMonitor does as an epoch begins, and as a step does: once, also where its batch was skipped."""
@@ -120,7 +131,7 @@ class Oracle(State):
 
     def hand_rates(self, rates: dict[str, float]) -> None:
         """LearningRateMonitor gives them to the loggers, as an epoch or a step begins."""
-        self.logged.hand_on(rates)
+        self.logged.hand_on(rates, self.logger_step)
 
     def comes_last(self, batch_idx: int, batches: int) -> bool:
         """Whether it is known of a batch that no other comes in this epoch [R74]."""

@@ -55,7 +55,7 @@ class Parts(Oracle):
     def refuses_none(self) -> bool:
         """Whether a training_step has to return a loss: that of a part or of a process, which others wait for, or one
         to be scaled [R9]."""
-        refuses = self.s.data_parallel or self.s.processes > 1 or self.options["precision"] == 16
+        refuses = self.s.option("devices") > 1 or self.s.processes > 1 or self.options["precision"] == 16
         return refuses and not self.s.model.manual
 
     def step_end(self, name: str) -> Events:

@@ -10,26 +10,19 @@ Where the text is silent, the rule applied is a row of `docs/interpretations.md`
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
-from copy import deepcopy
-from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from ..hooks import TRANSFERS
 from .batch import Batch
-from .callbacks import Callbacks
-from .oracle import UserError
-from .state import Events, Expected
+from .calls import Calls
+from .state import OWN_WORDS, Events
 
 __all__ = ["Pseudocode"]
 
 
-class Pseudocode(Batch, Callbacks):
-    """The documented functions. `fit`, `train_on_device`, `train_loop` and `val_loop` come first, then
-    validate, test and predict in their manner, then the lines that the pseudocode only names."""
+class Pseudocode(Batch, Calls):
+    """The documented functions, which `Calls` runs. `fit`, `train_on_device`, `train_loop` and `val_loop` come first,
+    then validate, test and predict in their manner, then the lines that the pseudocode only names."""
 
     # ---- the pseudocode of fit --------------------------------------------------------------------
 
@@ -68,7 +61,7 @@ class Pseudocode(Batch, Callbacks):
             self.epoch += 1
             yield from self.look_and_save()
         yield from self.hook("on_train_end")
-        self.logged.end()
+        self.logged.end(step=self.last_step)
 
         yield from self.hook("on_fit_end")
         self.opened = False
@@ -119,7 +112,7 @@ class Pseudocode(Batch, Callbacks):
         yield from self.hook("on_epoch_end")
         for optimizer_idx in sorted(self.used) if not self.s.model.manual else ():
             yield from self.pass_schedulers(optimizer_idx, "epoch")
-        self.logged.end()
+        self.logged.end(step=self.last_step)
         self.logged.begin()
         self.batches_done, self.in_epoch = 0, False
 
@@ -155,7 +148,7 @@ class Pseudocode(Batch, Callbacks):
         # set up for train
         yield from self.hook("on_validation_model_train")  # calls `model.train()`
         self.grad_enabled = True
-        self.logged.end(forget=self.in_sanity_check)
+        self.logged.end(self.in_sanity_check, self.logger_step if self.called == "fit" else OWN_WORDS)
 
     # ---- validate, test, predict, in the manner of the pseudocode ---------------------------------
 
@@ -283,181 +276,3 @@ class Pseudocode(Batch, Callbacks):
     def by_loader(outputs: list[list[Any]]) -> list[Any]:
         """A list, or with several loaders a list of lists."""
         return outputs if len(outputs) > 1 else outputs[0]
-
-    # ---- the calls of the user --------------------------------------------------------------------
-
-    def call(self, function: str) -> Events:
-        """`trainer.fit()` and its siblings: what was opened is closed, whatever happens."""
-        if function == "save":
-            yield from self.save()
-            return
-        if function == "another":
-            self.begin_anew()
-            return
-        if function in ("freeze", "unfreeze"):
-            yield from self.freeze(function)
-            return
-        if function == "load":
-            yield from self.load_from_checkpoint()
-            return
-        if function == "append":
-            self.append_callback()
-            return
-        if self.s.spawns:
-            yield from self.call_elsewhere(function)
-            return
-        resuming: dict[str, Any] = {}
-        if function.startswith("resume"):
-            self.new_trainer()
-            resuming, function = self.saved_last if function == "resume-last" else self.saved, "fit"
-        self.returns_predictions = function != "predict-unreturned"
-        function, self.tested = function.partition("-")[0], self.file_to_test(function)
-        body = self.fit if function == "fit" else lambda: self.evaluate(function)
-        self.should_stop, self.opened, self.scope = self.should_stop and self.remembers_stop, True, function
-        self.due_looks.clear()
-        self.missed.clear()
-        self.rated = -1
-        self.loaded, self.asked_before = {}, {}
-        self.overfits = function == "fit" and self.options["overfit_batches"] > 0
-        self.called, self.callbacks = function, self.callbacks_of("trainer")
-        yield self.event("B", "trainer", function, {})
-        self.resuming, self.batches_done, self.in_epoch = resuming, 0, False
-        self.predictions, self.status = None, "finished"
-        self.grad_enabled = None if self.s.no_grad else True
-        self.begin_call()
-        try:
-            yield from body()
-        except UserError as raised:
-            yield from self.end_early(function, raised)
-            self.status = self.status_after(raised)
-            if not self.is_swallowed(raised):
-                yield self.event("E", "trainer", function, {"raised": raised.text, "status": self.status})
-                raise
-        yield self.event("E", "trainer", function, {**self.made(function), "status": self.status})
-
-    def all_calls(self) -> Events:
-        """One after the other, until one raises."""
-        with suppress(UserError):
-            for function in self.s.calls:
-                yield from self.call(function)
-
-    def call_elsewhere(self, call: str) -> Events:
-        """The processes that a call spawns run the function; this one has what process 0 has come to, but for
-        predictions. [R107]"""
-        function, first = call.partition("-")[0], self.process_zero
-        yield self.event("B", "trainer", function, {})
-        deque(first.call(call), maxlen=0)
-        yield from self.bring_back(first, function)
-        yield self.event("E", "trainer", function, {**first.returned(function), "status": "finished"})
-
-    @cached_property
-    def process_zero(self) -> Pseudocode:
-        """The first of the processes, over all calls."""
-        return type(self)(replace(self.s, trainer={**self.s.trainer, "strategy": "ddp"}))
-
-    def bring_back(self, first: Pseudocode, function: str) -> Events:
-        """The weights, where the trainer is, and by the queue what was logged. In which order, nobody says."""
-        for ph in ("B", "E"):
-            yield Expected(ph, "module", "get_from_queue", {}, {}, self.scope)
-        self.epoch, self.step = first.epoch, first.step
-        self.logged.kept = first.logged.known()
-        self.take_weights(first)
-
-    def take_weights(self, first: Pseudocode) -> None:
-        """Those of another process, which may be new."""
-        self.updates += self.numbers.layers != first.numbers.layers
-        self.numbers.layers, self.numbers.begun = deepcopy(first.numbers.layers), first.numbers.begun
-
-    def decisive(self) -> dict[str, float]:
-        """That of process 0 [R102], who looks at the same moments."""
-        if self.rank:
-            return next(self.looks_of_zero)
-        return self.look()
-
-    def look(self) -> dict[str, float]:
-        """What this process has logged, remembered where others may go by it."""
-        known = self.logged.read()
-        if self.s.processes > 1:
-            self.looks.append(known)
-        return known
-
-    @cached_property
-    def looks_of_zero(self) -> Iterator[dict[str, float]]:
-        """What that process looks at, over all calls."""
-        zero = type(self)(self.s)
-        for _ in zero.all_calls():
-            yield from zero.looks
-            zero.looks.clear()
-
-    def begin_call(self) -> None:
-        """Nothing is logged yet; a fit that resumes is where the checkpoint's was. Processes begin with what the first
-        one has [R104]."""
-        self.nothing_logged()
-        self.numbers.apart = False
-        self.epoch, self.step = self.resuming.get("epoch", self.epoch), self.resuming.get("step", self.step)
-
-    def end_early(self, function: str, raised: UserError) -> Events:
-        """An exception ends the call: what was opened is closed."""
-        self.predictions = None
-        self.put_into_mode(True)
-        self.grad_enabled, self.scope = True, function
-        self.in_sanity_check, self.optimizer_idx, self.piece, self.part = False, None, None, None
-        self.logged.abandon()
-        yield from self.closing("on_exception")
-        if self.opened:
-            yield from self.closing("teardown", stage=function)
-
-    def status_after(self, raised: UserError) -> str:
-        """What the trainer says of a call that an exception has ended [R67]."""
-        return "interrupted" if raised.text.startswith("KeyboardInterrupt") else "failed"
-
-    def is_swallowed(self, raised: UserError) -> bool:
-        """Whether the caller does not get to see the exception."""
-        return raised.text.startswith("KeyboardInterrupt")
-
-    def handed(self) -> dict[str, list[float]]:
-        """What loggers were given."""
-        return self.logged.handed if self.has_loggers else {}
-
-    @property
-    def has_loggers(self) -> bool:
-        """Whether there are any: they are of process 0 alone [R106]; and none with fast_dev_run."""
-        return not (self.rank or self.options["fast_dev_run"])
-
-    def made(self, function: str) -> dict[str, Any]:
-        """What the call has come to: predictions, or what it returns and a logger was given."""
-        made = self.kept(function)
-        if function == "predict":
-            return {**made, "results": self.predictions if self.returns_predictions else None}
-        if function == "fit" and self.saving and self.knows_files and self.is_computed and not self.rank:
-            made["files"] = self.files_left()
-        if not self.s.has_logger or not self.is_computed:
-            return made
-        given = [(name, value) for name, values in sorted(self.handed().items()) for value in values]
-        made |= {"logger_names": [name for name, _ in given], "logger_values": [value for _, value in given]}
-        return {**made, **self.returned(function)}
-
-    def kept(self, function: str) -> dict[str, Any]:
-        """The module's hyperparameters; a fit tells loggers of them, and of those of the data module [R51]."""
-        model = self.s.model
-        if not model.hyperparameters:
-            return {}
-        kept: dict[str, Any] = {"hparams": self.hparams()}
-        if function == "fit" and self.status == "finished":  # else it may have been too early
-            told = self.hparams_told() if model.hyperparameters_logged else []
-            told += ["arg4=4"] if self.datamodule() and self.s.data.hyperparameter else []
-            kept["logger_hparams"] = told if self.has_loggers else []
-        return kept
-
-    def returned(self, function: str) -> dict[str, Any]:
-        """What the call returns, of what was logged; another's predictions not."""
-        if function not in ("validate", "test"):
-            return {"results": None} if function == "predict" else {}
-        over, stage = self.logged.over, {"validate": "val"}.get(function, function)
-        told = over.returned(len(self.s.loaders(stage))) if over else []
-        return {"returned_names": [name for name, _ in told], "returned_values": [value for _, value in told]}
-
-    def closing(self, hook: str, **args: Any) -> Events:
-        """After an exception: what a closing hook raises itself does not hide the first one."""
-        with suppress(UserError):
-            yield from self.hook(hook, **args)

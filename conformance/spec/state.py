@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..experiment import STEPS, TRAINER_DEFAULTS, Scenario
 from ..hooks import CHECKPOINTS, EPOCH_ENDS, TRANSFERS
-from ..numerics import Numbers, about
+from ..numerics import OWN_WORDS, Numbers, about
 from .logged import Logged, on_bar
 from .outputs import Output, form_of, leaves
 
@@ -40,8 +40,6 @@ STAGE_OF = {
     "test_loop": "testing",
     "predict_loop": "predicting",
 }
-
-OWN_WORDS = "*"  # what is raised where the trainer refuses to go on: it chooses the words
 
 
 class State:
@@ -159,6 +157,8 @@ class State:
             fx["autocast"] = self.options["precision"] != 32  # [R72]
         if (ph, hook) == ("B", "on_train_end") and self.s.has_logger and self.s.processes == 1:
             fx["experiment"] = "open"
+        if (ph, receiver, hook) == ("B", "module", "setup") and self.s.recorded > 1:
+            fx["global_rank"], fx["local_rank"] = self.rank, self.rank % self.options["devices"]
         if not self.withheld:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":

@@ -242,7 +242,7 @@ class DataParallel(Devices):
             if self.num_devices > 1:
                 hooks[step] = named(partial(self._over_parts, step, module, progress), step)
             else:
-                hooks[step] = _then(hooks[step], lambda output: Parts([output]))
+                hooks[step] = lambda *a, run=hooks[step]: Parts([run(*[x[0] if type(x) is Parts else x for x in a])])
             if step == "predict_step":  # which has no hook that would merge its parts
                 hooks[step] = _then(hooks[step], merged)
             else:
