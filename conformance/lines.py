@@ -75,6 +75,9 @@ _EFFECTS: dict[str, frozenset[type]] = {
     "metrics_graph": frozenset({bool}),
     "experiment": frozenset({str}),
     "bar": frozenset({list}),
+    "precision": frozenset({int, str}),
+    "use_amp": frozenset({bool}),
+    "datamodule": frozenset({bool}),
     "global_rank": frozenset({int}),
     "local_rank": frozenset({int}),
 }

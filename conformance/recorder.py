@@ -150,6 +150,12 @@ class Recorder(Observer):
             self.trainer.should_stop = True
         return None if action == "return-none" else -1 if action == "return-minus-1" else result
 
+    def properties(self) -> Dict[str, Any]:
+        """What the module says of its run, as far as the trainer's modules have such properties."""
+        names = ("precision", "use_amp") + ("global_rank", "local_rank") * self.in_shares
+        told = {name: getattr(self.module, name) for name in names if hasattr(self.module, name)}
+        return {**told, "datamodule": getattr(self.trainer, "datamodule", None) is not None}
+
     def save(self) -> None:
         """Have the trainer save a checkpoint."""
         self.span("trainer", "save_checkpoint", lambda: self.trainer.save_checkpoint(self.checkpoint), {})
@@ -182,8 +188,8 @@ class Recorder(Observer):
             fx["autocast"] = autocasts(self.module)
         if sees and self._handed is not None and (ph, hook) == ("B", "on_train_end"):
             fx["experiment"] = self._experiment
-        if sees and self.in_shares and (ph, receiver, hook) == ("B", "module", "setup"):
-            fx["global_rank"], fx["local_rank"] = int(self.module.global_rank), int(self.module.local_rank)
+        if sees and (ph, receiver, hook) == ("B", "module", "setup"):
+            fx.update(self.properties())
         if sees and self.tells_random and ph == "B" and hook in DRAW_AFTER:
             fx["random"] = next_random()
         if sees and self.tells_bar and ph == "B" and hook in EPOCH_ENDS:

@@ -48,6 +48,9 @@ EFFECTS = (
     "random",
     "experiment",
     "bar",
+    "precision",
+    "use_amp",
+    "datamodule",
     "global_rank",
     "local_rank",
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..experiment import STEPS, Saving, Scenario
+from ..hooks import TRANSFERS
 from .callbacks import Callbacks, File
 from .calls import Calls
 from .lightning import OF_CALL
@@ -44,6 +45,7 @@ class Lightning15(Lightning1):
         super().__init__(scenario, rank)
         self.lost: set[int] = set()  # optimizers whose parameters do not require gradients any more
         self.called_once: set[tuple[str, str]] = set()  # hooks of the data module, and their stages
+        self.is_of_another = False  # that data module: it came with another module
 
     def train_on_device(self) -> Events:
         yield from self.hook("setup", stage="fit")
@@ -210,9 +212,11 @@ class Lightning15(Lightning1):
     def new_trainer(self) -> None:
         super().new_trainer()
         self.batches_of_all, self.optimizer_idx, self.left = -1, None, None
-        self.lost, self.logged = set(), self.log_type()
+        self.lost, self.logged, self.keeps_datamodule = set(), self.log_type(), False
 
     def begin_call(self) -> None:
+        if self.is_of_another and self.s.data.given_to(self.called) == "datamodule":
+            self.called_once, self.is_of_another = set(), False
         super().begin_call()
         self.epoch, self.step = (0, 0) if self.resuming else (self.epoch, self.step)
         if self.called == "fit" and self.logged.trained:
@@ -283,13 +287,14 @@ class Lightning15(Lightning1):
         yield from super().evaluation_batches(name, stage, at_most)
 
     def begin_anew(self) -> None:
-        """Another data module is prepared as well."""
         super().begin_anew()
-        self.called_once, self.keeps_datamodule = set(), False
+        self.is_of_another = True
 
     def receivers(self, hook: str) -> list[str]:
-        """A data module prepares data once, and is set up and torn down once for each stage. It has the last word on
-        checkpoints."""
+        """A data module prepares data once, and is set up and torn down once for each stage; the batches of a module
+        that it did not come with do not pass through it. It has the last word on checkpoints."""
+        if self.is_of_another and hook in TRANSFERS:
+            return ["module"]
         if hook == "on_load_checkpoint":
             return ["module"]
         if hook == "on_save_checkpoint":

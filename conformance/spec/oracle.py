@@ -142,6 +142,9 @@ class Oracle(State):
         self.batch = None
         self.logged.last_batch()
 
+    def properties(self) -> dict[str, Any]:
+        return {**super().properties(), "datamodule": bool(self.datamodule())}
+
     def datamodule(self) -> list[str]:
         """The one that takes part in the call, if any."""
         return ["datamodule"] if self.s.data.given_to(self.called) == "datamodule" else []

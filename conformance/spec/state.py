@@ -157,8 +157,8 @@ class State:
             fx["autocast"] = self.options["precision"] != 32  # [R72]
         if (ph, hook) == ("B", "on_train_end") and self.s.has_logger and self.s.processes == 1:
             fx["experiment"] = "open"
-        if (ph, receiver, hook) == ("B", "module", "setup") and self.s.recorded > 1:
-            fx["global_rank"], fx["local_rank"] = self.rank, self.rank % self.options["devices"]
+        if (ph, receiver, hook) == ("B", "module", "setup"):
+            fx |= self.properties()
         if not self.withheld:
             fx["grads"] = next((state for state in ("set", "clear", "zero") if state in self.grads), "none")
         if self.attached and self.s.model.optimizer != "none":
@@ -186,6 +186,12 @@ class State:
             rates, args = fx.pop("lr", None), {name: about(value) for name, value in args.items()}
             fx = {name: about(value) for name, value in fx.items()} | ({} if rates is None else {"lr": rates})
         return Expected(ph, receiver, hook, args, fx, self.scope, self.rank)
+
+    def properties(self) -> dict[str, Any]:
+        """What the module says of its run."""
+        told = {"precision": self.options["precision"], "use_amp": self.options["precision"] != 32}
+        ranks = {"global_rank": self.rank, "local_rank": self.rank % self.options["devices"]}
+        return told | (ranks if self.s.recorded > 1 else {})
 
     def keep_graph(self, names: list[str]) -> bool:
         """Whether some of the metrics can be differentiated; which can that a checkpoint brings back, nothing says.
