@@ -386,7 +386,8 @@ def _marker(mark: str) -> Any:
 
 def _provider(scenario: Scenario, stage: str) -> Any:
     def dataloader(self: Any) -> Any:
-        self.asked = [*vars(self).get("asked", ()), stage]
-        return loaders(scenario, stage, asked_before=self.asked.count(stage) > 1)
+        asked_before = stage in vars(self).setdefault("asked", set())
+        self.asked.add(stage)
+        return loaders(scenario, stage, asked_before)
 
     return dataloader
