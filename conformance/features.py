@@ -49,6 +49,7 @@ def features(scenario: Scenario) -> frozenset[str]:
             "logs-to-bar": log.prog_bar,
             "logs-metric": log.metric,
             "logs-in-dict": log.in_dict,
+            "logs-mapping": log.mapping,
             "logs-graph": log.enable_graph,
             "logs-buffer": log.buffer,
             "logs-on-rank-zero": log.rank_zero_only,
@@ -87,7 +88,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         words |= {"parts:fewer"} if min(sizes) < devices else set()
         words |= {"parts:one"} if devices == 1 else set()
     interval = scenario.option("val_check_interval")
-    late = {log.name for log in model.logs if log.hook == "on_train_epoch_end"}
+    late = {log.known_as for log in model.logs if log.hook == "on_train_epoch_end"}
     flags = {
         "stopping:each-batch": bool(scenario.early_stopping) and type(interval) is int and interval == 1,
         "stopping:late": "val_check_interval" not in scenario.trainer and not late.isdisjoint(

@@ -13,19 +13,19 @@ __all__ = ["ARGUMENTS", "CHANGED", "LOSSES", "Log", "Model"]
 
 @dataclass(frozen=True)
 class Log:
-    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has done
-    so before, or of `values` the next one, and the last of them from there on. What is not given has the hook's
-    default; `reduce_fx` "torch.mean" is that function, which says the same as the word; "spread" is a function of
-    the user's own, of all values of the epoch: the greatest less the last; `batch_size` 0 leaves it to the batch;
-    with `logger` False no logger is given it; with `prog_bar` the progress bar shows it. With `metric` a step logs
-    an object in place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is
-    given the outputs and the targets of the batch before. With `in_dict` it is `self.log_dict`, of a dict with this
-    name. With `enable_graph` a training step's loss is logged with its graph; with `buffer` another hook logs how
-    many training steps the module has begun, which it counts in a buffer. With `rank_zero_only` the process of rank
-    0 alone logs it, and says so; with `ranks` those processes alone, as a group. What is no step's is a number, or
-    with `dtype` a tensor of that type. With `helper` it is another method that calls `self.log`, one that is named
-    as a hook is. With `at` it logs in these calls of the hook only, from 0. With `sync_dist` what is no step's is
-    greater in each process by its rank."""
+    """A call of `self.log` at the beginning of `hook`: a step logs its loss, any other hook how often it has done so
+    before, or of `values` the next one, and the last of them from there on. What is not given has the hook's default;
+    `reduce_fx` "torch.mean" is that function, which says the same as the word; "spread" is a function of the user's
+    own, of all values of the epoch: the greatest less the last; `batch_size` 0 leaves it to the batch; with `logger`
+    False no logger is given it; with `prog_bar` the progress bar shows it. With `metric` a step logs an object in
+    place of its loss: one of torchmetrics' MeanSquaredError, an attribute of the module, which it is given the outputs
+    and the targets of the batch before. With `in_dict` it is `self.log_dict`, of a dict with this name; with `mapping`
+    the value is one itself, of one "item", and is known as "name/item". With `enable_graph` a training step's loss is
+    logged with its graph; with `buffer` another hook logs how many training steps the module has begun, which it
+    counts in a buffer. With `rank_zero_only` the process of rank 0 alone logs it, and says so; with `ranks` those
+    processes alone, as a group. What is no step's is a number, or with `dtype` a tensor of that type. With `helper` it
+    is another method that calls `self.log`, one that is named as a hook is. With `at` it logs in these calls of the
+    hook only, from 0. With `sync_dist` what is no step's is greater in each process by its rank."""
 
     hook: str
     name: str
@@ -39,6 +39,7 @@ class Log:
     prog_bar: bool = False
     metric: bool = False
     in_dict: bool = False
+    mapping: bool = False
     enable_graph: bool = False
     buffer: bool = False
     rank_zero_only: bool = False
@@ -52,6 +53,11 @@ class Log:
     def averages(self) -> bool:
         """Whether an epoch's value is the mean."""
         return self.reduce_fx in ("mean", "torch.mean")
+
+    @property
+    def known_as(self) -> str:
+        """Under which name."""
+        return self.name + "/item" * self.mapping
 
     def nth(self, count: int) -> float:
         """What a hook that is no step logs after so many calls."""
@@ -196,4 +202,4 @@ class Model:
     @property
     def names_logged(self) -> Tuple[str, ...]:
         """Under which names something may be known."""
-        return tuple(log.name + fork for log in self.logs for fork in ("", "_step", "_epoch"))
+        return tuple(log.known_as + fork for log in self.logs for fork in ("", "_step", "_epoch"))

@@ -221,6 +221,7 @@ def _check_needs(scenario: Scenario) -> None:
         ("freeze" in scenario.calls or "unfreeze" in scenario.calls, "it freezes the module", "freezing"),
         (bool(model.hyperparameters), "model.hyperparameters", "hyperparameters"),
         (model.own_plateau, "model.own_plateau", "own-plateau"),
+        (any(log.mapping for log in model.logs), "it logs a mapping", "logged-mappings"),
         (scenario.changes_windows, "trainer.accumulate_grad_batches of epochs", "accumulation-by-epoch"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),
         (any(log.metric for log in model.logs), "it logs a metric", "torchmetrics"),
@@ -256,6 +257,8 @@ def _check_log(where: str, log: Log, model: Model) -> None:
         raise ScenarioError("%s: at needs a value that is logged alone: no metric, no sync_dist" % where)
     if log.helper and log.in_dict:
         raise ScenarioError("%s: helper=true needs a log that is not in_dict" % where)
+    if log.mapping and (log.metric or log.prog_bar):
+        raise ScenarioError("%s: mapping=true needs a number, and no prog_bar" % where)
     if log.values and log.buffer:
         raise ScenarioError("%s: values, and a buffer" % where)
     if any(other != log and (other.hook, other.name) == (log.hook, log.name) for other in model.logs):
@@ -274,7 +277,7 @@ def _check_metric(where: str, log: Log, scenario: Scenario) -> None:
 
 
 def _check_stopping(where: str, stopping: Stopping, scenario: Scenario) -> None:
-    of_steps = {log.name + fork for log in scenario.model.logs if log.hook in STEPS.values()
+    of_steps = {log.known_as + fork for log in scenario.model.logs if log.hook in STEPS.values()
                 for fork in ("", "_step", "_epoch")}
     if scenario.option("precision") != 32 and stopping.monitor in of_steps:
         raise ScenarioError("%s needs precision 32, where it monitors a loss" % where)

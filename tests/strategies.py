@@ -67,6 +67,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     needs += ("bf16",) * (trainer.get("precision") == "bf16")
     needs += ("accumulation-by-epoch",) * isinstance(trainer.get("accumulate_grad_batches"), dict)
     needs += ("callable-reductions",) * any(log.reduce_fx == "spread" for log in model.logs)
+    needs += ("logged-mappings",) * any(log.mapping for log in model.logs)
     needs += ("log-dict-batch-size",) * any(log.in_dict and log.batch_size > 0 for log in model.logs)
     scenario = Scenario("drawn", "", calls, needs, callbacks, data, model, trainer, saves)
     rates = model.schedulers == model.optimizers and not (model.manual or model.groups)
@@ -171,7 +172,7 @@ def _of_another_order_or_length(draw: st.DrawFn, scenario: Scenario) -> Scenario
 @st.composite
 def _with_callbacks(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     """Perhaps with those that stop and those that save."""
-    names = sorted({log.name for log in scenario.model.logs})
+    names = sorted({log.known_as for log in scenario.model.logs})
     exact = scenario.option("precision") == 32
     stopping, saving = [], []
     for _ in range(draw(st.sampled_from([0, 0, 1, 2])) if names and exact else 0):
@@ -195,7 +196,7 @@ def _with_callbacks(draw: st.DrawFn, scenario: Scenario) -> Scenario:
 def _with_metric(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     """Perhaps with a metric in the place of a step's loss."""
     apart = "strategy" in scenario.trainer or scenario.model.truncated_bptt_steps > 0
-    plain = [log for log in scenario.model.logs if not (log.batch_size or log.enable_graph)]
+    plain = [log for log in scenario.model.logs if not (log.batch_size or log.enable_graph or log.mapping)]
     logs = [log for log in plain if log.hook in STEPS.values()]
     means = [log for log in logs if log.reduce_fx == "mean" and not log.sync_dist]
     if apart or not means or draw(st.booleans()):
@@ -333,7 +334,7 @@ def _more_of_optimization(draw: st.DrawFn, model: Model) -> Model:
     if model.scheduler != "none":
         # A rate that was halved for each of very many updates changes nothing any more.
         many = model.scheduler in ("step", "mixed") and (model.truncated_bptt_steps > 0 or model.dtype == "float32")
-        monitors = [log.name for log in model.logs] + ["nothing"] * (draw(st.integers(0, 5)) == 0)
+        monitors = [log.known_as for log in model.logs] + ["nothing"] * (draw(st.integers(0, 5)) == 0)
         drawn += [
             ("scheduler_frequency", draw(st.integers(3 if many else 1, 3))),
             ("second_frequency", draw(st.sampled_from([0, 3, 4]))),
@@ -368,6 +369,8 @@ def _logs(draw: st.DrawFn) -> tuple[Log, ...]:
         graph = hook == "training_step" and draw(st.booleans())
         logs.append(Log(hook, f"{hook}-{len(logs)}", on_step, on_epoch, reduce_fx, *rest, logger=draw(st.booleans()),
                         in_dict=in_dict, enable_graph=graph, buffer=buffer, prog_bar=draw(st.booleans())))  # fmt: skip
+    if logs and draw(st.integers(0, 5)) == 0:
+        logs[0] = replace(logs[0], mapping=True, prog_bar=False)
     return tuple(logs)
 
 

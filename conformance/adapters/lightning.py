@@ -34,8 +34,8 @@ class LightningAdapter(LightningLikeAdapter):
         self.name, self.version = "lightning", self.api.__version__
         self.again = functools.partial(LightningAdapter, version)
         # 1.x splits batches over GPUs only, 2.6.6 not at all. To log one name of several loaders is an error, and so is
-        # a reduce_fx that is no name. float16 is for GPUs.
-        self.lacks += ("data-parallel", "loaders-together", "callable-reductions", "fp16")
+        # a reduce_fx that is no name. A mapping stays one value, which 2.6.6 refuses. float16 is for GPUs.
+        self.lacks += ("data-parallel", "loaders-together", "callable-reductions", "logged-mappings", "fp16")
         if not self.version.startswith("1."):
             # Automatic optimization knows one optimizer, and whole batches. How loaders are combined is said
             # where they are made, not by the trainer's multiple_trainloader_mode.

@@ -313,7 +313,7 @@ def _logging(hook: str, original: Any, scenario: Scenario) -> Any:
                 settings["reduce_fx"] = functions.get(log.reduce_fx, log.reduce_fx)
             if log.metric:
                 self.measures[index](self(x).detach(), y)
-            value = self.measures[index] if log.metric else value
+            value = self.measures[index] if log.metric else {"item": value} if log.mapping else value
             if log.in_dict:
                 self.log_dict({log.name: value}, **settings)
             else:

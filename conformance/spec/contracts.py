@@ -38,7 +38,8 @@ def expected(
         return hook not in kind.absent and (heard is None or hook in heard)
 
     model = scenario.model
-    defines, logs = filter(has, model.defines), (log for log in model.logs if has(log.hook))
+    defines = filter(has, model.defines)
+    logs = (replace(log, name=log.known_as, mapping=False) for log in model.logs if has(log.hook))
     oracle = kind(replace(scenario, model=replace(model, defines=tuple(defines), logs=tuple(logs))), rank)
     oracle.has_closures = has_closures
     yield from (event for event in oracle.all_calls() if has(event.hook))
