@@ -144,6 +144,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "scheduler-frequency": any(model.frequency_of(index) > 1 for index in range(model.schedulers)),
         "ends-return": model.ends_return,
         "training-end-returns": model.ends_return and scenario.defines("training_epoch_end"),
+        "second-plain": model.second_plain,
         "second-frequency": model.second_frequency > 0,
         "monitor": bool(model.monitor),
         "lenient": not model.strict,

@@ -59,6 +59,8 @@ def _of_scheduler(scenario: Scenario) -> Rules:
     yield not model.lr_dict and not bare, "model.lr_dict=false needs a scheduler per epoch, and no more about it"
     yield not (model.strict or model.monitor), "model.strict=false needs a model.monitor"
     yield bool(model.own_plateau and not model.monitor), "model.own_plateau needs a model.monitor"
+    plain = model.schedulers == 2 and bool(model.monitor)
+    yield model.second_plain and not plain, "model.second_plain needs a model.monitor, and a second scheduler"
     yield bool(model.unheeded and model.monitor), "model.unheeded is of a scheduler without a model.monitor"
     yield bool(model.monitor) and scenario.option("precision") != 32, "model.monitor needs precision 32"
 

@@ -104,10 +104,11 @@ class Model:
 
     `form` is that of what `configure_optimizers` returns, one of FORMS; if empty, the plainest that says it all. A
     scheduler is given in an lr_dict with its interval, and with what else is there: its `scheduler_frequency`, of the
-    second one `second_frequency` if that is not 0, and `monitor` with `strict`, for one that halves the rate where that
-    value is on a plateau, torch's, or with `own_plateau` one of a class of the user's own, which the lr_dict says
-    reacts to a value; without `lr_dict` as it is; `unheeded` is a monitor in the lr_dict of one that needs no value.
-    Its `scheduler_name`, and of several optimizers the index after that, is the name in the lr_dict.
+    second one `second_frequency` if that is not 0, and `monitor` with `strict`, for one that halves the rate where
+    that value is on a plateau, torch's, or with `own_plateau` one of a class of the user's own, which the lr_dict says
+    reacts to a value, but with `second_plain` the second one monitors nothing; without `lr_dict` as it is; `unheeded`
+    is a monitor in the lr_dict of one that needs no value. Its `scheduler_name`, and of several optimizers the index
+    after that, is the name in the lr_dict.
     With `hyperparameters` its __init__ takes those of ARGUMENTS, and saves "all" of them, those whose "names" it gives,
     "twice" one of those, or all but one that it is to "ignore"; "object" has it take one dict of them, and save that;
     "inherited" is "all", of a class that is derived from one that saves them, and gives it another value of the first.
@@ -151,6 +152,7 @@ class Model:
     monitor: str = ""
     strict: bool = True
     own_plateau: bool = False
+    second_plain: bool = False
     unheeded: str = ""
     overrides: Tuple[str, ...] = ()
     star_args: bool = False
@@ -184,6 +186,10 @@ class Model:
     def frequency_of(self, scheduler_idx: int) -> int:
         """At every so manieth update or epoch a scheduler steps."""
         return (self.second_frequency if scheduler_idx else 0) or self.scheduler_frequency
+
+    def monitor_of(self, scheduler_idx: int) -> str:
+        """What a scheduler monitors, if anything."""
+        return "" if self.second_plain and scheduler_idx else self.monitor
 
     def interval(self, scheduler_idx: int) -> str:
         """What a scheduler steps by: "step" or "epoch"."""

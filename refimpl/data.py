@@ -23,8 +23,8 @@ __all__ = ["Data", "EvalLoaders", "TrainLoader"]
 class TrainLoader:
     """The training batches of one fit, or, where they are reloaded, of some epochs from `epoch` on.
 
-    `num_batches` is None for a loader of unknown length without a limit; `check_every` so many batches a validation is
-    due, None: after an epoch's last one.
+    `num_batches` is None for a loader of unknown length without a limit, `promised`, what its length says, for any of
+    unknown length; `check_every` so many batches a validation is due, None: after an epoch's last one.
     """
 
     def __init__(self, loaders: Any, options: Options, epoch: int, validates: bool = False) -> None:
@@ -42,7 +42,8 @@ class TrainLoader:
         self.starts: list[dict[str, Any]] = []  # the random states in which they were iterated in this epoch
         self.replay: list[dict[str, Any]] = []  # those in which they have to be, after resuming
         option = "overfit_batches" if options.overfit_batches else "limit_train_batches"
-        self.num_batches = limited(length(self.loader), options.limit_train_batches, option)
+        self.num_batches = limited(promised := length(self.loader), options.limit_train_batches, option)
+        self.promised = promised and self.num_batches
         self.check_every = self._check_every(options.val_check_interval) if validates else None
 
     def _check_every(self, interval: int | float) -> int | None:

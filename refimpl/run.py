@@ -121,7 +121,7 @@ class Run:
         self.resuming = False
         loader = self.data.train_loader()
         self.devices.same("batches in a training epoch", loader.num_batches)
-        return self.progress.batches(batches, self.optimization.window, loader.num_batches, loader.check_every)
+        return self.progress.batches(batches, self.optimization.window, loader.promised, loader.check_every)
 
     def val_dataloader(self, at_most: int | None = None) -> EvalBatches:
         """The validation batches, `at_most` so many of each loader."""

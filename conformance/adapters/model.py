@@ -175,7 +175,7 @@ def model_class(base: type, scenario: Scenario) -> type:
 
     def on_load_checkpoint(self: Any, checkpoint: Dict[str, Any]) -> None:
         brought = checkpoint["state_dict"].items()
-        checkpoint["state_dict"] = {k: v / 2 if v.is_floating_point() else v for k, v in brought}
+        checkpoint["state_dict"] = {k: v / 2 if "layers" in k else v for k, v in brought}
 
     def epoch_end(self: Any, outputs: Any) -> Any:
         return {"loss": 0.0, "log": {"returned": 0.0}} if scenario.model.ends_return else None

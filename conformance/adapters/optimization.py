@@ -72,13 +72,13 @@ def _scheduler(optimizer: Any, scenario: Scenario, index: int) -> Any:
         lr_dict["frequency"] = model.frequency_of(index)
     if model.scheduler_name:
         lr_dict["name"] = model.scheduler_name + (str(index) if model.schedulers > 1 else "")
-    if model.monitor or model.unheeded:
-        lr_dict["monitor"] = model.monitor or model.unheeded
+    if model.monitor_of(index) or model.unheeded:
+        lr_dict["monitor"] = model.monitor_of(index) or model.unheeded
     if not model.strict:  # which is the default
         lr_dict["strict"] = False
-    if model.own_plateau:
+    if model.own_plateau and model.monitor_of(index):
         return {"scheduler": OwnPlateau(optimizer), "reduce_on_plateau": True, **lr_dict}
-    if model.monitor:
+    if model.monitor_of(index):
         return {"scheduler": kinds.ReduceLROnPlateau(optimizer, factor=0.5, patience=0), **lr_dict}
     if model.schedulers > model.optimizers:
         return {"scheduler": kinds.MultiplicativeLR(optimizer, _half), **lr_dict}

@@ -103,8 +103,9 @@ class Callbacks(Checkpoints, Plan):
         self.forget_checks()
 
     def callbacks_of(self, owner: str) -> list[str]:
-        """Those that the "trainer" is given, or the "module" configures."""
-        return [name for name in self.owners_of if self.owners_of[name] == owner]
+        """Those that the "trainer" is given, or the "module" configures; those that save come last."""
+        found = (name for name in self.owners_of if self.owners_of[name] == owner)
+        return sorted(found, key=lambda name: name in self.saving)
 
     def append_callback(self) -> None:
         """One more of the trainer's, of a type of its own, for the calls that follow [R14]."""

@@ -155,15 +155,14 @@ class Lightning1(Lightning):
         over all epochs, in the order in which they are given; their frequency counts epochs, or the batches of each
         epoch anew."""
         model = self.s.model
-        if model.manual or bool(model.monitor) != of_plateaus:
-            return
-        if interval == "step" and not self.updating:
+        if model.manual or (interval == "step" and not self.updating):
             return
         done = self.epoch + 1 if interval == "epoch" else self.batches_done
         owners = self.whose_turn(self.batches_of_all)
         for optimizer_idx in owners[::-1] if model.form == "two-lists-crossed" else owners:
             for scheduler_idx in model.schedulers_of(optimizer_idx, interval):
-                if done % model.frequency_of(scheduler_idx) == 0:
+                is_due = done % model.frequency_of(scheduler_idx) == 0
+                if is_due and bool(model.monitor_of(scheduler_idx)) == of_plateaus:
                     yield from self.step_scheduler(scheduler_idx)
 
     def refuse_what_ends_return(self) -> None:

@@ -128,8 +128,9 @@ class Lightning2(Later):
 
     def step_epochs_schedulers(self, of_plateaus: bool) -> Events:
         """Those with interval epoch, on a plateau or not."""
-        if not self.s.model.manual and bool(self.s.model.monitor) == of_plateaus:
-            yield from self.pass_schedulers(0, "epoch")
+        for scheduler_idx in () if self.s.model.manual else self.s.model.schedulers_of(0, "epoch"):
+            if bool(self.s.model.monitor_of(scheduler_idx)) == of_plateaus:
+                yield from self.pass_scheduler(scheduler_idx)
 
     def pass_scheduler(self, scheduler_idx: int) -> Events:
         """The frequency counts epochs, or the batches of each epoch anew."""
@@ -137,7 +138,7 @@ class Lightning2(Later):
         done = self.batches_done + 1 if by_step else self.epoch + 1
         if done % self.s.model.frequency_of(scheduler_idx):
             return
-        if self.s.model.monitor and by_step:
+        if self.s.model.monitor_of(scheduler_idx) and by_step:
             self.due.add(scheduler_idx)
         else:
             yield from self.step_scheduler(scheduler_idx)

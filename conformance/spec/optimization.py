@@ -68,7 +68,7 @@ class Optimization(Parts):
         self.passed[scheduler_idx] = self.passed.get(scheduler_idx, 0) + 1
         if self.passed[scheduler_idx] % self.s.model.frequency_of(scheduler_idx):
             return
-        if self.s.model.monitor and self.s.model.interval(scheduler_idx) == "step":
+        if self.s.model.monitor_of(scheduler_idx) and self.s.model.interval(scheduler_idx) == "step":
             self.due.add(scheduler_idx)
         else:
             yield from self.step_scheduler(scheduler_idx)
@@ -84,7 +84,7 @@ class Optimization(Parts):
         on if the scheduler is not strict [R13]."""
         model = self.s.model
         given: dict[str, float] = {}
-        if model.monitor:
+        if model.monitor_of(scheduler_idx):
             known = self.decisive()
             if model.monitor not in known and model.strict:
                 raise UserError(OWN_WORDS)

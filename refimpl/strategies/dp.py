@@ -236,9 +236,7 @@ class DataParallel(Devices):
         super().adapt(hooks, module, progress)
         if self.num_devices > 1:
             self._check(hooks, module)
-        for step in STEPS:
-            if not hooks[step]:
-                continue
+        for step in filter(hooks.get, STEPS):
             if self.num_devices > 1:
                 hooks[step] = named(partial(self._over_parts, step, module, progress), step)
             else:
