@@ -47,9 +47,9 @@ def _of_form(scenario: Scenario) -> Rules:
 
 def _of_scheduler(scenario: Scenario) -> Rules:
     model = scenario.model
-    more = model.scheduler_frequency > 1 or bool(model.monitor or model.unheeded or model.scheduler_name)
     yield model.second_frequency > 0 and model.schedulers < 2, "model.second_frequency needs a second scheduler"
-    more |= model.second_frequency > 0
+    more = max(model.scheduler_frequency, model.second_frequency) > 1
+    more = more or bool(model.monitor or model.unheeded or model.scheduler_name)
     automatic = model.scheduler != "none" and not model.manual
     bare = model.scheduler == "epoch" and not more
     words = "what an lr_dict says, model.scheduler_frequency and its like, needs a scheduler that steps by itself"

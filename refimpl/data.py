@@ -23,8 +23,8 @@ __all__ = ["Data", "EvalLoaders", "TrainLoader"]
 class TrainLoader:
     """The training batches of one fit, or, where they are reloaded, of some epochs from `epoch` on.
 
-    `num_batches` is None for a loader of unknown length without a limit, `promised`, what its length says, for any of
-    unknown length; `check_every` so many batches a validation is due, None: after an epoch's last one.
+    `num_batches` is None for a loader of unknown length without a limit, and `promised`, which is the same otherwise,
+    for any of unknown length; `check_every` so many batches a validation is due, None: after an epoch's last one.
     """
 
     def __init__(self, loaders: Any, options: Options, epoch: int, validates: bool = False) -> None:

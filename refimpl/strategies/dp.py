@@ -239,7 +239,7 @@ class DataParallel(Devices):
         for step in filter(hooks.get, STEPS):
             if self.num_devices > 1:
                 hooks[step] = named(partial(self._over_parts, step, module, progress), step)
-            else:
+            else:  # hidden states come as the only part has left them
                 hooks[step] = lambda *a, run=hooks[step]: Parts([run(*[x[0] if type(x) is Parts else x for x in a])])
             if step == "predict_step":  # which has no hook that would merge its parts
                 hooks[step] = _then(hooks[step], merged)
