@@ -69,5 +69,6 @@ class Receivers:
         self._of_module = new = callbacks_of(configured)
         kinds = {type(callback) for callback in new} | {cb._kind for cb in new if cb._kind}
         kept = [callback for callback in self._own if not {type(callback), callback._kind} & kinds]
-        self.callbacks = sorted([*kept, *new], key=lambda callback: callback._saves)
-        self.hooks._fill()
+        if new:
+            self.callbacks = sorted([*kept, *new], key=lambda callback: callback._saves)
+            self.hooks._fill()

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 import torch
-from extent import WHOLE
+from extent import WHOLE, share
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from models import Line, pairs
@@ -290,7 +290,7 @@ FAULTS = [
 
 
 @several
-@pytest.mark.parametrize("strategy, how, rank, by, told", FAULTS)
+@pytest.mark.parametrize("strategy, how, rank, by, told", share(FAULTS, 2))
 def test_one_that_fails_ends_all(strategy: str, how: str, rank: int, by: tuple[str, ...], told: str) -> None:
     """In seconds, with its cause; no process is left, and the port is free."""
     done, found, seconds = launched("fails", strategy, how, str(rank), by=by)
@@ -422,17 +422,17 @@ def test_what_cannot_be_shared_is_told(loader: Any, kind: str) -> None:
 
 
 def test_loaders_in_lists_dicts_and_combined_are_shared_one_by_one() -> None:
-    def share(loaders: Any) -> Any:
+    def of_one(loaders: Any) -> Any:
         return shares(loaders, "train", 1, 2, lambda value: value)
 
     loader = DataLoader(DATA, batch_size=5)
-    assert [len(one) for one in share([loader, loader])] == [1, 1]
-    assert len(share({"a": loader, "b": [loader]})["b"][0]) == 1
-    combined = share(CombinedLoader([loader], "min_size"))
+    assert [len(one) for one in of_one([loader, loader])] == [1, 1]
+    assert len(of_one({"a": loader, "b": [loader]})["b"][0]) == 1
+    combined = of_one(CombinedLoader([loader], "min_size"))
     assert len(combined) == 1 and combined.mode == "min_size"
-    assert share(None) is None and share([]) == []
+    assert of_one(None) is None and of_one([]) == []
     with pytest.warns(UserWarning, match="shuffling is off"):
-        fixed = unshuffled(share(DataLoader(DATA, batch_size=5, shuffle=True)), "train_dataloader")
+        fixed = unshuffled(of_one(DataLoader(DATA, batch_size=5, shuffle=True)), "train_dataloader")
     assert [int(sample) for (batch,) in fixed for sample in batch] == [1, 3, 5, 7, 9]
 
 

@@ -48,7 +48,7 @@ def test_what_nothing_shows_is_not_there() -> None:
     assert all(option not in pair for pair in pairs(unchecked))
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not WHOLE, reason="WHOLE=1: of the suite's scenarios, and what is drawn")
 def test_nearly_every_two_features_that_are_drawn_together_meet() -> None:
     met = {pair for scenario in load_scenarios() if scenario.processes == 1 for pair in pairs(scenario)}
     drawn = Counter(pair for scenario in draw(120, 7) for pair in pairs(scenario))

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 CLAUSE = "modes.val.training"
 JUDGED = [clause for clause in load_clauses().values() if not clause.excluded]
+ALONE = [scenario for scenario in load_scenarios() if scenario.processes == 1]
 SYSTEMATIC = list(systematic())
 
 
@@ -39,10 +40,11 @@ def run_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tool.Selftes
     return tool.selftest(load_clauses(), load_scenarios(), only=[CLAUSE])
 
 
-# Each of the first takes processes of its own; of the others the mutants are made by rule, and much alike.
+# Each of the first takes processes of its own; of the second the mutants are made by rule, and much alike.
 SPAWNED = [clause for clause in JUDGED if clause.id.startswith("ddp.spawned-")]
 BY_RULE = [clause for clause in JUDGED if all(clause.id not in mutant.clauses for mutant in tool.authored())]
-PROVEN = [clause for clause in JUDGED if clause not in SPAWNED + BY_RULE] + [*share(SPAWNED, 3), *share(BY_RULE, 3)]
+OTHERS = [clause for clause in JUDGED if clause not in SPAWNED + BY_RULE]
+PROVEN = [*share(OTHERS, 2), *share(SPAWNED, 3), *share(BY_RULE, 4)]
 
 
 @pytest.mark.slow
@@ -59,9 +61,9 @@ def test_some_clause_notices(bench: tool.Bench, mutant: Mutant) -> None:
 
 
 @pytest.mark.slow
-def test_whatever_is_recorded_is_judged(bench: tool.Bench) -> None:
-    recorded = bench.recorded()
-    facts = survey(recorded, load_clauses(), draws=tool.DRAWN, few=0 if WHOLE else 6)
+def test_whatever_is_recorded_is_judged(healthy: Healthy) -> None:
+    recorded = [Recorded.of(scenario, healthy(scenario)) for scenario in share(ALONE, 3)]
+    facts = survey(recorded, load_clauses(), draws=tool.DRAWN, few=0 if WHOLE else 4)
     assert tool.unnoticed(facts) == []
     effects = {fact for fact in facts.changed if fact.startswith("fx.")}
     elsewhere = {"fx.random", "fx.global_rank", "fx.local_rank"}  # any number; and of several processes

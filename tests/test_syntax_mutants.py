@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from extent import share
 from rich.console import Console
 
 from conformance.clauses import load_clauses
@@ -184,7 +185,7 @@ def test_a_mutant_that_cannot_be_imported_is_noticed(reach: Reach) -> None:
 @pytest.mark.slow
 def test_of_a_drawn_sample_none_survives_without_a_reason() -> None:
     late = {s.name for s in load_scenarios() if s.starts_programs or s.name.startswith(DRAWN_NAMES)}  # which take long
-    scenarios = [scenario for scenario in load_scenarios() if scenario.name not in late]
+    scenarios = share([scenario for scenario in load_scenarios() if scenario.name not in late], 3)
     report = survey(load_clauses(), scenarios, sample=8, seed=1, processes=1)
     assert [str(mutant) for mutant in report.survivors] == []
     assert report.noticed.total() + report.excused.total() == report.tried.total() == 8
