@@ -16,7 +16,7 @@ PARTICULAR = frozenset(
     + "data-parallel distributed spawned shuffled alone no-grad".split()
     + "told-epochs promises-more promises-less reloaded".split()
     + "stopping:each-batch stopping:late source:train-datamodule source:fit-datamodule".split()
-    + "another-callbacks training-end-returns".split()
+    + "another-callbacks training-end-returns hyperparameters-within".split()
 )
 
 
@@ -109,6 +109,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "hyperparameters": bool(model.hyperparameters),
         "hyperparameters-unlogged": not model.hyperparameters_logged,
         "hyperparameters-changed": model.hyperparameters_changed,
+        "hyperparameters-within": model.hyperparameters == "within",
         "hyperparameters-too": data.hyperparameter,
         "starts-in-eval": model.starts_in_eval,
         "frozen": model.frozen,

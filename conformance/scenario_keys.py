@@ -43,7 +43,7 @@ NEEDS = (
     *("accumulation-by-epoch", "another-module", "no-grad", "log-dict-batch-size", "own-plateau"),
     *("hyperparameters", "freezing", "loading", "logged-mappings"),
 )
-FORMS_OF_HYPERPARAMETERS = ("", "all", "names", "twice", "ignore", "object", "inherited")
+FORMS_OF_HYPERPARAMETERS = ("", "all", "names", "twice", "ignore", "object", "inherited", "within")
 # What a hook of the scenario can be told to do, once, at its nth call.
 ACTIONS = ("raise", "interrupt", "stop", "return-none", "return-minus-1", "skip-closure", "save")
 # The actions that mean something in a few hooks only.

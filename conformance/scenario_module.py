@@ -111,7 +111,8 @@ class Model:
     after that, is the name in the lr_dict.
     With `hyperparameters` its __init__ takes those of ARGUMENTS, and saves "all" of them, those whose "names" it gives,
     "twice" one of those, or all but one that it is to "ignore"; "object" has it take one dict of them, and save that;
-    "inherited" is "all", of a class that is derived from one that saves them, and gives it another value of the first.
+    "inherited" is "all", of a class that is derived from one that saves them, and gives it another value of the first;
+    "within" is "all", of one that is made in another module's __init__, which has arguments of its own.
     Loggers are told of them unless `hyperparameters_logged` is false. With `hyperparameters_changed` the first is
     another one by the end of __init__.
     `overrides`, of OVERRIDES, are hooks that the module has its own way; with `star_args` it takes the arguments of its

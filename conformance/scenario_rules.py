@@ -116,6 +116,9 @@ def _check_data(scenario: Scenario) -> None:
         raise ScenarioError("%s: data.transfers are a data module's: set data.source" % name)
     if data.hyperparameter and not (data.has_datamodule and scenario.model.hyperparameters):
         raise ScenarioError("%s: data.hyperparameter needs a data module, and model.hyperparameters" % name)
+    changed = scenario.model.hyperparameters_changed
+    if scenario.model.hyperparameters == "within" and (changed or "load" in scenario.calls):
+        raise ScenarioError('%s: model.hyperparameters of "within" needs ones that are not changed, nor loaded' % name)
     if scenario.model.hyperparameters and scenario.spawns:
         raise ScenarioError("%s: model.hyperparameters needs processes that are not spawned" % name)
     _check_train_loaders(scenario)

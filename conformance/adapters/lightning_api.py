@@ -238,7 +238,7 @@ class LightningLikeAdapter:
             base.configure_callbacks = lambda self: own
         again = self.again, "module", scenario.to_dict()
         module = recorder.recording(base, self._module_hooks(base, scenario), "module", (_unrecorded, again))
-        module = module(**scenario_model.arguments(scenario))
+        module = scenario_model.made(module, scenario, self.api.LightningModule)
         datamodule = None
         if scenario.data.has_datamodule:
             base = self.base("datamodule", scenario)

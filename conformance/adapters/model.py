@@ -38,7 +38,7 @@ def model_class(base: type, scenario: Scenario) -> type:
     is_tuple = data.batch in ("tuple", "named")
     whole = is_tuple and not data.train_loaders and not scenario.model.truncated_bptt_steps
 
-    if scenario.model.hyperparameters:
+    if scenario.model.hyperparameters not in ("", "within"):
         base = _keeping(base, scenario)
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -219,10 +219,19 @@ def model_class(base: type, scenario: Scenario) -> type:
     return type("ScenarioModel", (base,), body)
 
 
-def arguments(scenario: Scenario) -> Dict[str, Any]:
-    """What the scenario's module is made with."""
+def made(kind: Any, scenario: Scenario, base: Any) -> Any:
+    """The scenario's module, made with its arguments; or so by another one of the trainer's modules."""
     form = scenario.model.hyperparameters
-    return {} if not form else {"params": dict(ARGUMENTS)} if form == "object" else dict(ARGUMENTS)
+    if form != "within":
+        return kind(**({} if not form else {"params": dict(ARGUMENTS)} if form == "object" else ARGUMENTS))
+    inner = _keeping(kind, scenario)  # the last of the classes: releases look no further than an __init__ without super()
+
+    class Outer(base):  # type: ignore[misc]
+        def __init__(self, arg1: int = 0, arg4: int = 4) -> None:
+            super().__init__()
+            self.made = [inner(**ARGUMENTS)]  # in a list, so that it is no layer of this one
+
+    return Outer().made[0]
 
 
 def _keeping(base: Any, scenario: Scenario) -> Any:

@@ -123,8 +123,10 @@ class Lightning14(Lightning15):
     # ---- hyperparameters ----------------------------------------------------------------------------
 
     def hparams(self) -> list[str]:
-        """Of two classes' arguments of one name the parent's, unless that is changed later."""
-        return super().hparams() if self.s.model.hyperparameters_changed else self.hparams_told()
+        """Its own alone; of two classes' arguments of one name the parent's, unless that is changed later."""
+        model, kept = self.s.model, [*self.s.model.hparams]
+        is_parents = model.hyperparameters == "inherited" and not model.hyperparameters_changed
+        return ["arg1=0", *kept[1:]] if is_parents else kept
 
     def hparams_told(self) -> list[str]:
         told = super().hparams_told()

@@ -94,9 +94,15 @@ class LightningCallbacks(Pseudocode):
         """In every process: which of them writes is a logger's own affair."""
         return not self.options["fast_dev_run"]
 
+    def hparams(self) -> list[str]:
+        """Those of the module in whose __init__ it is made, too, and of two of one name that one's."""
+        kept = super().hparams()
+        return ["arg1=0", *kept[1:], "arg4=4"] if self.s.model.hyperparameters == "within" else kept
+
     def hparams_told(self) -> list[str]:
         """What they were when they were kept."""
-        return [*replace(self.s.model, hyperparameters_changed=False).hparams]
+        kept = self.hparams()
+        return ["arg1=1", *kept[1:]] if self.s.model.hyperparameters_changed else kept
 
     # ---- from a checkpoint -------------------------------------------------------------------------
 
