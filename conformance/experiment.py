@@ -65,9 +65,10 @@ class Data:
     shuffling, in place of the one that the trainer would put in. With `listed` a loader of an evaluation is in a list
     also where it is the only one. With `workers` each loader has so many processes, which fetch batches ahead. With
     `told_epochs` the training loaders have a sampler of the user's own, which begins so many batches further on as the
-    epoch is whose number `set_epoch` has told it. `promised` is what the training loader's length says, 0 for the
-    truth; `reloaded` is how many batches the training loaders have that are asked for after the first one, 0 for as
-    many. With `hyperparameter` the data module has one, which it is given: arg4=4.
+    epoch is whose number `set_epoch` has told it. With `leaves_out` each loader has a sampler of the user's own, in
+    order, and its data set a batch more at the end, which that does not draw. `promised` is what the training loader's
+    length says, 0 for the truth; `reloaded` is how many batches the training loaders have that are asked for after the
+    first one, 0 for as many. With `hyperparameter` the data module has one, which it is given: arg4=4.
     """
 
     train: int = 3
@@ -89,6 +90,7 @@ class Data:
     listed: bool = False
     workers: int = 0
     told_epochs: bool = False
+    leaves_out: bool = False
     promised: int = 0
     reloaded: int = 0
     hyperparameter: bool = False

@@ -101,6 +101,7 @@ def features(scenario: Scenario) -> frozenset[str]:
         "several-nodes": scenario.option("num_nodes") > 1,
         "prepares-once": not model.prepare_data_per_node,
         "own-sampler": data.distributed_sampler,
+        "leaves-out": data.leaves_out,
         "listed": data.listed,
         "shuffled": scenario.shuffles,
         "own-generator": data.generator,

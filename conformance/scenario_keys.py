@@ -41,7 +41,7 @@ NEEDS = (
     *("data-parallel", "distributed", "launched", "spawned", "torchmetrics", "loaders-together"),
     *("fp16", "early-stopping", "model-checkpoint", "callable-reductions", "lr-monitor", "prediction-writer"),
     *("accumulation-by-epoch", "another-module", "no-grad", "log-dict-batch-size", "own-plateau"),
-    *("hyperparameters", "freezing", "loading", "logged-mappings"),
+    *("hyperparameters", "freezing", "loading", "logged-mappings", "other-samplers"),
 )
 FORMS_OF_HYPERPARAMETERS = ("", "all", "names", "twice", "ignore", "object", "inherited", "within")
 # What a hook of the scenario can be told to do, once, at its nth call.

@@ -135,6 +135,9 @@ def _check_train_loaders(scenario: Scenario) -> None:
         raise ScenarioError('%s: data.train_loaders needs data.batch "tuple", and no truncated_bptt_steps' % name)
     if data.shuffle and (not data.sized or data.distributed_sampler):
         raise ScenarioError("%s: data.shuffle needs loaders with a length, and no sampler" % name)
+    others = data.shuffle or data.told_epochs or data.promised or scenario.option("overfit_batches")
+    if data.leaves_out and (others or not data.sized):
+        raise ScenarioError("%s: data.leaves_out needs loaders with a length that nothing else changes" % name)
     for way in ("generator", "shuffle_val"):
         if getattr(data, way) and not data.shuffle:
             raise ScenarioError("%s: data.%s needs data.shuffle" % (name, way))
@@ -224,6 +227,7 @@ def _check_needs(scenario: Scenario) -> None:
         ("freeze" in scenario.calls or "unfreeze" in scenario.calls, "it freezes the module", "freezing"),
         (bool(model.hyperparameters), "model.hyperparameters", "hyperparameters"),
         (model.own_plateau, "model.own_plateau", "own-plateau"),
+        (scenario.data.leaves_out and scenario.processes > 1, "data.leaves_out in several processes", "other-samplers"),
         (any(log.mapping for log in model.logs), "it logs a mapping", "logged-mappings"),
         (scenario.changes_windows, "trainer.accumulate_grad_batches of epochs", "accumulation-by-epoch"),
         (scenario.spawns, 'trainer.strategy="ddp_spawn"', "spawned"),

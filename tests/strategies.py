@@ -219,6 +219,8 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     data = replace(one.data, train_loaders=(), sized=True, time=0, batch=batch, batch_size=size, last=last,
                    distributed_sampler=not one.data.shuffle and draw(st.booleans()),
                    shuffle_val=False, told_epochs=False, promised=0, reloaded=0)  # fmt: skip
+    leaves_out = not (data.shuffle or one.option("overfit_batches")) and draw(st.booleans())
+    data = replace(data, leaves_out=leaves_out)
     logs = tuple(replace(log, sync_dist=draw(st.booleans()), rank_zero_only=draw(st.integers(0, 3)) == 0, metric=False)
                  for log in one.model.logs)  # fmt: skip
     optimizer, once = one.model.optimizer, draw(st.booleans())
@@ -228,6 +230,7 @@ def distributed_scenarios(draw: st.DrawFn) -> Scenario:
     trainer |= {"strategy": "ddp", "devices": processes, "num_nodes": nodes}
     left = ("multiple-trainloader-mode", "data-parallel", "another-module", "truncated-bptt", "torchmetrics")
     needs = (*(need for need in one.needs if need not in (*left, "prediction-writer")), "distributed")
+    needs += ("other-samplers",) * leaves_out
     together = [event for event in one.when if event.hook != "prepare_data"]  # which one process may do alone
     when = tuple(event for event in together if event.do in ("stop", "return-minus-1", "skip-closure", "save"))
     calls = tuple(call for call in one.calls if call != "another")

@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+from extent import WHOLE
 from hypothesis import given, note, settings
 from hypothesis.strategies import SearchStrategy
 from strategies import distributed_scenarios, scenarios

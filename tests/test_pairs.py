@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from extent import WHOLE
 
 from conformance.features import features
 from conformance.scenario import DRAWN_NAMES, Data, Model, Scenario, load_scenarios

@@ -91,6 +91,19 @@ class _ByEpoch(Sampler):  # type: ignore[type-arg]
         return self.rows
 
 
+class _First(Sampler):  # type: ignore[type-arg]
+    """The first rows, in order."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rows))
+
+    def __len__(self) -> int:
+        return self.rows
+
+
 class CustomBatch:
     """A batch type of the user's own: it can be moved, and says what was done to it."""
 
@@ -178,6 +191,9 @@ def loaders(scenario: Scenario, stage: str, asked_before: bool = False) -> Any:
             settings["sampler"] = DistributedSampler(rows, scenario.processes, rank, shuffle=False)
         if scenario.data.told_epochs and stage == "train":
             settings["sampler"] = _ByEpoch(len(rows), size)
+        if scenario.data.leaves_out and "sampler" not in settings:
+            settings["sampler"] = _First(len(rows))
+            rows.rows += _Samples(scenario, STAGES.index(stage), index, batches + 1).rows[-scenario.data.last :]
         shuffles = scenario.data.shuffle if stage == "train" else scenario.data.shuffle_val and stage == "val"
         if shuffles and (scenario.data.generator or stage == "val"):
             settings["generator"] = torch.Generator().manual_seed(index)

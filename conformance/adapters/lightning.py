@@ -43,8 +43,9 @@ class LightningAdapter(LightningLikeAdapter):
             self.lacks += ("accumulation-by-epoch",)  # which is a callback's affair
         if self.version.startswith("1.9."):  # which refuses a data module that overrides them
             self.data_hooks = tuple(hook for hook in self.data_hooks if hook not in CHECKPOINTS)
-        if self.version.startswith(("1.4.", "1.5.")):  # which give a value to torch's ReduceLROnPlateau only
-            self.lacks += ("own-plateau",)
+        if self.version.startswith(("1.4.", "1.5.")):
+            # A value is given to torch's ReduceLROnPlateau only; with DDP a sampler of the user's own is an error.
+            self.lacks += ("own-plateau", "other-samplers")
         if self.is_1_4:
             self.lacks += ("bf16", "log-dict-batch-size")
             self.checkpointing = "checkpoint_callback"

@@ -24,7 +24,7 @@ from ..scenario_module import ARGUMENTS, CHANGED
 from .data import CustomBatch, NamedBatch, loaders, unpack
 from .optimization import configured, overrides
 
-__all__ = ["arguments", "datamodule_class", "model_class", "with_star_args"]
+__all__ = ["datamodule_class", "made", "model_class", "with_star_args"]
 
 # Weights and bias of the layers: one for each optimizer.
 LAYERS = (([0.25, -0.5, 0.75, 0.125], 0.0625), ([-0.25, 0.5, 0.125, 0.25], 0.5))
@@ -224,7 +224,7 @@ def made(kind: Any, scenario: Scenario, base: Any) -> Any:
     form = scenario.model.hyperparameters
     if form != "within":
         return kind(**({} if not form else {"params": dict(ARGUMENTS)} if form == "object" else ARGUMENTS))
-    inner = _keeping(kind, scenario)  # the last of the classes: releases look no further than an __init__ without super()
+    inner = _keeping(kind, scenario)  # the last of the classes: no release looks past an __init__ without super()
 
     class Outer(base):  # type: ignore[misc]
         def __init__(self, arg1: int = 0, arg4: int = 4) -> None:

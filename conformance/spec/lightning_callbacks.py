@@ -5,7 +5,6 @@ Beside `callbacks.py` and `checkpoints.py`, as `lightning.py` is beside `pseudoc
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from .callbacks import File, Files
