@@ -25,7 +25,7 @@ SCENARIOS = [scenario for scenario in load_scenarios() if not {"alone", "spawned
 
 def test_reading_effects_changes_nothing(tmp_path: Path, healthy: Healthy) -> None:
     """Of the releases `test_lightning.py` makes sure."""
-    scenarios = share(SCENARIOS, 8)
+    scenarios = share(SCENARIOS, 12)
     for scenario in scenarios:
         healthy(scenario)
     assert changed("refimpl", scenarios, healthy.folder, tmp_path / "blind") == set()

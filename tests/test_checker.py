@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extent import share
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tracefiles import values
@@ -42,7 +43,7 @@ def failing(verdicts: dict[str, Verdict]) -> set[str]:
 # ---- whole traces ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scenario", load_scenarios(), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", share(load_scenarios(), 4), ids=lambda scenario: scenario.name)
 def test_what_the_oracle_says_passes_every_clause(scenario: Scenario, tmp_path: Path) -> None:
     # The oracle does not shuffle.
     anew = {"ddp.shuffled-anew"} if {"shuffled", "distributed"} <= features(scenario) else set()

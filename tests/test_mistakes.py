@@ -19,7 +19,7 @@ MISTAKES = json.loads((Path(__file__).parent / "assets" / "mistakes.json").read_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", share(MISTAKES, 4), ids=lambda mistake: mistake["scenario"])
+@pytest.mark.parametrize("mistake", share(MISTAKES, 6), ids=lambda mistake: mistake["scenario"])
 def test_a_mistake_is_noticed(mistake: dict[str, Any], tmp_path: Path) -> None:
     [scenario] = [scenario for scenario in load_scenarios() if scenario.name == mistake["scenario"]]
     with mutated([Patch(patch["in"], patch["find"], patch["replace"]) for patch in mistake["patches"]]) as engine:

@@ -44,7 +44,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tool.Selftes
 SPAWNED = [clause for clause in JUDGED if clause.id.startswith("ddp.spawned-")]
 BY_RULE = [clause for clause in JUDGED if all(clause.id not in mutant.clauses for mutant in tool.authored())]
 OTHERS = [clause for clause in JUDGED if clause not in SPAWNED + BY_RULE]
-PROVEN = [*share(OTHERS, 2), *share(SPAWNED, 3), *share(BY_RULE, 4)]
+PROVEN = [*share(OTHERS, 3), *share(SPAWNED, 3), *share(BY_RULE, 4)]
 
 
 @pytest.mark.slow

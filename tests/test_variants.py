@@ -133,7 +133,7 @@ def test_another_engine_that_keeps_the_contract_is_clean(variant: str, tmp_path:
     if variant == "evaluation":  # reads ahead, so that a checkpoint comes too late for a loader that begins anew
         alone = [s for s in alone if not (s.data.train_loaders and s.data.shuffle and s.resumes)]
     place = list(VARIANTS).index(variant)  # each variant has scenarios of its own
-    alone = [*share([scenario for scenario in alone if scenario not in drawn], 4, place), *share(drawn, 16, place)]
+    alone = [*share([scenario for scenario in alone if scenario not in drawn], 6, place), *share(drawn, 24, place)]
     seen = {scenario.name: healthy(scenario).read_bytes() for scenario in alone}
     with mutated(patches) as engine:
         rebuild(importlib.import_module("refimpl.loops"))
